@@ -1,0 +1,177 @@
+"""The composition root: chooses the engine, puts the rooms together, opens the doors and orders the shutdown.
+
+The only place that knows concrete engines. Shutdown (design.md): close the doors → /health says draining → finish
+what is in the mailboxes → close every WebSocket with 1012 → close the engine. A second signal is immediate.
+"""
+
+import errno
+import gc
+import signal
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import trio
+
+from livesync_trio.config import Config
+from livesync_trio.connection.peer import Surroundings
+from livesync_trio.connection.peers import Peers
+from livesync_trio.errors import Kind, StartupError
+from livesync_trio.hooks import HookRunner, Hooks
+from livesync_trio.limits import GC_THRESHOLDS, READER_THREADS
+from livesync_trio.storage.base import Engine
+from livesync_trio.storage.url import engine_from_url
+from livesync_trio.store.readers import ThreadReaders
+from livesync_trio.store.registry import Registry
+from livesync_trio.store.writer import ThreadWriter
+from livesync_trio.supervision import Tasks, open_tasks
+from livesync_trio.telemetry import Counters, configure_logging, get_logger
+from livesync_trio.transport.authentication import Authentication
+from livesync_trio.transport.cors import Cors
+from livesync_trio.transport.door import Door, DoorSettings
+from livesync_trio.version import VERSION
+
+_log = get_logger("app")
+
+OnReady = Callable[[str, str], None]
+"""Told once, when clients may connect: the base URL, and where the data is."""
+
+
+def _nobody(_url: str, _database: str) -> None:
+    """Nobody wants to know."""
+
+
+def run(config: Config, hooks: Hooks, *, on_ready: OnReady = _nobody) -> None:
+    """Run a server until it is told to stop.
+
+    Raises:
+        StartupError: it could not start; the message tells the operator what to do.
+    """
+    configure_logging(config.log_level, config.log_format)
+
+    def ready(url: str, database: str) -> None:
+        _tame_garbage_collection()
+        on_ready(url, database)
+
+    trio.run(serve, config, hooks, ready)
+
+
+async def serve(config: Config, hooks: Hooks | None = None, on_ready: OnReady = _nobody) -> None:
+    """Serve until SIGTERM or SIGINT, or until cancelled (which cuts everything but what is being committed).
+
+    For programs that embed the server: they configure structlog and Trio as they like.
+
+    Raises:
+        StartupError: it could not start.
+    """
+    engine = engine_from_url(config.database_url)
+    engine.open()
+    try:
+        await Server(config, hooks or Hooks(), engine).run(on_ready)
+    finally:
+        engine.close()
+
+
+class Server:
+    """The rooms of one running server."""
+
+    def __init__(self, config: Config, hooks: Hooks, engine: Engine) -> None:
+        """Put the rooms together; nothing is started yet. `engine` must be open."""
+        self._config = config
+        self._engine = engine
+        self.counters = Counters()
+        self.registry = Registry(
+            ThreadWriter(engine.writer),
+            ThreadReaders(engine.reader, READER_THREADS),
+            self.counters,
+            config.dormant_after_s,
+        )
+        self.peers = Peers(config.idle_limit_s)
+        runner = HookRunner(hooks, config.hook_limit_s)
+        auth_token = None if config.auth_token is None else config.auth_token.reveal()
+        admin_secret = None if config.admin_secret is None else config.admin_secret.reveal()
+        self.door = Door(
+            DoorSettings(config.frame_max_bytes, config.handshake_limit_s, config.stall_limit_s),
+            authentication=Authentication(auth_token, runner),
+            cors=Cors(config.cors_origins),
+            surroundings=Surroundings(runner, self.counters, config.max_open_pulls, admin_secret),
+            peers=self.peers,
+            open_store=self.registry.handle,
+            health=self.health,
+        )
+
+    def health(self) -> tuple[bool, dict[str, Any]]:
+        """Whether all is well, and what /health says."""
+        storage_ok = self.registry.writer.healthy
+        status = "draining" if self.door.draining else "ok" if storage_ok else "storage unavailable"
+        return status == "ok", {
+            "status": status,
+            "version": VERSION,
+            "engine": self._engine.name,
+            "stores_active": self.registry.active,
+            "stores_fenced": len(self.registry.fenced()),
+            "connections": len(self.peers),
+        }
+
+    async def run(self, on_ready: OnReady) -> None:
+        """Serve until a signal says stop, then drain. Raises StartupError when the address cannot be listened on."""
+        listeners = await self._listen()
+        url = base_url(listeners[0])
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with open_tasks("server") as tasks:
+                await tasks.start_ready(self.registry.run)
+                tasks.start(self.peers.watch)
+                tasks.start(tasks.accept, self.door.serve, listeners)
+                tasks.start(self._stop_on_signal, signals, tasks)
+                _log.info("listening", url=url, engine=self._engine.name, database=self._engine.describe())
+                on_ready(url, self._engine.describe())
+        if tasks.crash is not None:
+            raise tasks.crash
+        _log.info("stopped")
+
+    async def _stop_on_signal(self, signals: AsyncIterator[int], tasks: Tasks) -> None:
+        await anext(signals)
+        tasks.start(self._stop_at_once, signals, tasks)
+        await self.drain()
+        tasks.cancel()
+
+    async def _stop_at_once(self, signals: AsyncIterator[int], tasks: Tasks) -> None:
+        await anext(signals)
+        _log.warning("second signal: stopping at once")
+        tasks.cancel()
+
+    async def drain(self) -> None:
+        """Finish what was begun, within the limit: HTTP requests, the mailboxes, then a close frame for every peer."""
+        _log.info("draining", connections=len(self.peers), stores=self.registry.active)
+        limit_s = self._config.drain_limit_s
+        self.door.draining = True
+        with trio.move_on_after(limit_s):
+            with trio.move_on_after(limit_s / 2):  # a slow reader of a long answer must not cost the others their end
+                await self.door.finish_requests()
+            await self.registry.drain()
+            await self.peers.say_goodbye()
+
+    async def _listen(self) -> list[trio.SocketListener]:
+        host, port = self._config.host, self._config.port
+        try:
+            return list(await trio.open_tcp_listeners(port, host=host))
+        except OSError as error:
+            hint = " Another program listens there; choose another --port." if error.errno == errno.EADDRINUSE else ""
+            raise StartupError(
+                Kind.CANNOT_LISTEN, f"cannot listen on {host}:{port}: {error.strerror or error}.{hint}"
+            ) from error
+
+
+def base_url(listener: trio.SocketListener) -> str:
+    """URL under which a listener is reached, with the port it was really given."""
+    host, port = listener.socket.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _tame_garbage_collection() -> None:
+    """Look never again at what exists now, and at the rest more rarely.
+
+    Full collections over many idle actors pause for tenths of a second (technology.md).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)

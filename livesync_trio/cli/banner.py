@@ -1,0 +1,57 @@
+"""What `livesync serve` says when it is ready: where, what, who, and the line for the client."""
+
+from urllib.parse import urlsplit
+
+from livesync_trio.config import Config, is_loopback, is_placeholder
+from livesync_trio.version import VERSION
+
+_THIS_MACHINE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - only compared with, not listened on
+"""Under which address this machine reaches a server that listens on all of them."""
+
+
+def banner(config: Config, url: str, database: str, who_may_connect: str) -> str:
+    """The text.
+
+    Args:
+        config: the configuration.
+        url: where the server listens, `http://host:port`, as bound.
+        database: where the events are kept, in the engine's words.
+        who_may_connect: in words.
+    """
+    lines = [
+        ("listening on", url),
+        ("database", database),
+        ("may connect", who_may_connect),
+        ("in the app", client_line(config, url)),
+    ]
+    for env, secret in (("AUTH_TOKEN", config.auth_token), ("ADMIN_SECRET", config.admin_secret)):
+        if secret is not None and is_placeholder(secret):
+            lines.append(("careful", f"{env} is a placeholder that everybody knows; a proxy in front would expose it"))
+    return "\n".join([f"livesync {VERSION}", *(f"  {label:<13}{text}" for label, text in lines)])
+
+
+def client_line(config: Config, url: str) -> str:
+    """The one line to paste into a client's code; it works on this machine."""
+    parts = urlsplit(url)
+    host = _THIS_MACHINE.get(parts.hostname or "", parts.netloc.rpartition(":")[0])
+    line = f"makeWsSync({{ url: 'ws://{host}:{parts.port}' }})"
+    return line if config.auth_token is None else f"{line}   and   syncPayload: {{ authToken: '…' }}"
+
+
+def who_may_connect(config: Config, has_validate_payload: bool) -> str:
+    """Who gets in, in words.
+
+    Args:
+        config: the configuration.
+        has_validate_payload: whether a hook decides.
+    """
+    from_where = "" if not is_loopback(config.host) else " on this machine"
+    match config.auth_token is not None, has_validate_payload:
+        case True, True:
+            return f"clients{from_where} that send AUTH_TOKEN and that validate_payload accepts"
+        case True, False:
+            return f"clients{from_where} that send AUTH_TOKEN"
+        case False, True:
+            return f"clients{from_where} that validate_payload accepts"
+        case _:
+            return f"anyone{from_where}" if from_where else "ANYONE who reaches this address (--insecure)"

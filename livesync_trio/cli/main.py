@@ -1,0 +1,75 @@
+"""The command line's root: which commands there are, and how a failure ends."""
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import click
+
+from livesync_trio.cli.serve import serve
+from livesync_trio.errors import RULES, StartupError
+from livesync_trio.version import VERSION
+
+_EXIT_FAULT: Final = 1
+_EXIT_INTERRUPTED: Final = 130
+"""128 + SIGINT, as shells have it."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, message="livesync %(version)s")
+def livesync() -> None:
+    """Self-hosted sync server for LiveStore apps."""
+
+
+livesync.add_command(serve)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: without the program's name; those of the process when None.
+
+    Returns:
+        The exit code. Every failure has become one plain message on stderr; a traceback is shown only when
+        `LOG_LEVEL=debug` asks for it.
+    """
+    try:
+        return livesync.main(arguments, prog_name="livesync", standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _EXIT_INTERRUPTED
+    except BaseException as error:
+        return _ended_by(error)
+
+
+def _ended_by(error: BaseException) -> int:
+    """Tell why the process ends; whatever escaped a Trio nursery comes as a group of one."""
+    causes = list(_leaves(error))
+    for cause in causes:
+        if isinstance(cause, StartupError):
+            click.echo(f"livesync: {cause}", err=True)
+            code = RULES[cause.kind].exit_code
+            return _EXIT_FAULT if code is None else code
+    if any(isinstance(cause, SystemExit) for cause in causes):
+        raise error
+    if all(isinstance(cause, KeyboardInterrupt) for cause in causes):
+        return _EXIT_INTERRUPTED
+    if os.environ.get("LOG_LEVEL", "").lower() == "debug":
+        traceback.print_exception(error, file=sys.stderr)
+    for cause in causes:
+        click.echo(f"livesync: a fault of the program: {type(cause).__name__}: {cause}", err=True)
+    click.echo("livesync: run it again with LOG_LEVEL=debug in the environment to see where", err=True)
+    return _EXIT_FAULT
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

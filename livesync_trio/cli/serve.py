@@ -1,0 +1,55 @@
+"""`livesync serve`: load the configuration, refuse what is dangerous, run the server."""
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from livesync_trio import app
+from livesync_trio.cli.banner import banner, who_may_connect
+from livesync_trio.cli.flags import configuration_flags
+from livesync_trio.config import Config, exposure_problems, load
+from livesync_trio.errors import Kind, StartupError
+from livesync_trio.hooks import Hooks, load_hooks
+
+
+@click.command()
+@configuration_flags
+def serve(**flags: Any) -> None:
+    """Serve LiveStore clients until a signal says stop.
+
+    A flag beats its environment variable, which beats the TOML file.
+    """
+    config = load(flags, os.environ)
+    hooks = _hooks(config)
+    refuse_exposure(config, hooks)
+    app.run(config, hooks, on_ready=partial(_show_banner, config, hooks))
+
+
+def _hooks(config: Config) -> Hooks:
+    if config.hooks is None:
+        return Hooks()
+    # A module beside the operator is found however we were started; last, so that it hides none of ours.
+    sys.path.append(str(Path.cwd()))
+    return load_hooks(config.hooks)
+
+
+def refuse_exposure(config: Config, hooks: Hooks) -> None:
+    """Stop before anything is open to a network that should not be.
+
+    Raises:
+        StartupError: with every reason, and what to do.
+    """
+    problems = exposure_problems(config, hooks.validate_payload is not None)
+    if problems:
+        reasons = "".join(f"\n  {problem}" for problem in problems)
+        raise StartupError(Kind.BAD_CONFIG, f"refusing to listen (--insecure would do it all the same):{reasons}")
+
+
+def _show_banner(config: Config, hooks: Hooks, url: str, database: str) -> None:
+    # Where lines are made for machines, the server's own log line says the same and nothing else is printed.
+    if config.log_format != "json":
+        click.echo(banner(config, url, database, who_may_connect(config, hooks.validate_payload is not None)))

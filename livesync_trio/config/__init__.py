@@ -1,0 +1,29 @@
+"""What an operator may decide: flags, environment and a TOML file become one frozen `Config`.
+
+Owns the settings (each declared once, in `settings`), how they are given (`sources`), what a database URL may say
+(`database_url`) and what may not be exposed to a network (`exposure`). Never reads anything after start-up, never opens
+a database, never loads a hook.
+"""
+
+from livesync_trio.config.database_url import sqlite_path
+from livesync_trio.config.exposure import exposure_problems, is_loopback, is_placeholder
+from livesync_trio.config.secret import Secret
+from livesync_trio.config.settings import SETTINGS, Config, LogFormat, LogLevel, Setting
+from livesync_trio.config.sources import CONFIG_ENV, BadConfig, Problem, load
+
+__all__ = [
+    "CONFIG_ENV",
+    "SETTINGS",
+    "BadConfig",
+    "Config",
+    "LogFormat",
+    "LogLevel",
+    "Problem",
+    "Secret",
+    "Setting",
+    "exposure_problems",
+    "is_loopback",
+    "is_placeholder",
+    "load",
+    "sqlite_path",
+]

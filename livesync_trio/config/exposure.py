@@ -1,0 +1,71 @@
+"""What must not be reachable from a network by mistake."""
+
+import ipaddress
+from typing import Final
+
+from livesync_trio.config.secret import Secret
+from livesync_trio.config.settings import Config
+
+_PLACEHOLDERS: Final = frozenset(
+    {
+        "admin",
+        "admin-secret",
+        "auth-token",
+        "default",
+        "example",
+        "insecure",
+        "password",
+        "placeholder",
+        "secret",
+        "test",
+        "token",
+        "your-secret",
+        "your-token",
+    }
+)
+"""Values that examples carry and that everybody can guess; besides everything that asks to be changed."""
+
+_ASKS_TO_BE_CHANGED: Final = ("changeme", "change-me", "change-this", "replace-me", "replace-this")
+"""`insecure-token-change-me` and `change-me-admin-secret` of LiveStore's examples, and their kin."""
+
+
+def exposure_problems(config: Config, has_validate_payload: bool) -> list[str]:
+    """Reasons not to listen on the configured address.
+
+    Args:
+        config: the configuration.
+        has_validate_payload: whether a hook decides who may connect.
+
+    Returns:
+        One sentence a reason, each with what to do; none when the address is a loopback one or `insecure` is set.
+    """
+    if config.insecure or is_loopback(config.host):
+        return []
+    problems = []
+    if config.auth_token is None and not has_validate_payload:
+        problems.append(
+            f"listening on {config.host} would let anyone on the network read and write every store. "
+            "Set AUTH_TOKEN, or a validate_payload hook in LIVESYNC_HOOKS"
+        )
+    for env, secret in (("AUTH_TOKEN", config.auth_token), ("ADMIN_SECRET", config.admin_secret)):
+        if secret is not None and is_placeholder(secret):
+            problems.append(f"{env} is a placeholder that everybody knows. Choose a long random one")
+    return problems
+
+
+def is_placeholder(secret: Secret) -> bool:
+    """Whether a secret is one that stands in examples, and so is none."""
+    text = secret.reveal().strip().casefold().replace("_", "-").replace(" ", "-")
+    return text in _PLACEHOLDERS or any(plea in text for plea in _ASKS_TO_BE_CHANGED)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`. A name other than localhost counts as reachable: it may change."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        name = host.casefold().removesuffix(".")
+        return name == "localhost" or name.endswith(".localhost")
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped.is_loopback
+    return address.is_loopback

@@ -1,0 +1,56 @@
+"""What a connection needs of its transport: whole messages in, whole messages out, and an orderly end."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from livesync_trio.errors import Kind
+
+
+class Incoming(NamedTuple):
+    """One message from the peer.
+
+    Attributes:
+        data: the bytes of the message, valid UTF-8.
+        text: whether it came as a text message.
+    """
+
+    data: bytes
+    text: bool
+
+
+class ChannelEnded(Exception):
+    """The peer is gone, or broke the rules of the transport.
+
+    Attributes:
+        kind: None when it went in order or just vanished, else what it did wrong.
+    """
+
+    def __init__(self, kind: Kind | None, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Channel(Protocol):
+    """A transport that carries messages. One task receives, one task sends."""
+
+    on_control: Callable[[], None]
+    """Called by `receive` when something must be sent that is no message (a pong, the answer to a close)."""
+
+    async def receive(self) -> list[Incoming]:
+        """The next messages, all that one read brought; possibly none. Raises ChannelEnded."""
+
+    async def send(self, messages: Sequence[bytes]) -> None:
+        """Send messages, and whatever control data waits, in order.
+
+        Raises:
+            ChannelEnded: the peer is gone, or takes no bytes for the stall limit.
+        """
+
+    def probe(self) -> None:
+        """Ask the peer for a sign of life; sent with the next `send`."""
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close in order: say why, wait briefly for the peer to agree, cut. Never raises ChannelEnded."""
+
+    def cut(self) -> None:
+        """End it at once, without a word."""

@@ -1,0 +1,181 @@
+"""One RPC request over HTTP (SPEC 3.7): decode the body, ask the store, give the messages of the answer.
+
+Owns no connection and no state; the transport frames the messages as one JSON array.
+"""
+
+from collections.abc import AsyncIterator
+
+import attrs
+import trio
+
+from livesync_trio.connection.asking import Asking
+from livesync_trio.connection.peer import Surroundings
+from livesync_trio.errors import Kind, LogReplaced, Refusal, StorageUnavailable
+from livesync_trio.hooks import HookContext
+from livesync_trio.limits import HTTP_PULL_STORAGE_PATIENCE_S, STORAGE_BACKOFF_FIRST_S
+from livesync_trio.log.admission import check_batch
+from livesync_trio.log.paging import pages
+from livesync_trio.model import BackendId, Batch, Cursor, LogState
+from livesync_trio.store.actor import UNAVAILABLE
+from livesync_trio.store.commands import Registered
+from livesync_trio.store.handle import StoreHandle
+from livesync_trio.telemetry import get_logger
+from livesync_trio.wire import rpc
+from livesync_trio.wire.events import PAGE_OVERHEAD_BYTES, RPC_ITEM_OVERHEAD_BYTES
+from livesync_trio.wire.messages import (
+    Invalid,
+    Message,
+    PingRequest,
+    PullRequest,
+    PushRequest,
+    RequestId,
+    Unintelligible,
+)
+
+_log = get_logger("connection")
+OK = 200
+BAD_REQUEST = 400
+
+
+@attrs.frozen
+class Answer:
+    """What goes back.
+
+    Attributes:
+        status: HTTP status; the client looks at the body only.
+        messages: messages of the JSON array, in order; read them to the end.
+    """
+
+    status: int
+    messages: AsyncIterator[bytes]
+
+
+def request_id_in(body: bytes) -> RequestId | None:
+    """The id of the request in a body, for an answer before anything else is looked at; None when unreadable."""
+    first = rpc.decode(body, "http")[0]
+    return first.id if isinstance(first, PushRequest | PullRequest | PingRequest | Invalid) else None
+
+
+def refusal_answer(request_id: RequestId | None, refusal: Refusal) -> Answer:
+    """A refusal that the client decodes into its reason, with the status of the table."""
+    message = rpc.defect(refusal.message) if request_id is None else rpc.refused(request_id, refusal)
+    return Answer(refusal.rule.http_status or BAD_REQUEST, _these(message))
+
+
+async def serve(body: bytes, handle: StoreHandle, context: HookContext, surroundings: Surroundings) -> Answer:
+    """Serve one body.
+
+    Args:
+        body: UTF-8 bytes: one request, or an array of one (next, SPEC section 4).
+        handle: the store of the URL.
+        context: what hooks are told.
+        surroundings: what all connections share.
+
+    Returns:
+        The answer; every request in it gets an `Exit`, without which the client would wait for ever (SPEC 3.7).
+    """
+    surroundings.counters.http_requests += 1
+    messages = rpc.decode(body, "http")
+    if len(messages) > 1:
+        return Answer(BAD_REQUEST, _these(rpc.defect("one request a body")))
+    request = _Request(handle, Asking(surroundings.hooks, context), surroundings)
+    return await request.answer(messages[0])
+
+
+@attrs.frozen
+class _Request:
+    """One request on its way through."""
+
+    handle: StoreHandle
+    asking: Asking
+    surroundings: Surroundings
+
+    async def answer(self, message: Message) -> Answer:
+        match message:
+            case PingRequest():
+                return Answer(OK, _these(rpc.ping_success(message.id)))
+            case PushRequest() | PullRequest() if message.store_id not in (None, self.handle.store_id):
+                return self._refuse(
+                    message.id, Refusal(Kind.STORE_MISMATCH, "The request names another store than its URL.")
+                )
+            case PushRequest():
+                return await self._push(message)
+            case PullRequest():
+                return await self._pull(message)
+            case Invalid():
+                return self._refuse(message.id, Refusal(message.kind, message.message))
+            case Unintelligible():
+                return Answer(BAD_REQUEST, _these(rpc.defect(message.message)))
+            case _:
+                return Answer(BAD_REQUEST, _these(rpc.defect("this message has no answer over HTTP")))
+
+    async def _push(self, request: PushRequest) -> Answer:
+        if not request.events:
+            return Answer(OK, _these(rpc.push_success(request.id)))
+        refusal = check_batch(request.events) or await self.asking.may(request)
+        if refusal is not None:
+            return self._refuse(request.id, refusal)
+        answer = await self.handle.push(Batch(request.events), request.backend_id, request.id.json, self)
+        if self.asking.tells_push_results:
+            await self.asking.tell_push_result(request, answer)
+        if isinstance(answer, Refusal):
+            return self._refuse(request.id, answer)
+        return Answer(OK, _these(rpc.push_success(request.id)))
+
+    async def _pull(self, request: PullRequest) -> Answer:
+        refusal = await self.asking.may(request)
+        if refusal is not None:
+            return self._refuse(request.id, refusal)
+        backend_id = None if request.backend_id is None else BackendId(request.backend_id)
+        registered = await self._register(Cursor(request.after, backend_id))
+        if isinstance(registered, Refusal):
+            return self._refuse(request.id, registered)
+        return Answer(OK, self._history(request, registered.state))
+
+    async def _register(self, cursor: Cursor) -> Registered | Refusal:
+        """Register, waiting for unavailable storage a little: a failed poll ends the client's live pull (SPEC 3.7)."""
+        answer: Registered | Refusal = UNAVAILABLE
+        with trio.move_on_after(HTTP_PULL_STORAGE_PATIENCE_S):
+            while True:
+                answer = await self.handle.register(cursor, None)
+                if not isinstance(answer, Refusal) or answer.kind is not Kind.STORAGE_UNAVAILABLE:
+                    return answer
+                await trio.sleep(STORAGE_BACKOFF_FIRST_S)
+        return answer
+
+    async def _history(self, request: PullRequest, state: LogState) -> AsyncIterator[bytes]:
+        """The chunks up to the registered head, and the Exit."""
+        position = request.after
+        if position >= state.head:
+            yield rpc.chunk(request.id, rpc.page((), 0, state.backend_id))
+        while position < state.head:
+            try:
+                events = await self.handle.read(state, position, state.head)
+            except (LogReplaced, StorageUnavailable):
+                events = []
+            if not events:
+                yield rpc.refused(request.id, UNAVAILABLE)
+                return
+            for page in pages(events, RPC_ITEM_OVERHEAD_BYTES, PAGE_OVERHEAD_BYTES):
+                remaining = state.event_count - page[-1].ordinal
+                await self.asking.tell_page(request, page, remaining)
+                yield rpc.chunk(request.id, rpc.page(page, remaining, state.backend_id))
+            position = events[-1].seq_num
+        yield rpc.pull_success(request.id)
+
+    def _refuse(self, request_id: RequestId, refusal: Refusal) -> Answer:
+        self.surroundings.counters.refusals[str(refusal.kind)] += 1
+        _log.log(
+            refusal.rule.log_level,
+            "request refused",
+            store=self.handle.store_id,
+            request=request_id.text,
+            kind=str(refusal.kind),
+            reason=refusal.message,
+        )
+        return refusal_answer(request_id, refusal)
+
+
+async def _these(*messages: bytes) -> AsyncIterator[bytes]:
+    for message in messages:
+        yield message

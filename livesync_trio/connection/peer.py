@@ -1,0 +1,305 @@
+"""One peer on a WebSocket: its two tasks, its open requests, and its end.
+
+Owns the reader and the writer of a connection, the table of open requests and the order in which they are served.
+What the messages mean is decided by the subclasses `RpcPeer` (0.4 and next) and `V3Peer` (0.3).
+
+Requests are served in the order in which they came. The reader hands them to the store itself; only when a hook must be
+asked first, or the store's mailbox is full, they queue for a worker task, so that a Ping is answered all the same
+(design.md, law 7).
+"""
+
+import abc
+import itertools
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import attrs
+import trio
+
+from livesync_trio.connection.asking import Asking
+from livesync_trio.connection.channel import Channel, ChannelEnded, Incoming
+from livesync_trio.connection.live import Pull
+from livesync_trio.connection.outbox import Outbox
+from livesync_trio.errors import RULES, Kind, Refusal, ServerAhead
+from livesync_trio.hooks import HookContext, HookRunner
+from livesync_trio.limits import CLOSE_REASON_MAX_BYTES, REQUESTS_PER_CONNECTION_MAX
+from livesync_trio.log.admission import check_batch
+from livesync_trio.model import Batch
+from livesync_trio.store.commands import Accepted, Push, Reply
+from livesync_trio.store.handle import StoreHandle
+from livesync_trio.supervision import Tasks, open_tasks
+from livesync_trio.telemetry import Counters, get_logger
+from livesync_trio.wire.messages import Generation, PullRequest, PushRequest, RequestId
+
+_log = get_logger("connection")
+_numbers = itertools.count(1)
+
+
+@attrs.frozen
+class Surroundings:
+    """What every connection of a server shares.
+
+    Attributes:
+        hooks: runs the user's functions.
+        counters: totals of the server.
+        max_open_pulls: open pulls allowed on one connection.
+        admin_secret: for the admin messages of 0.3; None switches them off.
+    """
+
+    hooks: HookRunner
+    counters: Counters
+    max_open_pulls: int
+    admin_secret: str | None = attrs.field(repr=False, default=None)
+
+
+@attrs.define(eq=False)
+class OpenPush:
+    """A push that is not finished.
+
+    Attributes:
+        request: what was asked.
+        interrupted: the client gave it up and wants no answer.
+        answered: it was acknowledged ahead of its broadcast (0.3).
+    """
+
+    request: PushRequest
+    interrupted: bool = False
+    answered: bool = False
+
+
+@attrs.define(eq=False)
+class OpenPull:
+    """A pull that has not ended."""
+
+    request: PullRequest
+    pull: Pull
+
+
+class Peer(abc.ABC):
+    """A connected client."""
+
+    def __init__(self, channel: Channel, handle: StoreHandle, context: HookContext, surroundings: Surroundings) -> None:
+        """Nothing is started before `run`.
+
+        Args:
+            channel: the transport.
+            handle: the store of the connection's URL.
+            context: what hooks are told of this connection.
+            surroundings: what all connections share.
+        """
+        self.number = next(_numbers)
+        self.generation: Generation | None = None
+        self.since_s = self.last_heard_s = trio.current_time()
+        self.outbox = Outbox()
+        self._channel = channel
+        self.handle = handle
+        self.asking = Asking(surroundings.hooks, context)
+        self.surroundings = surroundings
+        self._open: dict[bytes, OpenPush | OpenPull] = {}
+        self._queue: deque[OpenPush | OpenPull] = deque()
+        self._working = False
+        self._ended = False
+        self._tasks: Tasks | None = None
+
+    # --- what the generation decides -------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def on_start(self) -> None:
+        """The connection is open."""
+
+    @abc.abstractmethod
+    def on_message(self, incoming: Incoming) -> None:
+        """Act on one message. Must not wait."""
+
+    @abc.abstractmethod
+    def send_refusal(self, request_id: RequestId, refusal: Refusal) -> None:
+        """Queue the refusal of a request."""
+
+    @abc.abstractmethod
+    def acknowledge(self, request_id: RequestId) -> None:
+        """Queue the acknowledgement of a push."""
+
+    # --- life ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve the peer until it goes, is closed, or this is cancelled. Never raises anything of ours."""
+        async with open_tasks(f"connection {self.number}") as tasks:
+            self._tasks = tasks
+            self._channel.on_control = self.outbox.wake
+            try:
+                self.on_start()
+                tasks.start(self._write)
+                await self._read()
+            except Exception as error:
+                self.surroundings.counters.connections_crashed += 1
+                _log.error("connection crashed", connection=self.number, exc_info=error)
+                self.close(Kind.INTERNAL)
+            finally:
+                self._end_requests()
+
+    def _end_requests(self) -> None:
+        """The peer has gone: its pulls end, and nothing new is begun for it."""
+        self._ended = True
+        for request in tuple(self._open.values()):
+            if isinstance(request, OpenPull):
+                request.pull.close()
+        self._open.clear()
+
+    def close(self, kind: Kind, reason: str | None = None) -> None:
+        """Close the connection with the code of the table, after what is queued."""
+        text = RULES[kind].meaning if reason is None else reason
+        _log.log(RULES[kind].log_level, "connection closed", connection=self.number, kind=str(kind), reason=text)
+        self.outbox.close(kind, text.encode()[:CLOSE_REASON_MAX_BYTES].decode(errors="ignore"))
+
+    def cut(self) -> None:
+        """End the connection at once."""
+        self._channel.cut()
+        if self._tasks is not None:
+            self._tasks.cancel()
+
+    def probe(self) -> None:
+        """Ask a silent peer for a sign of life."""
+        self._channel.probe()
+        self.outbox.wake()
+
+    def start_task(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start a task that ends with the connection."""
+        if self._tasks is not None and not self._ended:
+            self._tasks.start(work)
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                for incoming in await self._channel.receive():
+                    if self.outbox.closing is None:
+                        self.on_message(incoming)
+                self.last_heard_s = trio.current_time()
+                await self.outbox.not_flooded()
+        except ChannelEnded as ended:
+            if ended.kind is not None:
+                self.close(ended.kind, str(ended))
+            else:
+                self.outbox.close(Kind.SERVICE_RESTART)  # the peer has gone: the code reaches nobody
+
+    async def _write(self) -> None:
+        outbox = self.outbox
+        try:
+            while outbox.closing is None or outbox.queued_bytes:
+                await self._channel.send(await outbox.take())
+            await self._channel.close(RULES[outbox.closing.kind].close_code or 1011, outbox.closing.reason)
+        except ChannelEnded as ended:
+            if ended.kind is not None:
+                _log.warning("connection cut", connection=self.number, kind=str(ended.kind), reason=str(ended))
+        self.cut()
+
+    # --- requests --------------------------------------------------------------------------------------------------
+
+    def open_request(self, request: OpenPush | OpenPull) -> None:
+        """Take on a request, unless too much is open already, and serve it in its turn."""
+        refusal = self._too_much(request)
+        if refusal is not None:
+            self.refuse(request.request.id, refusal)
+            return
+        self._open[request.request.id.json] = request
+        if self._queue or self.asking.hook_for(request.request) or not self._serve_nowait(request):
+            self._queue.append(request)
+            if not self._working:
+                self._working = True
+                self.start_task(self._work_off)
+
+    def forget(self, request_id: RequestId) -> OpenPush | OpenPull | None:
+        """Take a request out of the table; None when it is not open."""
+        return self._open.pop(request_id.json, None)
+
+    @property
+    def open_pulls(self) -> int:
+        """Pulls that have not ended."""
+        return sum(isinstance(request, OpenPull) for request in self._open.values())
+
+    def _too_much(self, request: OpenPush | OpenPull) -> Refusal | None:
+        if len(self._queue) >= REQUESTS_PER_CONNECTION_MAX or len(self._open) >= 2 * REQUESTS_PER_CONNECTION_MAX:
+            return Refusal(Kind.TOO_MANY_REQUESTS, "Too many requests of this connection are waiting. Try again.")
+        if isinstance(request, OpenPull) and self.open_pulls >= self.surroundings.max_open_pulls:
+            return Refusal(Kind.TOO_MANY_REQUESTS, "Too many pulls are open on this connection.")
+        return None
+
+    def _serve_nowait(self, request: OpenPush | OpenPull) -> bool:
+        """Hand a request to the store. False: its mailbox is full."""
+        if isinstance(request, OpenPull):
+            return request.pull.begin_nowait()
+        return self.handle.post_nowait(self._push_command(request))
+
+    async def _work_off(self) -> None:
+        """Serve the queued requests in order, asking their hooks."""
+        try:
+            while self._queue:
+                await self._serve(self._queue[0])
+                self._queue.popleft()
+        finally:
+            self._working = False
+
+    async def _serve(self, request: OpenPush | OpenPull) -> None:
+        refusal = await self.asking.may(request.request)
+        if refusal is not None:
+            if self.forget(request.request.id) is not None:
+                self.refuse(request.request.id, refusal)
+            return
+        if isinstance(request, OpenPull):
+            if not request.pull.closed:
+                await request.pull.begin()
+        elif not request.interrupted:
+            await self.handle.post(self._push_command(request))
+
+    # --- pushes ----------------------------------------------------------------------------------------------------
+
+    def accept_push(self, request: PushRequest) -> None:
+        """Check a push as far as that needs no store, and take it on."""
+        if not request.events:
+            self.acknowledge(request.id)  # SPEC 3.4: no other check
+            return
+        refusal = check_batch(request.events)
+        if refusal is not None:
+            self.refuse(request.id, refusal)
+            return
+        self.open_request(OpenPush(request))
+
+    def _push_command(self, open_push: OpenPush) -> Push:
+        request = open_push.request
+
+        def answered(answer: Accepted | Refusal) -> None:
+            self._push_answered(open_push, answer)
+
+        return Push(Batch(request.events), request.backend_id, request.id.json, self, Reply(answered))
+
+    def _push_answered(self, open_push: OpenPush, answer: Accepted | Refusal) -> None:
+        """Called by the actor: the push is durable and published, or refused."""
+        request = open_push.request
+        if self.asking.tells_push_results:
+            self.start_task(lambda: self.asking.tell_push_result(request, answer))
+        if open_push.interrupted:
+            return
+        self.forget(request.id)
+        if isinstance(answer, Refusal):
+            self.refuse(request.id, answer)
+            if isinstance(answer, ServerAhead):
+                self.on_server_ahead()
+        elif not open_push.answered:
+            self.acknowledge(request.id)
+
+    def on_server_ahead(self) -> None:  # noqa: B027 -- not every generation cares
+        """A push was told that the server is ahead."""
+
+    def refuse(self, request_id: RequestId, refusal: Refusal) -> None:
+        """Refuse a request: count it, log it, answer it."""
+        self.surroundings.counters.refusals[str(refusal.kind)] += 1
+        _log.log(
+            refusal.rule.log_level,
+            "request refused",
+            connection=self.number,
+            store=self.handle.store_id,
+            request=request_id.text,
+            kind=str(refusal.kind),
+            reason=refusal.message,
+        )
+        self.send_refusal(request_id, refusal)

@@ -1,0 +1,205 @@
+"""A WebSocket peer of generation 0.4 or next (SPEC sections 3 and 4).
+
+Owns what these generations' messages mean, and the care for clients whose live pull was orphaned (SPEC 3.6).
+"""
+
+from collections.abc import Sequence
+
+import trio
+
+from livesync_trio.connection.channel import Incoming
+from livesync_trio.connection.live import Pull
+from livesync_trio.connection.peer import OpenPull, OpenPush, Peer
+from livesync_trio.connection.sharing import rpc_pages
+from livesync_trio.errors import BackendIdMismatch, Kind, Refusal
+from livesync_trio.limits import ORPHAN_GRACE_S, ORPHAN_PINGS, ORPHAN_QUIET_S
+from livesync_trio.model import BackendId, Cursor, LogState, Publication, StoredEvent
+from livesync_trio.wire import rpc
+from livesync_trio.wire.messages import (
+    Ack,
+    Eof,
+    Generation,
+    Interrupt,
+    Invalid,
+    Message,
+    Ping,
+    PingRequest,
+    PullRequest,
+    PushRequest,
+    RequestId,
+    Unintelligible,
+)
+
+
+class RpcPeer(Peer):
+    """A client of 0.4 or next. Which of the two is known from its first request on."""
+
+    _pings = 0
+    _pulled = False
+    _first_id: int | None = None
+
+    def on_start(self) -> None:
+        """Nothing to say first in this protocol."""
+
+    def on_message(self, incoming: Incoming) -> None:
+        """Act on one message; binary frames with JSON are taken too (SPEC 3.2)."""
+        if incoming.data == _PING_TEXT:
+            self._on_ping()
+            return
+        for message in rpc.decode(incoming.data, "ws"):
+            self._act(message)
+
+    def _act(self, message: Message) -> None:
+        match message:
+            case Ping():
+                self._on_ping()
+            case PushRequest() if self._usable(message.id, message.store_id):
+                self.accept_push(message)
+            case PullRequest() if self._usable(message.id, message.store_id):
+                self._pulled = True
+                self.open_request(OpenPull(message, RpcPull(self, message)))
+            case Ack():
+                self._on_ack(message.id)
+            case Interrupt():
+                self._on_interrupt(message.id)
+            case Invalid():
+                self._meet(message.id)
+                self.refuse(message.id, Refusal(message.kind, message.message))
+            case Unintelligible():
+                self.close(Kind.BAD_FRAME, message.message)
+            case PushRequest() | PullRequest() | PingRequest() | Eof():
+                pass  # answered by `_usable`, or nothing to answer
+
+    def send_refusal(self, request_id: RequestId, refusal: Refusal) -> None:
+        """An `Exit` with the typed error."""
+        self.outbox.put(rpc.refused(request_id, refusal))
+
+    def acknowledge(self, request_id: RequestId) -> None:
+        """An `Exit` with success."""
+        self.outbox.put(rpc.push_success(request_id))
+
+    # --- requests --------------------------------------------------------------------------------------------------
+
+    def _meet(self, request_id: RequestId) -> None:
+        """Learn from a request id who the client is."""
+        self.generation = request_id.generation
+        number = int(request_id.text)
+        if self._first_id is None or number < self._first_id:
+            self._first_id = number
+
+    def _usable(self, request_id: RequestId, store_id: str | None) -> bool:
+        """Whether a request may be served; answers it when not."""
+        self._meet(request_id)
+        if request_id.json in self._open:
+            self.close(Kind.ID_IN_USE, f"request id {request_id.text} is in use")
+            return False
+        if store_id is not None and store_id != self.handle.store_id:
+            self.refuse(
+                request_id,
+                Refusal(Kind.STORE_MISMATCH, "The request names another store than the URL of its connection."),
+            )
+            return False
+        return True
+
+    def _on_interrupt(self, request_id: RequestId) -> None:
+        """Forget a request. A push that is already with the store is stored and published all the same (SPEC 3.4)."""
+        request = self.forget(request_id)
+        if isinstance(request, OpenPull):
+            request.pull.close()
+            if request.request.live:
+                self.surroundings.counters.live_pulls_abandoned += 1
+        elif isinstance(request, OpenPush):
+            request.interrupted = True
+        self.outbox.put(rpc.interrupted(request_id))
+
+    # --- orphaned pulls --------------------------------------------------------------------------------------------
+
+    def _on_ping(self) -> None:
+        self.outbox.put(rpc.PONG)
+        self._pings += 1
+        if (
+            not self._pulled
+            and self._pings >= ORPHAN_PINGS
+            and not self._open
+            and trio.current_time() - self.since_s >= ORPHAN_QUIET_S
+        ):
+            self._wake_orphan("pinged without ever pulling")
+
+    def _on_ack(self, request_id: RequestId) -> None:
+        """Acks are not needed for flow. One for a request from before this connection is an orphan's (#1365)."""
+        if request_id.json in self._open:
+            return
+        if self._first_id is not None and int(request_id.text) >= self._first_id:
+            return  # a late one, for a request that has ended here
+        if request_id.generation is Generation.NEXT:
+            # Closing would do no more than this, and is never done to next (SPEC section 4).
+            self.refuse(request_id, Refusal(Kind.ORPHANED_PULL, "This connection does not serve that request."))
+        else:
+            self._wake_orphan(f"Ack for unknown request {request_id.text}")
+
+    def on_server_ahead(self) -> None:
+        """Whoever is told so needs a live pull to get on (SPEC section 2). Without one, it has probably lost it."""
+        if not self._pulled:
+            self.start_task(self._expect_pull)
+
+    async def _expect_pull(self) -> None:
+        await trio.sleep(ORPHAN_GRACE_S)
+        if not self._pulled:
+            self._wake_orphan("behind, and without a live pull")
+
+    def _wake_orphan(self, reason: str) -> None:
+        """Close the connection, so that the client fails its lost pull and pulls again. Not done to next."""
+        if self.generation is not Generation.NEXT:
+            self.surroundings.counters.orphans_closed += 1
+            self.close(Kind.ORPHANED_PULL, reason)
+
+
+_PING_TEXT = b'{"_tag":"Ping"}'
+
+
+class RpcPull(Pull):
+    """A pull in `Chunk`s (SPEC 3.3)."""
+
+    __slots__ = ("_peer", "_request")
+
+    def __init__(self, peer: RpcPeer, request: PullRequest) -> None:
+        backend_id = None if request.backend_id is None else BackendId(request.backend_id)
+        cursor = Cursor(request.after, backend_id)
+        super().__init__(peer.handle, peer.outbox, peer.start_task, cursor, live=request.live)
+        self._peer = peer
+        self._request = request
+
+    async def send_page(self, events: Sequence[StoredEvent], remaining: int, state: LogState, *, live: bool) -> None:
+        """A `Chunk` with one page; the hook sees it first."""
+        await self._peer.asking.tell_page(self._request, events, remaining)
+        if not self.closed:
+            self._outbox.put(rpc.chunk(self._request.id, rpc.page(events, remaining, state.backend_id)))
+
+    def send_empty(self, state: LogState) -> None:
+        """The one empty page of a pull without history (SPEC 3.3, 3.)."""
+        self._outbox.put(rpc.chunk(self._request.id, rpc.page((), 0, state.backend_id)))
+
+    def send_publication(self, publication: Publication) -> None:
+        """`Chunk`s whose pages are built once for all followers."""
+        for page in rpc_pages(publication):
+            self._outbox.put(page.chunk(self._request.id))
+
+    def send_refusal(self, refusal: Refusal) -> None:
+        """`Exit` with the error."""
+        self._end()
+        self._peer.refuse(self._request.id, refusal)
+
+    def send_end(self) -> None:
+        """`Exit` with success, for pulls that are not live only (SPEC section 2)."""
+        self._end()
+        self._outbox.put(rpc.pull_success(self._request.id))
+
+    def log_replaced(self, state: LogState) -> None:
+        """The client must start over: the identity it knows is gone."""
+        assert self._cursor is not None
+        received = self._cursor.backend_id or state.backend_id
+        self.send_refusal(BackendIdMismatch.of(state.backend_id, received))
+
+    def _end(self) -> None:
+        self.closed = True
+        self._peer.forget(self._request.id)

@@ -1,0 +1,178 @@
+"""A WebSocket peer of generation 0.3 (SPEC section 5).
+
+Every 0.3 socket gets every broadcast, also one that never pulled, and it never asks again after a reconnect: hence a
+pull from the head is opened for it on the start, replaced when it pulls itself.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+
+from livesync_trio.connection.channel import Incoming
+from livesync_trio.connection.live import Pull
+from livesync_trio.connection.peer import OpenPull, OpenPush, Peer
+from livesync_trio.connection.sharing import v3_message
+from livesync_trio.errors import BackendIdMismatch, Kind, Refusal, ServerAhead
+from livesync_trio.model import Cursor, LogState, Publication, StoredEvent
+from livesync_trio.store.commands import Inspect, Reply, Reset
+from livesync_trio.wire import v3
+from livesync_trio.wire.messages import (
+    AdminInfo,
+    AdminReset,
+    Generation,
+    Invalid,
+    Message,
+    Ping,
+    PullRequest,
+    PushRequest,
+    RequestId,
+)
+
+
+class V3Peer(Peer):
+    """A client of 0.3."""
+
+    generation = Generation.V3
+    _stream: "V3Pull"
+
+    def on_start(self) -> None:
+        """Follow the store from its head, wherever that is."""
+        self._stream = V3Pull(self, None)
+        if not self._stream.begin_nowait():
+            self.start_task(self._stream.begin)
+
+    def on_message(self, incoming: Incoming) -> None:
+        """Act on one message. Binary frames and what cannot be understood are ignored (SPEC 5.2, 5.3)."""
+        if incoming.text:
+            self._act(v3.decode(incoming.data))
+
+    def _act(self, message: Message) -> None:
+        match message:
+            case Ping():
+                self.outbox.put(v3.pong(message))
+            case PushRequest() if self._free(message.id):
+                self.accept_push(message)
+            case PullRequest() if self._free(message.id):
+                self._stream.close()
+                self._stream = V3Pull(self, message)
+                self.open_request(OpenPull(message, self._stream))
+            case AdminReset() if self._is_admin(message.id, message.secret):
+                self._reset(message.id)
+            case AdminInfo() if self._is_admin(message.id, message.secret):
+                self._inform(message.id)
+            case Invalid():
+                self.refuse(message.id, Refusal(message.kind, message.message))
+            case _:
+                pass
+
+    def _free(self, request_id: RequestId) -> bool:
+        if request_id.json in self._open:
+            self.close(Kind.ID_IN_USE, "request id is in use")
+            return False
+        return True
+
+    def _end_requests(self) -> None:
+        self._stream.close()
+        super()._end_requests()
+
+    def send_refusal(self, request_id: RequestId, refusal: Refusal) -> None:
+        """`Error`; for a parent that is not the head with exactly the reference's text (SPEC 5.3)."""
+        text = refusal.message
+        if isinstance(refusal, ServerAhead):
+            text = v3.parent_mismatch(refusal.head, refusal.provided)
+        self.outbox.put(v3.error(request_id, text))
+
+    def acknowledge(self, request_id: RequestId) -> None:
+        """`PushAck`, unless the broadcast of the same push has brought it along already."""
+        self.outbox.put(v3.push_ack(request_id))
+
+    def acknowledge_early(self, publication: Publication) -> None:
+        """The pusher gets its `PushAck` before the broadcast of its own batch (SPEC 5.3). The batch is durable."""
+        request = self._open.get(publication.request_id)
+        if publication.origin is self and isinstance(request, OpenPush) and not request.answered:
+            request.answered = True
+            self.acknowledge(request.request.id)
+
+    # --- admin -----------------------------------------------------------------------------------------------------
+
+    def _is_admin(self, request_id: RequestId, secret: str) -> bool:
+        expected = self.surroundings.admin_secret
+        # Compared in constant time; without a secret in the configuration there is no admin.
+        right = expected is not None and hmac.compare_digest(expected.encode(), secret.encode(errors="replace"))
+        if not right:
+            self.refuse(request_id, Refusal(Kind.NOT_ALLOWED, "Invalid admin secret"))
+        return right
+
+    def _reset(self, request_id: RequestId) -> None:
+        def answered(answer: LogState | Refusal) -> None:
+            if isinstance(answer, Refusal):
+                self.refuse(request_id, answer)
+            else:
+                self.outbox.put(v3.admin_reset_res(request_id))
+
+        command = Reset(Reply(answered))
+        if not self.handle.post_nowait(command):
+            self.start_task(lambda: self.handle.post(command))
+
+    def _inform(self, request_id: RequestId) -> None:
+        def answered(answer: LogState | Refusal) -> None:
+            if isinstance(answer, Refusal):
+                self.refuse(request_id, answer)
+            else:
+                object_id = hashlib.sha256(self.handle.store_id.encode()).hexdigest()
+                self.outbox.put(v3.admin_info_res(request_id, object_id))
+
+        command = Inspect(Reply(answered))
+        if not self.handle.post_nowait(command):
+            self.start_task(lambda: self.handle.post(command))
+
+
+class V3Pull(Pull):
+    """What a 0.3 socket receives: the answer to its PullReq, if it sent one, and then every broadcast."""
+
+    __slots__ = ("_peer", "_request")
+
+    def __init__(self, peer: V3Peer, request: PullRequest | None) -> None:
+        """`request` is None for the socket's broadcasts before it pulls."""
+        cursor = None if request is None else Cursor(request.after, None)
+        super().__init__(peer.handle, peer.outbox, peer.start_task, cursor, live=True)
+        self._peer = peer
+        self._request = request
+
+    async def send_page(self, events: Sequence[StoredEvent], remaining: int, state: LogState, *, live: bool) -> None:
+        """A page of the answer; beyond it, history looks like broadcasts (SPEC 5.3)."""
+        if live or self._request is None:
+            self._outbox.put(v3.pull_res(events, 0, b"push", b'"catch-up"'))
+            return
+        await self._peer.asking.tell_page(self._request, events, remaining)
+        if not self.closed:
+            self._outbox.put(v3.pull_res(events, remaining, b"pull", self._request.id.json))
+
+    def send_empty(self, state: LogState) -> None:
+        """The empty answer of a pull without history."""
+        if self._request is not None:
+            self._outbox.put(v3.pull_res((), 0, b"pull", self._request.id.json))
+
+    def send_publication(self, publication: Publication) -> None:
+        """One broadcast with the whole batch, built once for all."""
+        self._peer.acknowledge_early(publication)
+        self._outbox.put(v3_message(publication))
+
+    def send_refusal(self, refusal: Refusal) -> None:
+        """0.3 knows no identities: after a reset it just goes on with the new log (SPEC 5.3, Admin)."""
+        if isinstance(refusal, BackendIdMismatch):
+            self._restart_at_head()
+        elif self._request is not None:
+            self.closed = True
+            self._peer.refuse(self._request.id, refusal)
+
+    def send_end(self) -> None:
+        """A 0.3 pull never ends (SPEC 5.3)."""
+
+    def log_replaced(self, state: LogState) -> None:
+        """The store was reset: this client is told nothing and gets what comes (SPEC 5.3, Admin)."""
+        self._restart_at_head()
+
+    def _restart_at_head(self) -> None:
+        self._cursor = None
+        self._catch_up()

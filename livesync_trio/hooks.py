@@ -1,0 +1,195 @@
+"""The user's own functions: what they get, what they may answer, and how they are kept from doing harm.
+
+Owns `Hooks`, the values handed to hooks, loading them from a module or file, and `call`, through which every hook runs:
+plain functions in a thread, all under a deadline. Knows no sockets and no stores.
+"""
+
+import importlib
+import importlib.util
+import inspect
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from livesync_trio.errors import Kind, Refusal, StartupError
+from livesync_trio.limits import HOOK_THREADS
+from livesync_trio.telemetry import get_logger
+
+_log = get_logger("hooks")
+
+
+@attrs.frozen
+class HookContext:
+    """Who asks.
+
+    Attributes:
+        store_id: the store, as in the URL.
+        payload: the application's payload as Python values: of the URL in `validate_payload`, of the request where it
+            carries one, else of the URL.
+        headers: of the upgrade or HTTP request; names in lower case.
+        client_address: address of the peer, `host:port`.
+    """
+
+    store_id: str
+    payload: Any
+    headers: Mapping[str, str]
+    client_address: str
+
+
+@attrs.frozen
+class HookEvent:
+    """One event of a batch, decoded for a hook."""
+
+    name: str
+    args: Any
+    seq_num: int
+    parent_seq_num: int
+    client_id: str
+    session_id: str
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "HookEvent":
+        """Decode the text that is kept of an event."""
+        fields = json.loads(text)
+        return cls(
+            fields["name"],
+            fields["args"],
+            fields["seqNum"],
+            fields["parentSeqNum"],
+            fields["clientId"],
+            fields["sessionId"],
+        )
+
+
+@attrs.frozen
+class HookCursor:
+    """Where a pulling client stands: `seq_num` of its last event, and the identity it knows, if any."""
+
+    seq_num: int
+    backend_id: str | None
+
+
+@attrs.frozen
+class HookPage:
+    """A page on its way to a pulling client. `remaining`: events of the pull that follow."""
+
+    events: list[HookEvent]
+    remaining: int
+
+
+@attrs.frozen
+class HookPushResult:
+    """What became of a push. `refusal` is None when it was acknowledged, else the message."""
+
+    refusal: str | None
+    head: int | None
+
+
+Hook = Callable[..., Any]
+
+
+@attrs.frozen
+class Hooks:
+    """The hooks of a server; each may be plain or async (Trio), or missing.
+
+    Attributes:
+        validate_payload: `(payload, context)`, once per connection or HTTP request; raising refuses it.
+        on_push: `(batch, context)` with a list of `HookEvent`; raising refuses the push, nothing is stored.
+        on_push_res: `(result, context)`; observes.
+        on_pull: `(cursor, context)`; raising refuses the pull.
+        on_pull_res: `(page, context)` for every page of history; observes.
+    """
+
+    validate_payload: Hook | None = None
+    on_push: Hook | None = None
+    on_push_res: Hook | None = None
+    on_pull: Hook | None = None
+    on_pull_res: Hook | None = None
+
+
+def load_hooks(spec: str) -> Hooks:
+    """Load hooks by name.
+
+    Args:
+        spec: an importable module (`myapp.sync_hooks`) or the path of a `.py` file.
+
+    Raises:
+        StartupError: not found, does not import, or holds none of the names, with the reason.
+    """
+    names = [field.name for field in attrs.fields(Hooks)]
+    try:
+        module = _load_file(Path(spec)) if spec.endswith(".py") else importlib.import_module(spec)
+    except Exception as error:
+        raise StartupError(
+            Kind.BAD_CONFIG, f"hooks {spec!r} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    found = {name: getattr(module, name) for name in names if hasattr(module, name)}
+    for name, hook in found.items():
+        if not callable(hook):
+            raise StartupError(Kind.BAD_CONFIG, f"hooks {spec!r}: {name} is not a function")
+    if not found:
+        raise StartupError(Kind.BAD_CONFIG, f"hooks {spec!r} define none of: {', '.join(names)}")
+    return Hooks(**found)
+
+
+def _load_file(path: Path) -> Any:
+    module_spec = importlib.util.spec_from_file_location(f"livesync_hooks_{path.stem}", path)
+    if module_spec is None or module_spec.loader is None or not path.exists():
+        raise FileNotFoundError(f"no file {path}")
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[module_spec.name] = module
+    module_spec.loader.exec_module(module)
+    return module
+
+
+class HookRunner:
+    """Runs hooks: plain ones in threads of their own, all under a deadline."""
+
+    def __init__(self, hooks: Hooks, limit_s: float) -> None:
+        self.hooks = hooks
+        self._limit_s = limit_s
+        self._threads = trio.CapacityLimiter(HOOK_THREADS)
+
+    async def ask(self, hook: Hook | None, argument: Any, context: HookContext) -> Refusal | None:
+        """Run a hook that may refuse.
+
+        Cancellation ends the wait; a plain function that runs in its thread is left to end by itself.
+
+        Returns:
+            None when it agrees or is missing; a refusal with its message when it raised or took too long.
+        """
+        if hook is None:
+            return None
+        try:
+            with trio.move_on_after(self._limit_s) as deadline:
+                await self._run(hook, argument, context)
+        except Exception as error:
+            _log.info("hook refused", hook=_name(hook), store=context.store_id, exc_info=error)
+            return Refusal(Kind.HOOK_REFUSED, str(error) or type(error).__name__)
+        if deadline.cancelled_caught:
+            _log.warning("hook cut off", hook=_name(hook), store=context.store_id, limit_s=self._limit_s)
+            return Refusal(Kind.HOOK_TIMEOUT, f"{_name(hook)} did not answer within {self._limit_s:g} s.")
+        return None
+
+    async def tell(self, hook: Hook | None, argument: Any, context: HookContext) -> None:
+        """Run a hook that observes: what it raises is logged and changes no answer."""
+        refusal = await self.ask(hook, argument, context)
+        if refusal is not None:
+            _log.warning("observing hook failed", hook=_name(hook), store=context.store_id, reason=refusal.message)
+
+    async def _run(self, hook: Hook, argument: Any, context: HookContext) -> None:
+        if inspect.iscoroutinefunction(inspect.unwrap(hook)):
+            await hook(argument, context)
+            return
+        answer = await trio.to_thread.run_sync(hook, argument, context, abandon_on_cancel=True, limiter=self._threads)
+        if inspect.isawaitable(answer):  # a callable object or partial around an async function
+            await answer
+
+
+def _name(hook: Hook | None) -> str:
+    return getattr(hook, "__name__", repr(hook))

@@ -1,0 +1,123 @@
+"""The nouns of the house: events as they are kept, batches, cursors, the state of a log, publications.
+
+Owns frozen values only; no behaviour beyond what follows from the fields, no I/O, no Trio.
+
+An event is kept as the JSON text that is sent as `eventEncoded` (SPEC section 1), its `args` byte for byte as received
+(decision 0003). Nothing in the server decodes it again, unless a hook asks.
+"""
+
+from typing import Any, Final, NamedTuple, NewType
+
+import attrs
+
+StoreId = NewType("StoreId", str)
+"""Name of a store, exactly as in the URL: never sanitised, folded or cut (design.md, storage contract)."""
+
+BackendId = NewType("BackendId", str)
+"""Identity of a store's log: made with it, replaced by a reset (SPEC 3.4)."""
+
+ROOT_SEQ_NUM: Final = 0
+"""Parent of a first event, and head of an empty log (SPEC section 1)."""
+
+
+@attrs.frozen
+class Event:
+    """One event of a batch on its way in.
+
+    Attributes:
+        seq_num: number the client chose, |n| <= 2**53-1.
+        parent_seq_num: number of the event before it, 0 at the root.
+        json: canonical text of the event: the six fields in a fixed order, `args` byte-exact. UTF-8.
+    """
+
+    seq_num: int
+    parent_seq_num: int
+    json: bytes
+
+
+@attrs.frozen
+class Batch:
+    """Events that are admitted together or not at all; never empty, ascending and chained (`log.admission`)."""
+
+    events: tuple[Event, ...]
+
+    @property
+    def parent_seq_num(self) -> int:
+        """The head this batch continues."""
+        return self.events[0].parent_seq_num
+
+    @property
+    def last_seq_num(self) -> int:
+        """The head after this batch."""
+        return self.events[-1].seq_num
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all event texts together."""
+        return sum(len(event.json) for event in self.events)
+
+
+class StoredEvent(NamedTuple):
+    """One event as storage gives it back.
+
+    Attributes:
+        seq_num: its number.
+        ordinal: how many events the log holds up to and including this one (1 for the first). With it
+            `remaining` is exact without counting rows, although numbers may have gaps (decision 0003).
+        json: the text stored by `Event.json`, byte for byte.
+        created_at: server time of the push, `YYYY-MM-DDTHH:MM:SS.mmmZ` (SPEC section 1).
+    """
+
+    seq_num: int
+    ordinal: int
+    json: bytes
+    created_at: str
+
+
+@attrs.frozen
+class LogState:
+    """What is durably true of a store at one moment.
+
+    Attributes:
+        log_id: storage's own number of this log; a reset gives the store another one.
+        backend_id: identity that clients see; changes together with `log_id`.
+        head: number of the last event, 0 when empty.
+        event_count: events in the log; the ordinal of the last one.
+    """
+
+    log_id: int
+    backend_id: BackendId
+    head: int
+    event_count: int
+
+
+@attrs.frozen
+class Cursor:
+    """Where a client stands: the last event it has, and the identity under which it got it.
+
+    Attributes:
+        seq_num: number of the last event the client has; it need not exist.
+        backend_id: identity the client remembers, None when its generation has none (0.3).
+    """
+
+    seq_num: int
+    backend_id: BackendId | None
+
+
+@attrs.frozen
+class Publication:
+    """A durable batch on its way to the followers of its store.
+
+    Attributes:
+        state: the log right after the batch.
+        events: the batch as stored.
+        request_id: id of the push that brought it, as JSON text (0.3 broadcasts carry it, SPEC 5.2).
+        origin: the pushing peer, compared by identity only; None when the batch came from elsewhere.
+        encoded: what `connection.sharing` made of it, so that it is made once however many receive it.
+    """
+
+    state: LogState
+    events: tuple[StoredEvent, ...]
+    request_id: bytes
+    origin: object | None = attrs.field(eq=False, default=None)
+    encoded: dict[str, Any] = attrs.field(eq=False, repr=False, factory=dict)

@@ -1,0 +1,161 @@
+"""The storage contract: what every engine promises to the actor above it.
+
+Owns the protocol classes and the values that cross it; every engine passes `tests/storage/` unchanged. Storage is
+synchronous and knows no Trio (design.md, law 8): a `Writer` is used by one thread, each `Reader` by one thread at a time.
+
+What an engine guarantees:
+
+* A write is durable when `Writer.commit` returns, or has had no effect.
+* `Append` compares log and head *inside* the transaction: two writers can never both win.
+* Events come back byte for byte as they went in.
+* A store's identity is made with it and lives until a reset, which gives a new identity and an empty log at once, whatever
+  the length of the old log; the old rows go later (`Writer.clear_replaced`).
+* Store ids are compared byte for byte.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import attrs
+
+from livesync_trio.model import Batch, LogState, StoredEvent, StoreId
+
+
+@attrs.frozen
+class OpenStore:
+    """Ask for the state of a store; it is created, with an identity, when it does not exist. Outcome: `LogState`."""
+
+    store_id: StoreId
+
+
+@attrs.frozen
+class Append:
+    """Append a run of batches to a store, all of them or none. Outcome: `Appended` or `HeadMoved`.
+
+    Attributes:
+        store_id: the store.
+        expected: the log as the caller knows it; anything else in the database refuses the append.
+        batches: one or more batches that continue `expected.head` and each other.
+        created_at: server time of the push for all of them, `YYYY-MM-DDTHH:MM:SS.mmmZ`.
+    """
+
+    store_id: StoreId
+    expected: LogState
+    batches: tuple[Batch, ...]
+    created_at: str
+
+
+@attrs.frozen
+class Reset:
+    """Give the store a new identity and an empty log. Outcome: the new `LogState`."""
+
+    store_id: StoreId
+
+
+Write = OpenStore | Append | Reset
+
+
+@attrs.frozen
+class Appended:
+    """The append is durable. `state` is the log after it."""
+
+    state: LogState
+
+
+@attrs.frozen
+class HeadMoved:
+    """Nothing was appended: the log is not the one the caller expected. `state` is what is durably there."""
+
+    state: LogState
+
+
+Outcome = LogState | Appended | HeadMoved
+
+
+class Writer(Protocol):
+    """The one handle that changes the database. Used by a single thread."""
+
+    def commit(self, writes: Sequence[Write]) -> list[Outcome | Exception]:
+        """Carry out writes of any stores in order, in one durable transaction where that is possible.
+
+        Args:
+            writes: one or more writes. Later ones see the effect of earlier ones.
+
+        Returns:
+            One outcome a write, in order. A write that failed on its own account stands as its exception and has had
+            no effect; its neighbours are not affected.
+
+        Raises:
+            StorageUnavailable: nothing of this call is known to be durable. When the outcome of the transaction itself
+                is unclear, the engine has read the heads again first and gives true outcomes instead; it raises only
+                when they cannot be read. The caller must then read the state again before it relies on it.
+        """
+
+    def clear_replaced(self, limit_events: int) -> int:
+        """Delete up to `limit_events` rows of logs that a reset replaced. Returns how many rows went; 0: nothing left.
+
+        Raises:
+            StorageUnavailable: try again later.
+        """
+
+    def close(self) -> None:
+        """Release the handle."""
+
+
+class Reader(Protocol):
+    """A handle that reads. Used by one thread at a time."""
+
+    def read(self, log: LogState, after: int, up_to: int, limit_events: int, limit_bytes: int) -> list[StoredEvent]:
+        """Events of one log in ascending order.
+
+        Args:
+            log: which log; only `log_id` matters.
+            after: events with a greater number only.
+            up_to: events up to and including this number only.
+            limit_events: at most this many.
+            limit_bytes: stop before the event whose text would exceed this many bytes in total; the first one
+                is always given.
+
+        Returns:
+            The events; empty only when there is none in the range.
+
+        Raises:
+            LogReplaced: the store has another log by now.
+            StorageUnavailable: try again later.
+        """
+
+    def state(self, store_id: StoreId) -> LogState | None:
+        """State of a store, None when it does not exist.
+
+        Raises:
+            StorageUnavailable: try again later.
+        """
+
+    def close(self) -> None:
+        """Release the handle."""
+
+
+class Engine(Protocol):
+    """A database. Opened once by the application, which alone chooses the engine."""
+
+    name: str
+    """Short name for /health and the log: `sqlite`, `memory`, `postgresql`."""
+
+    def open(self) -> None:
+        """Open or create the database and check what must be true of it.
+
+        Raises:
+            StartupError: in use by another process, of a newer format, damaged, or not to be opened.
+        """
+
+    def writer(self) -> Writer:
+        """The writing handle; called once, in the thread that will use it."""
+
+    def reader(self) -> Reader:
+        """A new reading handle; may be called from any thread."""
+
+    def describe(self) -> str:
+        """Where the data is, for the operator; without secrets."""
+
+    def close(self) -> None:
+        """Release everything, after all writers and readers were closed."""

@@ -1,0 +1,110 @@
+"""What makes a log whole: the rules that every engine holds to, whatever database is below.
+
+Owns the numbering of stored events, the identity of a new log, and the check on opening. Pure but for the randomness of
+an identity; no database here.
+"""
+
+import secrets
+from collections.abc import Iterator
+
+import attrs
+
+from livesync_trio.errors import StoreDamaged
+from livesync_trio.limits import BACKEND_ID_RANDOM_BYTES
+from livesync_trio.model import ROOT_SEQ_NUM, BackendId, Event, LogState, StoreId
+from livesync_trio.storage.base import Append
+
+
+def new_backend_id() -> BackendId:
+    """A fresh identity: opaque, never empty, never used before (SPEC 3.4)."""
+    return BackendId(secrets.token_urlsafe(BACKEND_ID_RANDOM_BYTES))
+
+
+def chained_events(append: Append) -> Iterator[Event]:
+    """The events of an append in order, each checked to continue the one before it.
+
+    Admission has checked this already (`log.admission`). It is checked again where it becomes durable, because one
+    stored event that continues nothing would kill the pull of every subscriber for ever (SPEC section 2).
+
+    Raises:
+        ValueError: an event does not continue the one before it, or there is none at all: a fault of the caller.
+    """
+    previous = append.expected.head
+    for batch in append.batches:
+        for event in batch.events:
+            if event.parent_seq_num != previous or event.seq_num <= previous:
+                raise ValueError(f"e{event.seq_num} with parent e{event.parent_seq_num} does not continue e{previous}")
+            previous = event.seq_num
+            yield event
+    if not append.batches:
+        raise ValueError("an append of nothing")
+
+
+def state_after(append: Append) -> LogState:
+    """The log once the append is durable."""
+    added = sum(len(batch.events) for batch in append.batches)
+    return attrs.evolve(
+        append.expected, head=append.batches[-1].last_seq_num, event_count=append.expected.event_count + added
+    )
+
+
+def is_expected(found: LogState, expected: LogState) -> bool:
+    """Whether the log in the database is the one, and just as long, as the caller of an append believes."""
+    return (found.log_id, found.head, found.event_count) == (expected.log_id, expected.head, expected.event_count)
+
+
+@attrs.frozen
+class Ends:
+    """The two ends of a stored log, as far as they tell whether it is whole.
+
+    Attributes:
+        first_parent_seq_num: parent of its first event.
+        first_ordinal: ordinal of its first event.
+        last_seq_num: number of its last event.
+        last_ordinal: ordinal of its last event.
+    """
+
+    first_parent_seq_num: int
+    first_ordinal: int
+    last_seq_num: int
+    last_ordinal: int
+
+
+def check_whole(store_id: StoreId, state: LogState, ends: Ends | None) -> None:
+    """Check what must be true of a log when its store is opened, at a cost that does not depend on its length.
+
+    Args:
+        store_id: the store, for the message.
+        state: what is recorded of the log.
+        ends: both ends of the events that are there, None when there are none.
+
+    Raises:
+        StoreDamaged: identity, head, count and events do not belong together.
+    """
+    if ends is None:
+        ends = Ends(ROOT_SEQ_NUM, 1, ROOT_SEQ_NUM, 0)
+    if not state.backend_id:
+        what = "its identity is missing"
+    elif (ends.first_parent_seq_num, ends.first_ordinal) != (ROOT_SEQ_NUM, 1):
+        what = f"its first event has ordinal {ends.first_ordinal} and parent e{ends.first_parent_seq_num}"
+    elif (ends.last_seq_num, ends.last_ordinal) != (state.head, state.event_count):
+        what = (
+            f"its head is recorded as e{state.head} after {state.event_count} events, "
+            f"the last event stored is e{ends.last_seq_num} with ordinal {ends.last_ordinal}"
+        )
+    else:
+        return
+    raise StoreDamaged(f"Store {store_id!r} is damaged: {what}. Restore a backup, or reset the store.")
+
+
+def check_no_hole(log: LogState, events: int, first_ordinal: int, last_ordinal: int) -> None:
+    """Check that a run of events read from a log has no hole, by the ordinals at its ends.
+
+    Raises:
+        StoreDamaged: it has.
+    """
+    if last_ordinal - first_ordinal + 1 != events:
+        raise StoreDamaged(
+            f"Log {log.log_id} is damaged: {events} events are stored from ordinal {first_ordinal} to {last_ordinal}. "
+            "Restore a backup, or reset the store."
+        )

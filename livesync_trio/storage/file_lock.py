@@ -1,0 +1,70 @@
+"""One server for one database file: a lock that ends with the process, however it ends.
+
+Owns the side file `<database>.lock`. It is locked with `flock`, which belongs to the opened file: a second engine in
+the same process is refused too, and the kernel lets go after `kill -9`, so that a lock file left behind means nothing.
+The database file itself is never locked here: SQLite's own locks on it are POSIX locks, which a process loses as soon
+as it closes *any* descriptor of that file. The side file is never deleted: two processes could then each hold one.
+"""
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+from livesync_trio.errors import Kind, StartupError
+
+_SUFFIX: Final = ".lock"
+_PRIVATE: Final = 0o600
+_PID_MAX_BYTES: Final = 32
+
+
+class FileLock:
+    """The lock of one database file, held from `take` to `release`."""
+
+    def __init__(self, database: Path) -> None:
+        """`database` is the real path: two names of one file must have one lock."""
+        self._database = database
+        self._path = database.with_name(database.name + _SUFFIX)
+        self._descriptor: int | None = None
+
+    def take(self) -> None:
+        """Take the lock or refuse at once.
+
+        Raises:
+            StartupError: another process holds it, or the side file cannot be written.
+        """
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE)
+        except OSError as error:
+            raise StartupError(
+                Kind.DATABASE_UNUSABLE,
+                f"{self._path} cannot be written ({error.strerror}): "
+                "give the server a directory of its own that it may write.",
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(descriptor, _PID_MAX_BYTES).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise StartupError(
+                Kind.DATABASE_IN_USE,
+                f"{self._database} is in use by another livesync server (process {holder or 'unknown'}): "
+                "stop that one, or give this one another DATABASE_URL.",
+            ) from error
+        except OSError as error:
+            os.close(descriptor)
+            raise StartupError(
+                Kind.DATABASE_UNUSABLE,
+                f"{self._path} cannot be locked ({error.strerror}): keep the database on a local file system.",
+            ) from error
+        with contextlib.suppress(OSError):  # a full disk is no reason not to start
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, b"%d\n" % os.getpid())  # for the message above, and for operators
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let go; does nothing when the lock is not held."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

@@ -1,0 +1,128 @@
+"""Engine on one SQLite file: the default, and all that most installations need.
+
+Owns the file: that it is there, private, ours, of a known format, and served by one process only. Reading and writing
+are the business of `sqlite_reader` and `sqlite_writer`.
+"""
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from livesync_trio.errors import Kind, StartupError
+from livesync_trio.limits import SQLITE_VERSION_MIN, SQLITE_WRITER_CACHE_KIB
+from livesync_trio.storage.file_lock import FileLock
+from livesync_trio.storage.sqlite_connection import Connector, translated
+from livesync_trio.storage.sqlite_reader import SqliteReader
+from livesync_trio.storage.sqlite_schema import NotOurs, migrate
+from livesync_trio.storage.sqlite_writer import SqliteWriter
+
+_PRIVATE: Final = 0o600
+"""Mode of a new database file; SQLite gives the same to the files beside it."""
+
+
+class SqliteEngine:
+    """Keeps logs in one SQLite file (`base.Engine`)."""
+
+    name = "sqlite"
+
+    def __init__(self, path: Path | str, connection_class: type[sqlite3.Connection] = sqlite3.Connection) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            path: the file, made when it does not exist; relative to the working directory of this moment.
+            connection_class: lets a test come between the engine and the disk.
+        """
+        self._path = Path(path).resolve()
+        self._connector = Connector(self._path, connection_class)
+        self._lock = FileLock(self._path)
+
+    def open(self) -> None:
+        """Lock the file, make it when there is none, and bring its tables up to date.
+
+        Raises:
+            StartupError: see the contract; the message is one sentence for the operator.
+        """
+        if sqlite3.sqlite_version_info < SQLITE_VERSION_MIN:
+            needed = ".".join(map(str, SQLITE_VERSION_MIN))
+            raise self._unusable(f"this Python has SQLite {sqlite3.sqlite_version}: use one with {needed} or newer")
+        if not self._path.parent.is_dir():
+            raise self._unusable("its directory does not exist: make it, or name another file")
+        if self._path.is_dir():
+            raise self._unusable("it is a directory: name a file")
+        self._lock.take()  # before the file is touched: closing a descriptor of it would drop another engine's locks
+        try:
+            self._make_file()
+            self._prepare()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def writer(self) -> SqliteWriter:
+        """A writing handle; see the contract."""
+        return SqliteWriter(self._connector)
+
+    def reader(self) -> SqliteReader:
+        """A reading handle; opens its connection when it is first asked."""
+        return SqliteReader(self._connector)
+
+    def describe(self) -> str:
+        """The file, and the version of SQLite that reads it."""
+        return f"{self._path} (SQLite {sqlite3.sqlite_version})"
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._lock.release()
+
+    # --- on opening -------------------------------------------------------------------------------------------------
+
+    def _make_file(self) -> None:
+        """Make sure that a file is there that can be written, private when it is new."""
+        wal = self._path.with_name(self._path.name + "-wal")
+        try:
+            lost = wal.exists() and wal.stat().st_size > 0 and not (self._path.exists() and self._path.stat().st_size)
+            if lost:  # SQLite would delete the WAL, and with it what was acknowledged last
+                raise self._unusable(f"it is missing or empty, but {wal.name} is there: put it back, or move that away")
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE))
+            directory = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(directory)  # a new name must be as durable as what will be acknowledged under it
+            finally:
+                os.close(directory)
+        except OSError as error:
+            raise self._unusable(f"{error.strerror}: the server must be able to read and write it") from error
+
+    def _prepare(self) -> None:
+        """Bring the tables up to date, and what a crash left in the WAL safely into the file."""
+        try:
+            connection = self._connector.connect(SQLITE_WRITER_CACHE_KIB)
+            try:
+                (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+                if mode != "wal":
+                    raise self._unusable("its file system cannot do write-ahead logging: keep it on a local disk")
+                migrate(connection)
+                # After kill -9 the WAL may hold what was written but never synced; from now on it counts as durable.
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                connection.close()
+        except NotOurs as error:
+            raise self._unusable(str(error)) from error
+        except sqlite3.Error as error:
+            raise self._unusable(_advice(error, self._path)) from error
+
+    def _unusable(self, reason: str) -> StartupError:
+        return StartupError(Kind.DATABASE_UNUSABLE, f"{self._path} cannot be used: {reason}.")
+
+
+def _advice(error: sqlite3.Error, path: Path) -> str:
+    """What the operator can do about an error on opening."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_NOTADB:
+        return "it is not an SQLite database: name another file, or restore a backup"
+    if code == sqlite3.SQLITE_CORRUPT:
+        return "it is damaged: restore a backup"
+    if code == sqlite3.SQLITE_BUSY:
+        return "another program has locked it: close that one"
+    if code == sqlite3.SQLITE_FULL:
+        return "there is no room left: free some space"
+    return str(error) if translated(error, path) else f"it does not have the tables it should ({error})"

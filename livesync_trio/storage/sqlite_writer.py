@@ -1,0 +1,289 @@
+"""Writes logs into an SQLite file: many appends of many stores as one statement, one transaction, one fsync.
+
+Owns the one connection that changes the file. There are two ways in:
+
+* A group of appends only, which is nearly every group, is *one* INSERT of all its events: the trigger of the schema
+  compares and advances each head, and autocommit makes the statement a transaction. Python's `sqlite3` gives up the
+  interpreter lock around every call and, under a busy Trio thread, waits milliseconds to get it back; one call for a
+  group instead of one a row is three to five times as fast there (decision 0003).
+* Everything else, and a group of which something was refused, goes write by write inside one transaction, each behind a
+  savepoint, so that a bad one has no effect and takes no neighbour with it.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from livesync_trio.errors import StorageUnavailable, StoreDamaged
+from livesync_trio.limits import SQLITE_WRITER_CACHE_KIB
+from livesync_trio.model import LogState, StoreId
+from livesync_trio.storage.base import Append, Appended, HeadMoved, OpenStore, Outcome, Reset, Write
+from livesync_trio.storage.chain import Ends, check_whole, is_expected, new_backend_id, state_after
+from livesync_trio.storage.sqlite_connection import Connector, translated
+from livesync_trio.storage.sqlite_insert import Row, add_rows, chunks, insert
+from livesync_trio.storage.sqlite_reader import STATE_OF_STORE, log_state
+
+_CREATE_STORE: Final = "INSERT INTO livesync_7_stores (store_id, backend_id) VALUES (?, ?)"
+
+_ENDS_OF_LOG: Final = """
+    SELECT first.parent_seq_num, first.ordinal, last.seq_num, last.ordinal
+    FROM (SELECT min(seq_num) AS first, max(seq_num) AS last FROM livesync_7_events WHERE log_id = :log_id) AS ends
+        JOIN livesync_7_events AS first ON first.log_id = :log_id AND first.seq_num = ends.first
+        JOIN livesync_7_events AS last ON last.log_id = :log_id AND last.seq_num = ends.last
+"""
+
+# An empty log leaves nothing to clear.
+_NOTE_REPLACED: Final = """
+    INSERT INTO livesync_7_replaced (log_id, store_id, backend_id, head, event_count, created_at)
+    SELECT log_id, store_id, backend_id, head, event_count, created_at FROM livesync_7_stores AS stores
+    WHERE store_id = ? AND EXISTS (SELECT 1 FROM livesync_7_events AS events WHERE events.log_id = stores.log_id)
+"""
+_DELETE_STORE: Final = "DELETE FROM livesync_7_stores WHERE store_id = ?"
+
+_OLDEST_REPLACED: Final = "SELECT min(log_id) FROM livesync_7_replaced"
+_CLEAR_EVENTS: Final = """
+    DELETE FROM livesync_7_events
+    WHERE rowid IN (SELECT rowid FROM livesync_7_events WHERE log_id = ? ORDER BY seq_num LIMIT ?)
+"""
+_FORGET_REPLACED: Final = "DELETE FROM livesync_7_replaced WHERE log_id = ?"
+
+
+class SqliteWriter:
+    """Changes logs (`base.Writer`)."""
+
+    def __init__(self, connector: Connector) -> None:
+        """Open the connection.
+
+        Raises:
+            StorageUnavailable: the file cannot be opened now.
+        """
+        self._connector = connector
+        self._connection: sqlite3.Connection | None = None
+        self._file = connector.path.stat()
+        with self._translating():
+            self._open()
+
+    # --- the contract -----------------------------------------------------------------------------------------------
+
+    def commit(self, writes: Sequence[Write]) -> list[Outcome | Exception]:
+        """Carry out writes of any stores in order; see the contract."""
+        outcomes: list[Outcome | Exception] = []
+        with self._translating():
+            connection = self._open()
+            self._check_file()
+            try:
+                if not self._all_at_once(connection, writes, outcomes):
+                    self._one_by_one(connection, writes, outcomes)
+            except sqlite3.Error:
+                if len(outcomes) < len(writes) or not self._became_durable(writes, outcomes):
+                    raise
+        return outcomes
+
+    def clear_replaced(self, limit_events: int) -> int:
+        """Delete rows of replaced logs; see the contract."""
+        cleared = 0
+        with self._translating():
+            connection = self._open()
+            self._check_file()
+            (log_id,) = connection.execute(_OLDEST_REPLACED).fetchone()
+            if log_id is None:
+                return 0  # the usual case, asked every second, writes nothing
+            with _transaction(connection):
+                while log_id is not None:
+                    cleared += connection.execute(_CLEAR_EVENTS, (log_id, limit_events - cleared)).rowcount
+                    if cleared >= limit_events:
+                        break
+                    connection.execute(_FORGET_REPLACED, (log_id,))
+                    (log_id,) = connection.execute(_OLDEST_REPLACED).fetchone()
+        return cleared
+
+    def close(self) -> None:
+        """Move everything into the database file itself and release the handle."""
+        if self._connection is not None:
+            with suppress(sqlite3.Error):  # it is all in the WAL anyway
+                self._connection.execute("PRAGMA busy_timeout = 0")  # a backup tool that reads shall not hold us up
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._drop()
+
+    # --- the two ways in --------------------------------------------------------------------------------------------
+
+    def _all_at_once(
+        self, connection: sqlite3.Connection, writes: Sequence[Write], outcomes: list[Outcome | Exception]
+    ) -> bool:
+        """Try the group as a run of INSERTs, nearly always a single one. False: nothing was done, go one by one."""
+        rows: list[Row] = []
+        try:
+            for write in writes:
+                if not isinstance(write, Append):
+                    return False
+                add_rows(rows, write)
+            statements = list(chunks(rows))
+            outcomes.extend(Appended(state_after(write)) for write in writes if isinstance(write, Append))
+            if len(statements) == 1:
+                insert(connection, statements[0])
+            else:
+                with _transaction(connection):
+                    for statement in statements:
+                        insert(connection, statement)
+        except Exception as error:
+            if self._own_failure(error) is None:
+                raise
+            outcomes.clear()
+            return False
+        return True
+
+    def _one_by_one(
+        self, connection: sqlite3.Connection, writes: Sequence[Write], outcomes: list[Outcome | Exception]
+    ) -> None:
+        """Carry out the writes in one transaction, so that one that fails has no effect and the others have theirs."""
+        with _transaction(connection):
+            for write in writes:
+                connection.execute("SAVEPOINT write")
+                try:
+                    outcome: Outcome | Exception = _carry_out(connection, write)
+                except Exception as error:
+                    failure = self._own_failure(error)
+                    if failure is None:
+                        raise
+                    connection.execute("ROLLBACK TO write")
+                    outcome = failure
+                connection.execute("RELEASE write")
+                outcomes.append(outcome)
+
+    # --- when the database fails ------------------------------------------------------------------------------------
+
+    def _became_durable(self, writes: Sequence[Write], outcomes: Sequence[Outcome | Exception]) -> bool:
+        """Whether a transaction whose COMMIT failed is in the database all the same, asked on a new connection.
+
+        SQLite takes back what it could not commit. But when even that fails, a new connection may find the transaction
+        whole in the WAL, which was perhaps never synced: the checkpoint syncs it.
+        """
+        self._drop()
+        final = {
+            write.store_id: outcome if isinstance(outcome, LogState) else outcome.state
+            for write, outcome in zip(writes, outcomes, strict=True)
+            if not isinstance(outcome, Exception)
+        }
+        try:
+            connection = self._open()
+            if any(_state(connection, store_id) != state for store_id, state in final.items()):
+                return False
+            (blocked, _, _) = connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+        except sqlite3.Error:
+            return False
+        return not blocked
+
+    def _own_failure(self, error: Exception) -> Exception | None:
+        """What a single write failed with, when that is no fault of the database as a whole; else None."""
+        match error:
+            case StoreDamaged() | ValueError() | OverflowError():
+                return error  # a store id that is not Unicode is a ValueError, too
+            case sqlite3.IntegrityError():
+                return StoreDamaged(f"A store is damaged ({error}): restore a backup.")
+            case sqlite3.DataError():
+                return ValueError(str(error))
+            case sqlite3.Error():
+                failure = translated(error, self._connector.path)
+                return failure if isinstance(failure, StoreDamaged) else None
+        return None
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        """Turn an error of the whole database into `StorageUnavailable`; the next call begins with a new connection."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            self._drop()
+            failure = translated(error, self._connector.path)
+            if failure is None:
+                raise
+            if isinstance(failure, StoreDamaged):  # not of one store alone
+                failure = StorageUnavailable(str(failure))
+            raise failure from error
+
+    def _check_file(self) -> None:
+        """Refuse to write into a file that is no longer the one at the path: nobody would ever find it again."""
+        try:
+            found = self._connector.path.stat()
+        except OSError as error:
+            raise StorageUnavailable(f"{self._connector.path} has vanished ({error.strerror}): put it back.") from error
+        if (found.st_dev, found.st_ino) != (self._file.st_dev, self._file.st_ino):
+            raise StorageUnavailable(f"{self._connector.path} was replaced while in use: restart the server.")
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = self._connector.connect(SQLITE_WRITER_CACHE_KIB)
+        return self._connection
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()  # rolls back what was under way
+            self._connection = None
+
+
+# --- single writes, inside a transaction ---------------------------------------------------------------------------
+
+
+def _carry_out(connection: sqlite3.Connection, write: Write) -> Outcome:
+    match write:
+        case OpenStore():
+            return _open_store(connection, write.store_id)
+        case Append():
+            return _append(connection, write)
+        case Reset():
+            connection.execute(_NOTE_REPLACED, (write.store_id,))
+            connection.execute(_DELETE_STORE, (write.store_id,))
+            return _create(connection, write.store_id)
+
+
+def _open_store(connection: sqlite3.Connection, store_id: StoreId) -> LogState:
+    state = _state(connection, store_id)
+    if state is None:
+        return _create(connection, store_id)
+    ends = connection.execute(_ENDS_OF_LOG, {"log_id": state.log_id}).fetchone()
+    check_whole(store_id, state, None if ends is None else Ends(*ends))
+    return state
+
+
+def _create(connection: sqlite3.Connection, store_id: StoreId) -> LogState:
+    backend_id = new_backend_id()
+    log_id = connection.execute(_CREATE_STORE, (store_id, backend_id)).lastrowid
+    assert log_id is not None
+    return LogState(log_id, backend_id, 0, 0)
+
+
+def _append(connection: sqlite3.Connection, append: Append) -> Outcome:
+    rows: list[Row] = []
+    add_rows(rows, append)
+    found = _state(connection, append.store_id) or _create(connection, append.store_id)
+    if not is_expected(found, append.expected):
+        return HeadMoved(found)
+    try:
+        for chunk in chunks(rows):
+            insert(connection, chunk)
+    except sqlite3.IntegrityError as error:
+        raise StoreDamaged(
+            f"Store {append.store_id!r} is damaged: it holds events beyond its head e{found.head} ({error}). "
+            "Restore a backup, or reset the store."
+        ) from error
+    return Appended(state_after(append))
+
+
+def _state(connection: sqlite3.Connection, store_id: StoreId) -> LogState | None:
+    row = connection.execute(STATE_OF_STORE, (store_id,)).fetchone()
+    return None if row is None else log_state(row)
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """A transaction that takes the right to write at its beginning; rolled back when the block raises."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            with suppress(sqlite3.Error):  # closing the connection rolls back as well
+                connection.execute("ROLLBACK")
+        raise

@@ -1,0 +1,32 @@
+"""From `DATABASE_URL` to an engine: the only place that knows them all by name.
+
+Owns that choice and nothing else. What a URL may look like is decided in `config.database_url`.
+"""
+
+from typing import Final
+
+from livesync_trio.config import sqlite_path
+from livesync_trio.errors import Kind, StartupError
+from livesync_trio.storage.base import Engine
+from livesync_trio.storage.memory import MemoryEngine
+from livesync_trio.storage.sqlite import SqliteEngine
+
+MEMORY_URL: Final = "memory:"
+"""For tests and programs that embed the server; the configuration of `livesync serve` refuses it."""
+
+
+def engine_from_url(url: str) -> Engine:
+    """The engine for a URL, not opened yet.
+
+    Args:
+        url: `sqlite:///relative.db`, `sqlite:////absolute/path.db` or `memory:`.
+
+    Raises:
+        StartupError: no engine for it. The message never repeats the URL, which may hold a password.
+    """
+    if url == MEMORY_URL:
+        return MemoryEngine()
+    try:
+        return SqliteEngine(sqlite_path(url))
+    except ValueError as error:
+        raise StartupError(Kind.BAD_CONFIG, f"DATABASE_URL cannot be used: {error}.") from error

@@ -1,0 +1,128 @@
+"""What can be asked of a store, and the one-shot reply by which it answers.
+
+Owns the commands that travel through a mailbox. They are carried out strictly in the order in which they were posted.
+"""
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import attrs
+import trio
+
+from livesync_trio.errors import Refusal
+from livesync_trio.model import Batch, Cursor, LogState
+from livesync_trio.store.followers import Follower
+
+T = TypeVar("T")
+
+
+class Reply(Generic[T]):
+    """A one-shot answer: the actor gives it, exactly one function or task receives it.
+
+    The receiver is called synchronously by the actor, in the order of the commands: what it puts into an outbox keeps
+    that order. It must not wait and must not raise.
+    """
+
+    __slots__ = ("_receive", "given")
+
+    def __init__(self, receive: Callable[[T | Refusal], None]) -> None:
+        self._receive = receive
+        self.given = False
+
+    def give(self, answer: T | Refusal) -> None:
+        """Answer. A second answer is a fault of the actor and raises RuntimeError."""
+        if self.given:
+            raise RuntimeError("a command was answered twice")
+        self.given = True
+        self._receive(answer)
+
+
+class Waiting(Generic[T]):
+    """The receiving end for a task that waits: `reply` goes into the command, `wait` gives the answer."""
+
+    def __init__(self) -> None:
+        self._done = trio.Event()
+        self._answer: T | Refusal | None = None
+        self.reply: Reply[T] = Reply(self._take)
+
+    def _take(self, answer: T | Refusal) -> None:
+        self._answer = answer
+        self._done.set()
+
+    async def wait(self) -> T | Refusal:
+        """Wait for the answer. Cancellation ends the wait only; the command is carried out all the same."""
+        await self._done.wait()
+        assert self._answer is not None
+        return self._answer
+
+
+@attrs.frozen
+class Accepted:
+    """A push is durable and published. `state` is the log right after it."""
+
+    state: LogState
+
+
+@attrs.define
+class Push:
+    """Append a batch.
+
+    Attributes:
+        batch: passed `log.admission.check_batch`.
+        backend_id: the identity the client remembers, None if none.
+        request_id: id of the push, as JSON text (0.3 broadcasts carry it).
+        origin: the pushing peer, compared by identity only.
+        reply: `Accepted` once durable and published, else a refusal.
+    """
+
+    batch: Batch
+    backend_id: str | None
+    request_id: bytes
+    origin: object
+    reply: Reply[Accepted]
+
+
+@attrs.frozen
+class Registered:
+    """A pull is registered at the durable head `state.head`.
+
+    Attributes:
+        state: the log at that moment.
+        following: the follower was taken on: everything after `state.head` is offered to it. Otherwise there is history
+            to read first, up to and including `state.head`; then the caller asks again.
+    """
+
+    state: LogState
+    following: bool
+
+
+@attrs.define
+class Register:
+    """Register a pull: catch up, then follow (design.md, law 3).
+
+    Attributes:
+        cursor: where the client stands; None for "at the head" (0.3 sockets that have not pulled).
+        follower: who wants everything after the head; None for a pull that is not live.
+        reply: `Registered`, or a refusal.
+    """
+
+    cursor: Cursor | None
+    follower: Follower | None
+    reply: Reply[Registered]
+
+
+@attrs.define
+class Reset:
+    """Give the store a new identity and an empty log. `reply`: the new state, or a refusal."""
+
+    reply: Reply[LogState]
+
+
+@attrs.define
+class Inspect:
+    """Tell the state of the log. `reply`: the state, or a refusal."""
+
+    reply: Reply[LogState]
+
+
+Command = Push | Register | Reset | Inspect

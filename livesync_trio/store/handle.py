@@ -1,0 +1,131 @@
+"""The only door to a store (design.md): post a command, read a page of its history, stop following.
+
+Owns nothing: a handle names a store, and finds its present actor anew for each command, so that it outlives crashes
+and dormancy of the actor.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from livesync_trio.errors import Refusal
+from livesync_trio.model import Batch, Cursor, LogState, StoredEvent, StoreId
+from livesync_trio.store.actor import StoreActor
+from livesync_trio.store.commands import (
+    Accepted,
+    Command,
+    Inspect,
+    Push,
+    Register,
+    Registered,
+    Reply,
+    Reset,
+    Waiting,
+)
+from livesync_trio.store.followers import Follower
+from livesync_trio.store.persistence import Readers
+
+
+class Directory(Protocol):
+    """What a handle needs of the registry."""
+
+    readers: Readers
+
+    def actor(self, store_id: StoreId) -> StoreActor | Refusal:
+        """The store's running actor, started if need be; a refusal when the store is fenced or the server drains."""
+
+    def running(self, store_id: StoreId) -> StoreActor | None:
+        """The store's actor if one runs now."""
+
+
+class StoreHandle:
+    """A store, for whoever wants something of it."""
+
+    __slots__ = ("_directory", "store_id")
+
+    def __init__(self, directory: Directory, store_id: StoreId) -> None:
+        self._directory = directory
+        self.store_id = store_id
+
+    # --- posting ---------------------------------------------------------------------------------------------------
+
+    def post_nowait(self, command: Command) -> bool:
+        """Post a command without waiting.
+
+        Returns:
+            True when it was posted, or answered at once with a refusal; False when the mailbox is full.
+        """
+        actor = self._directory.actor(self.store_id)
+        if isinstance(actor, Refusal):
+            command.reply.give(actor)
+            return True
+        try:
+            actor.mailbox.send_nowait(command)
+        except trio.WouldBlock:
+            return False
+        return True
+
+    async def post(self, command: Command) -> None:
+        """Post a command, waiting while the mailbox is full. Cancelled before it is posted, it has no effect."""
+        while not self.post_nowait(command):
+            actor = self._directory.actor(self.store_id)
+            if isinstance(actor, Refusal):
+                continue
+            try:
+                await actor.mailbox.send(command)
+            except (trio.ClosedResourceError, trio.BrokenResourceError):
+                continue  # the actor ended while we waited for room: the next one takes the command
+            return
+
+    # --- the commands, with their answers --------------------------------------------------------------------------
+
+    async def push(self, batch: Batch, backend_id: str | None, request_id: bytes, origin: object) -> Accepted | Refusal:
+        """Append a batch and wait for the answer. See `commands.Push`.
+
+        Cancelled while waiting, only the wait ends: the batch may be stored and published all the same.
+        """
+        waiting: Waiting[Accepted] = Waiting()
+        await self.post(Push(batch, backend_id, request_id, origin, waiting.reply))
+        return await waiting.wait()
+
+    async def register(self, cursor: Cursor | None, follower: Follower | None) -> Registered | Refusal:
+        """Register a pull and wait for the answer. See `commands.Register`."""
+        waiting: Waiting[Registered] = Waiting()
+        await self.post(Register(cursor, follower, waiting.reply))
+        return await waiting.wait()
+
+    async def reset(self) -> LogState | Refusal:
+        """Give the store a new identity and an empty log; gives the new state. See `commands.Reset`."""
+        waiting: Waiting[LogState] = Waiting()
+        await self.post(Reset(waiting.reply))
+        return await waiting.wait()
+
+    async def inspect(self) -> LogState | Refusal:
+        """The state of the log, in order with everything posted before."""
+        waiting: Waiting[LogState] = Waiting()
+        await self.post(Inspect(waiting.reply))
+        return await waiting.wait()
+
+    def push_nowait(
+        self,
+        batch: Batch,
+        backend_id: str | None,
+        request_id: bytes,
+        origin: object,
+        receive: Callable[[Accepted | Refusal], None],
+    ) -> bool:
+        """Append a batch; `receive` gets the answer, called by the actor. False: the mailbox is full, nothing done."""
+        return self.post_nowait(Push(batch, backend_id, request_id, origin, Reply(receive)))
+
+    # --- beside the mailbox ----------------------------------------------------------------------------------------
+
+    async def read(self, log: LogState, after: int, up_to: int) -> list[StoredEvent]:
+        """Read history. See `Readers.read`."""
+        return await self._directory.readers.read(log, after, up_to)
+
+    def leave(self, follower: Follower) -> None:
+        """Stop following."""
+        actor = self._directory.running(self.store_id)
+        if actor is not None:
+            actor.followers.discard(follower)

@@ -1,0 +1,47 @@
+"""What actors need of the storage below them: one way to write, one way to read, both awaited.
+
+`writer.ThreadWriter` and `readers.ThreadReaders` carry this out in threads; the tests carry it out in the Trio
+thread, so that their clock and scheduler stay deterministic.
+"""
+
+from typing import Protocol
+
+from livesync_trio.model import LogState, StoredEvent
+from livesync_trio.storage import base
+
+
+class Writer(Protocol):
+    """Makes writes durable, for all actors."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last transaction (or look for work) succeeded."""
+
+    def start(self) -> None:
+        """Begin; called once, inside Trio."""
+
+    async def stop(self) -> None:
+        """Finish what was begun and end. Not cancellable."""
+
+    async def commit(self, write: base.Write) -> base.Outcome:
+        """Carry out one write durably. Not cancellable (design.md, law 1): its outcome is awaited.
+
+        Raises:
+            StorageUnavailable: nothing is known to be durable; read the state again before relying on it.
+            Exception: whatever else the engine raised for this write alone, which then had no effect.
+        """
+
+
+class Readers(Protocol):
+    """Reads history, for any number of pulls."""
+
+    async def read(self, log: LogState, after: int, up_to: int) -> list[StoredEvent]:
+        """The next events of a log, bounded in number and bytes; empty only when there is none in the range.
+
+        Raises:
+            LogReplaced: the store has another log by now; register again.
+            StorageUnavailable: try again later.
+        """
+
+    def close(self) -> None:
+        """Release everything; called when nobody reads any more."""

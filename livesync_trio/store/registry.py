@@ -1,0 +1,151 @@
+"""Which actors run: started on demand, let go when quiet, restarted after a crash, fenced when hopeless.
+
+Owns the table of running actors and the crash histories. All of it happens in the Trio thread between two
+checkpoints, so that no command can fall between an actor that goes and the one that comes.
+"""
+
+import trio
+
+from livesync_trio.errors import Kind, Refusal
+from livesync_trio.model import StoreId
+from livesync_trio.store.actor import FAILED, StoreActor
+from livesync_trio.store.handle import StoreHandle
+from livesync_trio.store.persistence import Readers, Writer
+from livesync_trio.supervision import CrashHistory, Tasks, open_tasks
+from livesync_trio.telemetry import Counters, get_logger
+
+_log = get_logger("store")
+
+DRAINING = Refusal(Kind.DRAINING, "The server is shutting down. Try again.")
+FENCED = Refusal(
+    Kind.STORE_FAILED, "This store keeps failing and is set aside for a while. The operator finds the cause in the log."
+)
+
+
+class Registry:
+    """The stores of a server."""
+
+    def __init__(self, writer: Writer, readers: Readers, counters: Counters, dormant_after_s: float) -> None:
+        """Nothing is started before `run`, which also starts and stops the writer.
+
+        Args:
+            writer: makes the writes of all stores durable.
+            readers: read the history of all stores.
+            counters: totals of the server.
+            dormant_after_s: quiet time after which a store leaves memory.
+        """
+        self.writer = writer
+        self.readers = readers
+        self._counters = counters
+        self._dormant_after_s = dormant_after_s
+        self._actors: dict[StoreId, StoreActor] = {}
+        self._crashes: dict[StoreId, CrashHistory] = {}
+        self._draining = False
+        self._tasks: Tasks | None = None
+        self._none_left = trio.lowlevel.ParkingLot()
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; then every actor ends, what is being committed is finished, and the threads stop.
+
+        Started once. Reports itself started when handles may be used.
+        """
+        self.writer.start()
+        try:
+            async with open_tasks("stores") as tasks:
+                self._tasks = tasks
+                task_status.started()
+                await self._sweep()
+        finally:
+            self._draining = True
+            await self.writer.stop()
+            self.readers.close()
+
+    def handle(self, store_id: StoreId) -> StoreHandle:
+        """The door to a store; creates nothing until it is used."""
+        return StoreHandle(self, store_id)
+
+    async def drain(self) -> None:
+        """Take no more commands, and wait until what is in the mailboxes has been carried out and the actors ended."""
+        self._draining = True
+        for actor in self._actors.values():
+            actor.retire()
+        while self._actors:
+            await self._none_left.park()
+
+    @property
+    def active(self) -> int:
+        """Stores that have an actor now."""
+        return len(self._actors)
+
+    def fenced(self) -> list[StoreId]:
+        """Stores that are refused because they kept crashing."""
+        now_s = trio.current_time()
+        return [store_id for store_id, history in self._crashes.items() if history.fenced(now_s)]
+
+    # --- for handles -----------------------------------------------------------------------------------------------
+
+    def running(self, store_id: StoreId) -> StoreActor | None:
+        """The store's actor if one runs now."""
+        return self._actors.get(store_id)
+
+    def actor(self, store_id: StoreId) -> StoreActor | Refusal:
+        """The store's running actor, started if need be; a refusal when the store is fenced or the server drains."""
+        if self._draining:
+            return DRAINING
+        actor = self._actors.get(store_id)
+        if actor is not None:
+            return actor
+        history = self._crashes.get(store_id)
+        if history is not None and history.fenced(trio.current_time()):
+            return FENCED
+        if self._tasks is None:
+            return FAILED
+        actor = StoreActor(store_id, self.writer, self.readers, self._counters)
+        self._actors[store_id] = actor
+        self._counters.actors_started += 1
+        self._tasks.start(self._run, actor)
+        return actor
+
+    # --- the life of an actor --------------------------------------------------------------------------------------
+
+    async def _run(self, actor: StoreActor) -> None:
+        """One generation of a store's actor, from its back-off to its end."""
+        store_id = actor.store_id
+        history = self._crashes.get(store_id)
+        parting = DRAINING
+        try:
+            if history is not None:
+                await trio.sleep(history.backoff_s(trio.current_time()))
+            await actor.run()
+        except Exception as error:
+            self._counters.actors_crashed += 1
+            self._crashes.setdefault(store_id, CrashHistory()).note(trio.current_time())
+            parting = FAILED
+            _log.error("store actor crashed", store=store_id, exc_info=error)
+        finally:
+            self._forget(actor)
+            actor.farewell(parting)
+
+    def _forget(self, actor: StoreActor) -> None:
+        """Take an actor out of the table, unless a newer generation already stands there."""
+        if self._actors.get(actor.store_id) is actor:
+            del self._actors[actor.store_id]
+        if not self._actors:
+            self._none_left.unpark_all()
+
+    async def _sweep(self) -> None:
+        """Let stores go dormant that nobody needs (design.md, law 10). One timer for all of them."""
+        while True:
+            await trio.sleep(self._dormant_after_s / 2)
+            self.retire_quiet()
+
+    def retire_quiet(self) -> None:
+        """Retire the actors that have been quiet for the dormancy time."""
+        now_s = trio.current_time()
+        for store_id, actor in tuple(self._actors.items()):
+            if actor.idle and now_s - actor.last_active_s >= self._dormant_after_s:
+                del self._actors[store_id]
+                actor.retire()
+        for store_id, history in tuple(self._crashes.items()):
+            if not history.recent(now_s):
+                del self._crashes[store_id]

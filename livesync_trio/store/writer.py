@@ -1,0 +1,146 @@
+"""The writer thread: the only one that changes the database, for all stores, many writes a transaction.
+
+Owns the thread, its queue and the storage's writing handle. Commands of any number of actors that wait at the same
+moment share one durable transaction (group commit); the answers return to the Trio thread in one hop.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+
+import attrs
+import outcome
+import trio
+
+from livesync_trio.errors import StorageUnavailable
+from livesync_trio.limits import CLEAR_INTERVAL_S, CLEAR_STEP_EVENTS, GROUP_COMMIT_MAX_BYTES, GROUP_COMMIT_MAX_OPS
+from livesync_trio.storage import base
+from livesync_trio.telemetry import get_logger
+
+_log = get_logger("writer")
+
+
+@attrs.define(eq=False)
+class _Job:
+    """A write under way, and the actor that waits for it."""
+
+    write: base.Write
+    task: trio.lowlevel.Task
+
+
+class ThreadWriter:
+    """Bridge between actors and the writing handle of an engine. Implements `persistence.Writer`."""
+
+    def __init__(self, open_handle: Callable[[], base.Writer]) -> None:
+        """`open_handle` is called once, in the writer thread."""
+        self._open_handle = open_handle
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self.healthy = True
+        """Whether the last transaction (or look for work) succeeded."""
+
+    def start(self) -> None:
+        """Start the thread; called once, inside Trio."""
+        self._token = trio.lowlevel.current_trio_token()
+        self._thread = threading.Thread(target=self._run, name="livesync writer", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Finish what is queued, close the handle and end the thread. Not cancellable: at most one transaction long."""
+        thread = self._thread
+        if thread is None:
+            return
+        self._thread = None
+        self._queue.put(None)
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(thread.join)
+
+    async def commit(self, write: base.Write) -> base.Outcome:
+        """See `persistence.Writer.commit`."""
+        if self._thread is None:
+            raise StorageUnavailable("the writer has stopped")
+        self._queue.put(_Job(write, trio.lowlevel.current_task()))
+        answer: base.Outcome = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+        return answer
+
+    # --- in the thread ---------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        handle: base.Writer | None = None
+        while True:
+            try:
+                first = self._queue.get(timeout=CLEAR_INTERVAL_S)
+            except queue.Empty:
+                handle = self._clear(handle)
+                continue
+            if first is None:
+                break
+            jobs, ending = self._group(first)
+            handle, answers = self._commit(handle, [job.write for job in jobs])
+            assert self._token is not None
+            self._token.run_sync_soon(_answer, jobs, answers)
+            if ending:
+                break
+        if handle is not None:
+            handle.close()
+
+    def _group(self, first: _Job) -> tuple[list[_Job], bool]:
+        """Take what waits, up to the limits of a group; True when the end was among it."""
+        jobs, size_bytes = [first], _size_bytes(first.write)
+        while len(jobs) < GROUP_COMMIT_MAX_OPS and size_bytes < GROUP_COMMIT_MAX_BYTES:
+            try:
+                job = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                return jobs, True
+            jobs.append(job)
+            size_bytes += _size_bytes(job.write)
+        return jobs, False
+
+    def _commit(
+        self, handle: base.Writer | None, writes: Sequence[base.Write]
+    ) -> tuple[base.Writer | None, list[base.Outcome | Exception]]:
+        try:
+            if handle is None:
+                handle = self._open_handle()
+            answers = handle.commit(writes)
+        except Exception as error:
+            if self.healthy or not isinstance(error, StorageUnavailable):
+                _log.error("storage cannot be written", exc_info=error)
+            self.healthy = False
+            return handle, [StorageUnavailable(str(error)) for _ in writes]
+        self._note_healthy()
+        return handle, answers
+
+    def _clear(self, handle: base.Writer | None) -> base.Writer | None:
+        """Clear rows of replaced logs while nobody waits; also finds out that failed storage is back."""
+        try:
+            if handle is None:
+                handle = self._open_handle()
+            while handle.clear_replaced(CLEAR_STEP_EVENTS) and self._queue.empty():
+                pass
+        except Exception as error:
+            if self.healthy:
+                _log.error("storage cannot be written", exc_info=error)
+            self.healthy = False
+        else:
+            self._note_healthy()
+        return handle
+
+    def _note_healthy(self) -> None:
+        if not self.healthy:
+            _log.info("storage can be written again")
+        self.healthy = True
+
+
+def _size_bytes(write: base.Write) -> int:
+    return sum(batch.size_bytes for batch in write.batches) if isinstance(write, base.Append) else 0
+
+
+def _answer(jobs: Sequence[_Job], answers: Sequence[base.Outcome | Exception]) -> None:
+    """In the Trio thread: wake every waiting actor with its outcome."""
+    for job, answer in zip(jobs, answers, strict=True):
+        value = outcome.Error(answer) if isinstance(answer, Exception) else outcome.Value(answer)
+        trio.lowlevel.reschedule(job.task, value)

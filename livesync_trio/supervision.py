@@ -1,0 +1,119 @@
+"""Where tasks are born and how they die.
+
+The only room that opens nurseries (design.md, law 6). A room that needs tasks gets a `Tasks`, which starts them under a
+name; the policy for a crash is chosen where the scope is opened. Also the policy for actors that crash again and again.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVarTuple
+
+import attrs
+import trio
+
+from livesync_trio.limits import CRASH_BACKOFF_FIRST_S, CRASH_BACKOFF_MAX_S, CRASH_WINDOW_S, CRASHES_BEFORE_FENCE
+from livesync_trio.telemetry import get_logger
+
+Ts = TypeVarTuple("Ts")
+
+_log = get_logger("supervision")
+
+
+class Tasks:
+    """A scope of tasks that end together. Made by `open_tasks` only."""
+
+    def __init__(self, name: str, nursery: trio.Nursery) -> None:
+        self._name = name
+        self._nursery = nursery
+        self.crash: Exception | None = None
+        """The exception that ended the scope, if one did."""
+
+    def start(self, fn: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> None:
+        """Start a task; an exception in it is logged and ends the whole scope.
+
+        Never waits. Raises RuntimeError when the scope has already ended (Trio's own rule).
+        """
+        self._nursery.start_soon(self._guard, fn, args, name=f"{self._name}: {getattr(fn, '__name__', fn)}")
+
+    async def _guard(self, fn: Callable[[*Ts], Awaitable[None]], args: tuple[*Ts]) -> None:
+        try:
+            await fn(*args)
+        except Exception as error:
+            self.note_crash(error)
+
+    async def start_ready(self, fn: Callable[..., Awaitable[None]]) -> None:
+        """Start a task and wait until it reports itself ready (Trio's `task_status`); raises what it raised before."""
+        await self._nursery.start(fn, name=f"{self._name}: {getattr(fn, '__name__', fn)}")
+
+    async def accept(
+        self, handler: Callable[[trio.SocketStream], Awaitable[None]], listeners: list[trio.SocketListener]
+    ) -> None:
+        """Accept connections until cancelled; each is served by a task of this scope."""
+        await trio.serve_listeners(handler, listeners, handler_nursery=self._nursery)
+
+    def note_crash(self, error: Exception) -> None:
+        """Log an exception and end the scope because of it."""
+        if self.crash is None:
+            self.crash = error
+        _log.error("task crashed", scope=self._name, exc_info=error)
+        self.cancel()
+
+    def cancel(self) -> None:
+        """End every task of the scope."""
+        self._nursery.cancel_scope.cancel()
+
+    @property
+    def count(self) -> int:
+        """Tasks running now."""
+        return len(self._nursery.child_tasks)
+
+
+@asynccontextmanager
+async def open_tasks(name: str) -> AsyncIterator[Tasks]:
+    """Open a scope of tasks.
+
+    Leaving the block waits for the tasks; cancelling the scope from inside ends block and tasks alike. An exception in
+    a task or in the block is logged, ends the scope and is left in `Tasks.crash`; it does not travel further, so
+    the caller decides what it means to those outside.
+    """
+    async with trio.open_nursery() as nursery:
+        tasks = Tasks(name, nursery)
+        try:
+            yield tasks
+        except Exception as error:
+            tasks.note_crash(error)
+
+
+@attrs.define
+class CrashHistory:
+    """When the actor of one store crashed, and what follows from it (design.md, law 6)."""
+
+    _times_s: deque[float] = attrs.field(factory=deque)
+
+    def note(self, now_s: float) -> None:
+        """An actor crashed at `now_s` (Trio's clock)."""
+        self._times_s.append(now_s)
+        self._forget(now_s)
+
+    def backoff_s(self, now_s: float) -> float:
+        """How long to wait from now until the next generation may serve; 0 without crashes in the window."""
+        self._forget(now_s)
+        if not self._times_s:
+            return 0.0
+        pause_s = min(CRASH_BACKOFF_FIRST_S * 2.0 ** (len(self._times_s) - 1), CRASH_BACKOFF_MAX_S)
+        return max(0.0, self._times_s[-1] + pause_s - now_s)
+
+    def fenced(self, now_s: float) -> bool:
+        """Whether the store crashed so often that it is refused until the window has passed."""
+        self._forget(now_s)
+        return len(self._times_s) >= CRASHES_BEFORE_FENCE
+
+    def recent(self, now_s: float) -> bool:
+        """Whether any crash lies within the window."""
+        self._forget(now_s)
+        return bool(self._times_s)
+
+    def _forget(self, now_s: float) -> None:
+        while self._times_s and self._times_s[0] < now_s - CRASH_WINDOW_S:
+            self._times_s.popleft()

@@ -1,0 +1,117 @@
+"""Events on the wire: from a client's JSON to the text that is kept, and to the items of a page.
+
+An event is read once, checked, and written as one canonical text with its `args` (and its strings) byte for byte as
+they came (SPEC section 1). From then on it is only copied.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from livesync_trio.limits import SEQ_NUM_MAX
+from livesync_trio.model import Event, StoredEvent
+from livesync_trio.wire.reading import Unreadable
+from livesync_trio.wire.surrogates import Restore
+
+
+class EventShape(msgspec.Struct):
+    """An event as clients send it; unknown members are dropped [ws-34]. `args` may be absent (SPEC section 1)."""
+
+    name: Raw
+    seqNum: int | float  # noqa: N815 -- the wire's names
+    parentSeqNum: int | float  # noqa: N815
+    clientId: Raw  # noqa: N815
+    sessionId: Raw  # noqa: N815
+    args: Raw = Raw(b"null")
+
+
+def take_batch(shapes: Sequence[EventShape], restore: Restore) -> tuple[Event, ...]:
+    """Turn the events of a push into the form in which they are kept.
+
+    Args:
+        shapes: events as read.
+        restore: from `reading.read`.
+
+    Raises:
+        Unreadable: a number is not an integer within ±(2**53-1), or a string member is not a string.
+    """
+    return tuple(_take(index, shape, restore) for index, shape in enumerate(shapes))
+
+
+def _take(index: int, shape: EventShape, restore: Restore) -> Event:
+    seq_num = _number(shape.seqNum, index, "seqNum")
+    parent = _number(shape.parentSeqNum, index, "parentSeqNum")
+    name, client, session = restore(shape.name), restore(shape.clientId), restore(shape.sessionId)
+    if not name[0] == client[0] == session[0] == _QUOTE:
+        raise Unreadable(f"Expected `str` for `name`, `clientId` and `sessionId` - at `$.batch[{index}]`")
+    text = b'{"name":%b,"args":%b,"seqNum":%d,"parentSeqNum":%d,"clientId":%b,"sessionId":%b}' % (
+        name,
+        restore(shape.args),
+        seq_num,
+        parent,
+        client,
+        session,
+    )
+    return Event(seq_num, parent, text)
+
+
+_QUOTE: Final = ord('"')
+
+
+def _number(number: int | float, index: int, member: str) -> int:
+    if type(number) is int and -SEQ_NUM_MAX <= number <= SEQ_NUM_MAX:
+        return number  # the path of every real client, without building the name of the place
+    return integer(number, f"$.batch[{index}].{member}")
+
+
+def integer(number: int | float, where: str) -> int:
+    """The number as an integer: `1.0` is one; `1.5`, `1e999` and `2**53` are not (SPEC section 1).
+
+    Args:
+        number: as read from JSON.
+        where: path of the member, for the message.
+
+    Raises:
+        Unreadable: not an integer within ±(2**53-1).
+    """
+    if isinstance(number, float):
+        if not number.is_integer():
+            raise Unreadable(f"Expected an integer, got {number} - at `{where}`")
+        number = int(number)
+    if not -SEQ_NUM_MAX <= number <= SEQ_NUM_MAX:
+        raise Unreadable(f"Expected an integer within ±{SEQ_NUM_MAX} - at `{where}`")
+    return number
+
+
+RPC_ITEM_OVERHEAD_BYTES: Final = len(
+    b'{"eventEncoded":,"metadata":{"_tag":"Some","value":'
+    b'{"_tag":"SyncMessage.SyncMetadata","createdAt":"2026-01-01T00:00:00.000Z"}}},'
+)
+"""Bytes an event costs on a page beyond its own text, in 0.4 and next (a little less in 0.3)."""
+
+PAGE_OVERHEAD_BYTES: Final = 512
+"""Bytes of a page and its envelope beyond its items: tags, ids, `remaining`; generous."""
+
+
+def rpc_items(events: Iterable[StoredEvent]) -> bytes:
+    """Items of `PullResponse.batch` for 0.4 and next, joined with commas (SPEC 3.3)."""
+    return b",".join(
+        [
+            b'{"eventEncoded":%b,"metadata":{"_tag":"Some","value":'
+            b'{"_tag":"SyncMessage.SyncMetadata","createdAt":"%b"}}}' % (event.json, event.created_at.encode())
+            for event in events
+        ]
+    )
+
+
+def v3_items(events: Iterable[StoredEvent]) -> bytes:
+    """Items of `PullRes.batch` for 0.3, joined with commas (SPEC 5.2)."""
+    return b",".join(
+        [
+            b'{"eventEncoded":%b,"metadata":{"_tag":"Some","value":{"createdAt":"%b"}}}'
+            % (event.json, event.created_at.encode())
+            for event in events
+        ]
+    )

@@ -1,0 +1,168 @@
+"""What a client can say, in one vocabulary for all generations.
+
+Owns frozen values; the codecs `rpc` (0.4 and next) and `v3` (0.3) read bytes into them.
+"""
+
+import enum
+from typing import Final
+
+import attrs
+
+from livesync_trio.errors import Kind
+from livesync_trio.model import Event
+
+
+class Generation(enum.StrEnum):
+    """Client generations (SPEC, introduction)."""
+
+    V3 = "0.3"
+    V4 = "0.4"
+    NEXT = "next"
+
+
+@attrs.frozen
+class RequestId:
+    """Id of a request, to be echoed exactly as it came (SPEC section 4).
+
+    Attributes:
+        json: the JSON text of the id: `"7"` with quotes in 0.3 and 0.4, `7` in next.
+        generation: what the JSON type says about the client.
+    """
+
+    json: bytes
+    generation: Generation
+
+    @property
+    def text(self) -> str:
+        """The id without quotes, for the log."""
+        return self.json.decode(errors="replace").strip('"')
+
+
+@attrs.frozen
+class PullRequest:
+    """Ask for history after `cursor`, and with `live` for everything after it too.
+
+    Attributes:
+        id: request id.
+        store_id: store named in the payload, None where the generation names none (0.3).
+        payload: the application's payload as JSON text, None when absent.
+        live: whether the pull stays open (SPEC 3.3); always true in 0.3 (SPEC 5.3).
+        after: the last event the client has, 0 for none.
+        backend_id: identity the client remembers, None if none.
+    """
+
+    id: RequestId
+    store_id: str | None
+    payload: bytes | None
+    live: bool
+    after: int
+    backend_id: str | None
+
+
+@attrs.frozen
+class PushRequest:
+    """Append a batch.
+
+    Attributes:
+        id: request id.
+        store_id: store named in the payload, None where the generation names none (0.3).
+        payload: the application's payload as JSON text, None when absent.
+        events: the batch, possibly empty.
+        backend_id: identity the client remembers, None if none.
+    """
+
+    id: RequestId
+    store_id: str | None
+    payload: bytes | None
+    events: tuple[Event, ...]
+    backend_id: str | None
+
+
+@attrs.frozen
+class PingRequest:
+    """HTTP ping: an RPC with an answer of its own (SPEC 3.7)."""
+
+    id: RequestId
+    store_id: str | None
+
+
+@attrs.frozen
+class Ping:
+    """Sign of life of a WebSocket client; `id` is the 0.3 request id, None in 0.4 and next."""
+
+    id: bytes | None = None
+
+
+@attrs.frozen
+class Ack:
+    """A chunk arrived (SPEC 3.3). Not needed, but the sign of an orphaned pull (SPEC 3.6)."""
+
+    id: RequestId
+
+
+@attrs.frozen
+class Interrupt:
+    """The client gave up a request (SPEC 3.3)."""
+
+    id: RequestId
+
+
+@attrs.frozen
+class Eof:
+    """The client will ask nothing more; never sent by the real one (SPEC 3.2)."""
+
+
+@attrs.frozen
+class AdminReset:
+    """0.3: give the room a new, empty log (SPEC 5.2)."""
+
+    id: RequestId
+    secret: str
+
+
+@attrs.frozen
+class AdminInfo:
+    """0.3: which durable object is this (SPEC 5.2)."""
+
+    id: RequestId
+    secret: str
+
+
+@attrs.frozen
+class Invalid:
+    """A request that can be answered by its id, but not served.
+
+    Attributes:
+        id: request id.
+        kind: row of `errors.RULES`.
+        message: what is wrong with it, fit for the sender.
+    """
+
+    id: RequestId
+    kind: Kind
+    message: str
+
+
+@attrs.frozen
+class Unintelligible:
+    """A message that cannot be answered at all: no readable tag or id."""
+
+    message: str
+
+
+Message = (
+    PullRequest
+    | PushRequest
+    | PingRequest
+    | Ping
+    | Ack
+    | Interrupt
+    | Eof
+    | AdminReset
+    | AdminInfo
+    | Invalid
+    | Unintelligible
+)
+
+PING: Final = Ping()
+EOF: Final = Eof()

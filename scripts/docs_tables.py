@@ -1,0 +1,100 @@
+"""Writes the tables of the documentation that are derived from the code.
+
+    python -m scripts.docs_tables
+
+Owns the blocks between `<!-- table: NAME -->` and `<!-- end of table -->`. `tests/unit/test_docs.py`
+fails when a block is not what this would write.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+from livesync_trio.config import SETTINGS
+from livesync_trio.errors import RULES
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+
+_BLOCK: Final = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+
+def documents() -> list[Path]:
+    """Every Markdown file of the project that may hold a table."""
+    return [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
+
+
+def refreshed(text: str) -> str:
+    """A document with its tables as the code has them now."""
+    return _BLOCK.sub(lambda block: f"{block[1]}\n{TABLES[block[2]]()}\n{block[3]}", text)
+
+
+def table_names(text: str) -> list[str]:
+    """Which tables a document holds."""
+    return [block[1] for block in _BLOCK.findall(text)]
+
+
+def _settings() -> str:
+    rows = []
+    for setting in SETTINGS:
+        env, key = f"`{setting.env}`", f"`{setting.name}`"
+        if setting.secret:
+            env, key = f"{env}, `{setting.file_env}`", f"{key}, `{setting.file_name}`"
+        rows.append((env, f"`{setting.flag}`", key, _code(setting.default_text), setting.accepts, setting.help))
+    return _table(("Environment", "Flag", "TOML key", "Default", "Accepted", "Meaning"), rows)
+
+
+def _settings_in_short() -> str:
+    rows = [
+        (f"`{setting.env}`", f"`{setting.flag}`", _code(setting.default_text), setting.help) for setting in SETTINGS
+    ]
+    return _table(("Environment", "Flag", "Default", "Meaning"), rows)
+
+
+def _errors() -> str:
+    rows = []
+    for kind, rule in RULES.items():
+        numbers = (rule.http_status, rule.close_code, rule.exit_code)
+        rows.append(
+            (
+                f"`{kind}`",
+                rule.meaning,
+                _code(rule.wire_tag or ""),
+                *("" if number is None else str(number) for number in numbers),
+                "yes" if rule.retry else "",
+                logging.getLevelName(rule.log_level).lower(),
+            )
+        )
+    return _table(("Kind", "Meaning", "RPC error", "HTTP", "Close", "Exit", "Retry", "Log"), rows)
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+TABLES: Final[dict[str, Callable[[], str]]] = {
+    "settings": _settings,
+    "settings-in-short": _settings_in_short,
+    "errors": _errors,
+}
+
+
+def main() -> None:
+    """Bring every document up to date."""
+    for path in documents():
+        before = path.read_text(encoding="utf-8")
+        after = refreshed(before)
+        if after != before:
+            path.write_text(after, encoding="utf-8")
+            print(f"{path.relative_to(ROOT)}: tables written")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Bad input against a real server over real sockets: each case has its defined answer, and afterwards all is well."""

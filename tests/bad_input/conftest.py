@@ -1,0 +1,16 @@
+"""The server that most tests here are against."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from .servers import TestedServer, running_server
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[TestedServer]:
+    """A server without hooks, with the smallest frame limit."""
+    async with running_server() as running:
+        yield running
