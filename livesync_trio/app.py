@@ -87,13 +87,11 @@ class Server:
         )
         self.peers = Peers(config.idle_limit_s)
         runner = HookRunner(hooks, config.hook_limit_s)
-        auth_token = None if config.auth_token is None else config.auth_token.reveal()
-        admin_secret = None if config.admin_secret is None else config.admin_secret.reveal()
         self.door = Door(
             DoorSettings(config.frame_max_bytes, config.handshake_limit_s, config.stall_limit_s),
-            authentication=Authentication(auth_token, runner),
+            authentication=Authentication(config.auth_token, runner),
             cors=Cors(config.cors_origins),
-            surroundings=Surroundings(runner, self.counters, config.max_open_pulls, admin_secret),
+            surroundings=Surroundings(runner, self.counters, config.max_open_pulls, config.admin_secret),
             peers=self.peers,
             open_store=self.registry.handle,
             health=self.health,

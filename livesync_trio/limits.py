@@ -152,7 +152,7 @@ KEEP_ALIVE_S: Final = 75.0
 """Idle time of an HTTP connection between two requests. Above the 60 s of common proxies, which must close first."""
 
 PROBE_AFTER_S: Final = 20.0
-"""Silence after which the server sends a WebSocket ping. Clients ping by themselves every 10 to 30 s (SPEC 3.6, 5.3)."""
+"""Silence after which the server sends a WebSocket ping; clients ping every 10 to 30 s by themselves (SPEC 3.6)."""
 
 IDLE_LIMIT_S: Final = 75.0
 """Default of `idle_limit_s`: silence after which a WebSocket is dead; thrice the slowest client's pause (SPEC 5.3)."""

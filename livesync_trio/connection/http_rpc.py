@@ -3,14 +3,14 @@
 Owns no connection and no state; the transport frames the messages as one JSON array.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import attrs
 import trio
 
 from livesync_trio.connection.asking import Asking
 from livesync_trio.connection.peer import Surroundings
-from livesync_trio.errors import Kind, LogReplaced, Refusal, StorageUnavailable
+from livesync_trio.errors import Kind, LogReplaced, Refusal, StorageUnavailable, StoreDamaged
 from livesync_trio.hooks import HookContext
 from livesync_trio.limits import HTTP_PULL_STORAGE_PATIENCE_S, STORAGE_BACKOFF_FIRST_S
 from livesync_trio.log.admission import check_batch
@@ -43,11 +43,11 @@ class Answer:
 
     Attributes:
         status: HTTP status; the client looks at the body only.
-        messages: messages of the JSON array, in order; read them to the end.
+        messages: messages of the JSON array, in order; an iterator where they are many, to be read to the end.
     """
 
     status: int
-    messages: AsyncIterator[bytes]
+    messages: AsyncGenerator[bytes, None] | tuple[bytes, ...]
 
 
 def request_id_in(body: bytes) -> RequestId | None:
@@ -59,7 +59,7 @@ def request_id_in(body: bytes) -> RequestId | None:
 def refusal_answer(request_id: RequestId | None, refusal: Refusal) -> Answer:
     """A refusal that the client decodes into its reason, with the status of the table."""
     message = rpc.defect(refusal.message) if request_id is None else rpc.refused(request_id, refusal)
-    return Answer(refusal.rule.http_status or BAD_REQUEST, _these(message))
+    return Answer(refusal.rule.http_status or BAD_REQUEST, (message,))
 
 
 async def serve(body: bytes, handle: StoreHandle, context: HookContext, surroundings: Surroundings) -> Answer:
@@ -77,7 +77,7 @@ async def serve(body: bytes, handle: StoreHandle, context: HookContext, surround
     surroundings.counters.http_requests += 1
     messages = rpc.decode(body, "http")
     if len(messages) > 1:
-        return Answer(BAD_REQUEST, _these(rpc.defect("one request a body")))
+        return Answer(BAD_REQUEST, (rpc.defect("one request a body"),))
     request = _Request(handle, Asking(surroundings.hooks, context), surroundings)
     return await request.answer(messages[0])
 
@@ -93,7 +93,7 @@ class _Request:
     async def answer(self, message: Message) -> Answer:
         match message:
             case PingRequest():
-                return Answer(OK, _these(rpc.ping_success(message.id)))
+                return Answer(OK, (rpc.ping_success(message.id),))
             case PushRequest() | PullRequest() if message.store_id not in (None, self.handle.store_id):
                 return self._refuse(
                     message.id, Refusal(Kind.STORE_MISMATCH, "The request names another store than its URL.")
@@ -105,13 +105,13 @@ class _Request:
             case Invalid():
                 return self._refuse(message.id, Refusal(message.kind, message.message))
             case Unintelligible():
-                return Answer(BAD_REQUEST, _these(rpc.defect(message.message)))
+                return Answer(BAD_REQUEST, (rpc.defect(message.message),))
             case _:
-                return Answer(BAD_REQUEST, _these(rpc.defect("this message has no answer over HTTP")))
+                return Answer(BAD_REQUEST, (rpc.defect("this message has no answer over HTTP"),))
 
     async def _push(self, request: PushRequest) -> Answer:
         if not request.events:
-            return Answer(OK, _these(rpc.push_success(request.id)))
+            return Answer(OK, (rpc.push_success(request.id),))
         refusal = check_batch(request.events) or await self.asking.may(request)
         if refusal is not None:
             return self._refuse(request.id, refusal)
@@ -120,7 +120,7 @@ class _Request:
             await self.asking.tell_push_result(request, answer)
         if isinstance(answer, Refusal):
             return self._refuse(request.id, answer)
-        return Answer(OK, _these(rpc.push_success(request.id)))
+        return Answer(OK, (rpc.push_success(request.id),))
 
     async def _pull(self, request: PullRequest) -> Answer:
         refusal = await self.asking.may(request)
@@ -143,7 +143,7 @@ class _Request:
                 await trio.sleep(STORAGE_BACKOFF_FIRST_S)
         return answer
 
-    async def _history(self, request: PullRequest, state: LogState) -> AsyncIterator[bytes]:
+    async def _history(self, request: PullRequest, state: LogState) -> AsyncGenerator[bytes, None]:
         """The chunks up to the registered head, and the Exit."""
         position = request.after
         if position >= state.head:
@@ -151,7 +151,7 @@ class _Request:
         while position < state.head:
             try:
                 events = await self.handle.read(state, position, state.head)
-            except (LogReplaced, StorageUnavailable):
+            except (LogReplaced, StorageUnavailable, StoreDamaged):
                 events = []
             if not events:
                 yield rpc.refused(request.id, UNAVAILABLE)
@@ -174,8 +174,3 @@ class _Request:
             reason=refusal.message,
         )
         return refusal_answer(request_id, refusal)
-
-
-async def _these(*messages: bytes) -> AsyncIterator[bytes]:
-    for message in messages:
-        yield message

@@ -14,13 +14,16 @@ from typing import Any
 import trio
 
 from livesync_trio.connection.outbox import Outbox
-from livesync_trio.errors import BackendIdMismatch, LogReplaced, Refusal, StorageUnavailable
+from livesync_trio.errors import BackendIdMismatch, LogReplaced, Refusal, StorageUnavailable, StoreDamaged
 from livesync_trio.limits import STORAGE_BACKOFF_FIRST_S, STORAGE_BACKOFF_MAX_S
 from livesync_trio.log.paging import pages
 from livesync_trio.model import Cursor, LogState, Publication, StoredEvent
 from livesync_trio.store.commands import Register, Registered, Reply
 from livesync_trio.store.handle import StoreHandle
+from livesync_trio.telemetry import get_logger
 from livesync_trio.wire.events import PAGE_OVERHEAD_BYTES, RPC_ITEM_OVERHEAD_BYTES
+
+_log = get_logger("connection")
 
 StartTask = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
 """Starts a task of the connection; drops it silently when the connection is ending."""
@@ -198,7 +201,8 @@ class Pull(abc.ABC):
                 events = await self._handle.read(state, self._cursor.seq_num, state.head)
             except LogReplaced:
                 return True  # registering again tells what the log is called now
-            except StorageUnavailable:
+            except (StorageUnavailable, StoreDamaged) as trouble:
+                _log.warning("history cannot be read", store=self._handle.store_id, reason=str(trouble))
                 return False
             if not events:
                 return False  # the head is an event: an empty answer is trouble, not the end

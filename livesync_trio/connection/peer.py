@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 import trio
 
+from livesync_trio.config import Secret
 from livesync_trio.connection.asking import Asking
 from livesync_trio.connection.channel import Channel, ChannelEnded, Incoming
 from livesync_trio.connection.live import Pull
@@ -50,7 +51,7 @@ class Surroundings:
     hooks: HookRunner
     counters: Counters
     max_open_pulls: int
-    admin_secret: str | None = attrs.field(repr=False, default=None)
+    admin_secret: Secret | None = None
 
 
 @attrs.define(eq=False)

@@ -18,6 +18,7 @@ class Peers:
     def __init__(self, idle_limit_s: float) -> None:
         """`idle_limit_s`: silence after which a peer is taken for dead."""
         self._idle_limit_s = idle_limit_s
+        self._probe_after_s = min(PROBE_AFTER_S, idle_limit_s / 2)  # so that nobody is closed unasked
         self._peers: set[Peer] = set()
         self._none_left = trio.lowlevel.ParkingLot()
 
@@ -40,13 +41,13 @@ class Peers:
     async def watch(self) -> None:
         """Probe peers that have fallen silent and close those that stay so. Runs until cancelled."""
         while True:
-            await trio.sleep(LIVENESS_SWEEP_S)
+            await trio.sleep(min(LIVENESS_SWEEP_S, self._idle_limit_s / 4))
             now_s = trio.current_time()
             for peer in tuple(self._peers):
                 silence_s = now_s - peer.last_heard_s
                 if silence_s >= self._idle_limit_s:
                     peer.close(Kind.SILENT)
-                elif silence_s >= PROBE_AFTER_S:
+                elif silence_s >= self._probe_after_s:
                     peer.probe()
 
     async def say_goodbye(self) -> None:

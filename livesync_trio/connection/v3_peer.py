@@ -5,7 +5,6 @@ pull from the head is opened for it on the start, replaced when it pulls itself.
 """
 
 import hashlib
-import hmac
 from collections.abc import Sequence
 
 from livesync_trio.connection.channel import Incoming
@@ -36,9 +35,9 @@ class V3Peer(Peer):
     _stream: "V3Pull"
 
     def on_start(self) -> None:
-        """Follow the store from its head, wherever that is."""
+        """Follow the store from its head, unless a hook wants to be asked first, which it is when the client pulls."""
         self._stream = V3Pull(self, None)
-        if not self._stream.begin_nowait():
+        if self.surroundings.hooks.hooks.on_pull is None and not self._stream.begin_nowait():
             self.start_task(self._stream.begin)
 
     def on_message(self, incoming: Incoming) -> None:
@@ -50,11 +49,10 @@ class V3Peer(Peer):
         match message:
             case Ping():
                 self.outbox.put(v3.pong(message))
-            case PushRequest() if self._free(message.id):
+            case PushRequest() if self._usable(message.id):
                 self.accept_push(message)
-            case PullRequest() if self._free(message.id):
-                self._stream.close()
-                self._stream = V3Pull(self, message)
+            case PullRequest() if self._usable(message.id):
+                self._replace_stream(V3Pull(self, message))
                 self.open_request(OpenPull(message, self._stream))
             case AdminReset() if self._is_admin(message.id, message.secret):
                 self._reset(message.id)
@@ -65,9 +63,17 @@ class V3Peer(Peer):
             case _:
                 pass
 
-    def _free(self, request_id: RequestId) -> bool:
-        if request_id.json in self._open:
-            self.close(Kind.ID_IN_USE, "request id is in use")
+    def _replace_stream(self, stream: "V3Pull") -> None:
+        """A socket has one stream of events: a new pull takes the place of the one before."""
+        self._stream.close()
+        if self._stream.request is not None:
+            self.forget(self._stream.request.id)
+        self._stream = stream
+
+    def _usable(self, request_id: RequestId) -> bool:
+        """Whether the id is free, or its pull's own; 0.3 connections are kept open even so (SPEC 5.3, Reconnect)."""
+        if isinstance(self._open.get(request_id.json), OpenPush):
+            self.refuse(request_id, Refusal(Kind.INVALID_REQUEST, "A push with this requestId is still open."))
             return False
         return True
 
@@ -96,12 +102,12 @@ class V3Peer(Peer):
     # --- admin -----------------------------------------------------------------------------------------------------
 
     def _is_admin(self, request_id: RequestId, secret: str) -> bool:
+        """Whether the secret is right; without one in the configuration there is no admin."""
         expected = self.surroundings.admin_secret
-        # Compared in constant time; without a secret in the configuration there is no admin.
-        right = expected is not None and hmac.compare_digest(expected.encode(), secret.encode(errors="replace"))
-        if not right:
-            self.refuse(request_id, Refusal(Kind.NOT_ALLOWED, "Invalid admin secret"))
-        return right
+        if expected is not None and expected.matches(secret):
+            return True
+        self.refuse(request_id, Refusal(Kind.NOT_ALLOWED, "Invalid admin secret"))
+        return False
 
     def _reset(self, request_id: RequestId) -> None:
         def answered(answer: LogState | Refusal) -> None:
@@ -130,28 +136,28 @@ class V3Peer(Peer):
 class V3Pull(Pull):
     """What a 0.3 socket receives: the answer to its PullReq, if it sent one, and then every broadcast."""
 
-    __slots__ = ("_peer", "_request")
+    __slots__ = ("_peer", "request")
 
     def __init__(self, peer: V3Peer, request: PullRequest | None) -> None:
         """`request` is None for the socket's broadcasts before it pulls."""
         cursor = None if request is None else Cursor(request.after, None)
         super().__init__(peer.handle, peer.outbox, peer.start_task, cursor, live=True)
         self._peer = peer
-        self._request = request
+        self.request = request
 
     async def send_page(self, events: Sequence[StoredEvent], remaining: int, state: LogState, *, live: bool) -> None:
         """A page of the answer; beyond it, history looks like broadcasts (SPEC 5.3)."""
-        if live or self._request is None:
+        if live or self.request is None:
             self._outbox.put(v3.pull_res(events, 0, b"push", b'"catch-up"'))
             return
-        await self._peer.asking.tell_page(self._request, events, remaining)
+        await self._peer.asking.tell_page(self.request, events, remaining)
         if not self.closed:
-            self._outbox.put(v3.pull_res(events, remaining, b"pull", self._request.id.json))
+            self._outbox.put(v3.pull_res(events, remaining, b"pull", self.request.id.json))
 
     def send_empty(self, state: LogState) -> None:
         """The empty answer of a pull without history."""
-        if self._request is not None:
-            self._outbox.put(v3.pull_res((), 0, b"pull", self._request.id.json))
+        if self.request is not None:
+            self._outbox.put(v3.pull_res((), 0, b"pull", self.request.id.json))
 
     def send_publication(self, publication: Publication) -> None:
         """One broadcast with the whole batch, built once for all."""
@@ -162,9 +168,9 @@ class V3Pull(Pull):
         """0.3 knows no identities: after a reset it just goes on with the new log (SPEC 5.3, Admin)."""
         if isinstance(refusal, BackendIdMismatch):
             self._restart_at_head()
-        elif self._request is not None:
+        elif self.request is not None:
             self.closed = True
-            self._peer.refuse(self._request.id, refusal)
+            self._peer.refuse(self.request.id, refusal)
 
     def send_end(self) -> None:
         """A 0.3 pull never ends (SPEC 5.3)."""

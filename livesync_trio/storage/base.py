@@ -1,15 +1,18 @@
 """The storage contract: what every engine promises to the actor above it.
 
 Owns the protocol classes and the values that cross it; every engine passes `tests/storage/` unchanged. Storage is
-synchronous and knows no Trio (design.md, law 8): a `Writer` is used by one thread, each `Reader` by one thread at a time.
+synchronous and knows no Trio (design.md, law 8): a `Writer` is used by one thread, each `Reader` by one thread at a
+time.
 
 What an engine guarantees:
 
 * A write is durable when `Writer.commit` returns, or has had no effect.
 * `Append` compares log and head *inside* the transaction: two writers can never both win.
 * Events come back byte for byte as they went in.
-* A store's identity is made with it and lives until a reset, which gives a new identity and an empty log at once, whatever
-  the length of the old log; the old rows go later (`Writer.clear_replaced`).
+* A store's identity is made with it and lives until a reset, which gives a new identity and an empty log at once,
+  whatever the length of the old log; the old rows go later (`Writer.clear_replaced`). The number of a log is never
+  given out again.
+* What is not a whole log is refused with `StoreDamaged`; a hole is never served.
 * Store ids are compared byte for byte.
 """
 
@@ -23,7 +26,10 @@ from livesync_trio.model import Batch, LogState, StoredEvent, StoreId
 
 @attrs.frozen
 class OpenStore:
-    """Ask for the state of a store; it is created, with an identity, when it does not exist. Outcome: `LogState`."""
+    """Ask for the state of a store; it is created, with an identity, when it does not exist.
+
+    Outcome: `LogState`, or `StoreDamaged` when what is stored is not a whole log.
+    """
 
     store_id: StoreId
 
@@ -31,6 +37,9 @@ class OpenStore:
 @attrs.frozen
 class Append:
     """Append a run of batches to a store, all of them or none. Outcome: `Appended` or `HeadMoved`.
+
+    A store that does not exist is created, and the outcome is `HeadMoved` to its empty log. Batches that do not
+    continue `expected` and each other are a fault of the caller: `ValueError`.
 
     Attributes:
         store_id: the store.
@@ -47,7 +56,10 @@ class Append:
 
 @attrs.frozen
 class Reset:
-    """Give the store a new identity and an empty log. Outcome: the new `LogState`."""
+    """Give the store a new identity and an empty log; creates it when it does not exist. Outcome: the new `LogState`.
+
+    Works on a damaged store, too: it is the way out for whoever has no backup.
+    """
 
     store_id: StoreId
 
@@ -83,7 +95,8 @@ class Writer(Protocol):
 
         Returns:
             One outcome a write, in order. A write that failed on its own account stands as its exception and has had
-            no effect; its neighbours are not affected.
+            no effect; its neighbours are not affected. `StoreDamaged` needs an operator; `ValueError` is a fault of the
+            caller.
 
         Raises:
             StorageUnavailable: nothing of this call is known to be durable. When the outcome of the transaction itself
@@ -121,6 +134,7 @@ class Reader(Protocol):
 
         Raises:
             LogReplaced: the store has another log by now.
+            StoreDamaged: what is stored of the range has a hole.
             StorageUnavailable: try again later.
         """
 

@@ -42,10 +42,9 @@ def chained_events(append: Append) -> Iterator[Event]:
 
 def state_after(append: Append) -> LogState:
     """The log once the append is durable."""
+    before = append.expected
     added = sum(len(batch.events) for batch in append.batches)
-    return attrs.evolve(
-        append.expected, head=append.batches[-1].last_seq_num, event_count=append.expected.event_count + added
-    )
+    return LogState(before.log_id, before.backend_id, append.batches[-1].last_seq_num, before.event_count + added)
 
 
 def is_expected(found: LogState, expected: LogState) -> bool:

@@ -7,6 +7,7 @@ it takes alone (decision 0003).
 """
 
 import sqlite3
+from collections.abc import Mapping
 from itertools import accumulate, count, pairwise, starmap
 from typing import Any, Final
 
@@ -20,9 +21,30 @@ STATE_OF_STORE: Final = """
     SELECT log_id, backend_id, head, event_count FROM livesync_7_stores WHERE store_id = ?
 """
 
-# `span` looks at sizes only, so that long texts beyond the limit are never fetched. Its rows come in the order of the
-# index, and CROSS JOIN keeps SQLite from turning the join round: the texts are joined in that order, too.
-_PAGE: Final = """
+# All events of the range up to the limit in number, if all their texts are within the limit in bytes; else none. Their
+# sizes are asked first, so that long texts beyond the limit are never fetched.
+_WHOLE_PAGE: Final = """
+    SELECT
+        EXISTS (SELECT 1 FROM livesync_7_stores WHERE log_id = :log_id),
+        count(*), min(ordinal), max(ordinal),
+        group_concat(seq_num), group_concat(size_bytes), group_concat(created_at),
+        CAST(group_concat(event, '') AS BLOB)
+    FROM (
+        SELECT seq_num, ordinal, size_bytes, created_at, event FROM livesync_7_events
+        WHERE log_id = :log_id AND seq_num > :after AND seq_num <= :up_to AND :limit_bytes >= (
+            SELECT sum(size_bytes) FROM (
+                SELECT size_bytes FROM livesync_7_events
+                WHERE log_id = :log_id AND seq_num > :after AND seq_num <= :up_to
+                ORDER BY seq_num LIMIT :limit_events
+            )
+        )
+        ORDER BY seq_num LIMIT :limit_events
+    )
+"""
+
+# The same for a range that exceeds the limit in bytes: cut at it by a running total, which costs twice as much. Rows
+# come in the order of the index, and CROSS JOIN keeps SQLite from turning the join round: the texts do, too.
+_CUT_PAGE: Final = """
     WITH span AS (
         SELECT rowid AS id, seq_num, ordinal, size_bytes, created_at,
             sum(size_bytes) OVER (ORDER BY seq_num ROWS UNBOUNDED PRECEDING) AS total_bytes
@@ -52,16 +74,16 @@ class SqliteReader:
 
     def read(self, log: LogState, after: int, up_to: int, limit_events: int, limit_bytes: int) -> list[StoredEvent]:
         """Events of one log in ascending order; see the contract."""
-        row = self._ask(
-            _PAGE,
-            {
-                "log_id": log.log_id,
-                "after": after,
-                "up_to": up_to,
-                "limit_events": limit_events,
-                "limit_bytes": limit_bytes,
-            },
-        )
+        question = {
+            "log_id": log.log_id,
+            "after": after,
+            "up_to": up_to,
+            "limit_events": limit_events,
+            "limit_bytes": limit_bytes,
+        }
+        row = self._ask(_WHOLE_PAGE, question)
+        if not row[1]:  # nothing in the range, or too much for one answer
+            row = self._ask(_CUT_PAGE, question)
         is_current, events, first_ordinal, last_ordinal, seq_nums, sizes, created_ats, texts = row
         if not is_current:
             raise LogReplaced(f"log {log.log_id} has been replaced")
@@ -90,7 +112,7 @@ class SqliteReader:
             self._connection.close()
             self._connection = None
 
-    def _ask(self, statement: str, parameters: tuple[object, ...] | dict[str, object]) -> Any:
+    def _ask(self, statement: str, parameters: tuple[object, ...] | Mapping[str, object]) -> Any:
         """The only row of an answer, None when there is none.
 
         Raises:

@@ -2,12 +2,12 @@
 
 Owns the one connection that changes the file. There are two ways in:
 
-* A group of appends only, which is nearly every group, is *one* INSERT of all its events: the trigger of the schema
-  compares and advances each head, and autocommit makes the statement a transaction. Python's `sqlite3` gives up the
-  interpreter lock around every call and, under a busy Trio thread, waits milliseconds to get it back; one call for a
-  group instead of one a row is three to five times as fast there (decision 0003).
-* Everything else, and a group of which something was refused, goes write by write inside one transaction, each behind a
-  savepoint, so that a bad one has no effect and takes no neighbour with it.
+* All events of a group are *one* INSERT: the trigger of the schema compares and advances each head. A group of appends
+  only, which is nearly every group, is nothing but that statement, which autocommit makes a transaction. Python's
+  `sqlite3` gives up the interpreter lock around every call and, under a busy Trio thread, waits milliseconds to get it
+  back; one call for a group instead of one a row is three to five times as fast there (decision 0003).
+* A group of which something was refused goes write by write inside one transaction, each behind a savepoint, so that a
+  bad one has no effect and takes no neighbour with it.
 """
 
 import sqlite3
@@ -111,19 +111,25 @@ class SqliteWriter:
     def _all_at_once(
         self, connection: sqlite3.Connection, writes: Sequence[Write], outcomes: list[Outcome | Exception]
     ) -> bool:
-        """Try the group as a run of INSERTs, nearly always a single one. False: nothing was done, go one by one."""
+        """Try the group with all its events in one INSERT. False: nothing was done, go one by one."""
+        appends = [write for write in writes if isinstance(write, Append)]
+        appended = {write.store_id for write in appends}
+        if any(write.store_id in appended for write in writes if not isinstance(write, Append)):
+            return False  # what an append of a store finds may depend on what is done to the store before it
         rows: list[Row] = []
         try:
-            for write in writes:
-                if not isinstance(write, Append):
-                    return False
-                add_rows(rows, write)
+            for append in appends:
+                add_rows(rows, append)
             statements = list(chunks(rows))
-            outcomes.extend(Appended(state_after(write)) for write in writes if isinstance(write, Append))
-            if len(statements) == 1:
+            if len(appends) == len(writes) and len(statements) == 1:
+                outcomes.extend(Appended(state_after(append)) for append in appends)
                 insert(connection, statements[0])
             else:
                 with _transaction(connection):
+                    outcomes.extend(
+                        Appended(state_after(write)) if isinstance(write, Append) else _carry_out(connection, write)
+                        for write in writes
+                    )
                     for statement in statements:
                         insert(connection, statement)
         except Exception as error:

@@ -13,7 +13,15 @@ from typing import Final
 
 import trio
 
-from livesync_trio.errors import BackendIdMismatch, Kind, LogReplaced, Refusal, ServerAhead, StorageUnavailable
+from livesync_trio.errors import (
+    BackendIdMismatch,
+    Kind,
+    LogReplaced,
+    Refusal,
+    ServerAhead,
+    StorageUnavailable,
+    StoreDamaged,
+)
 from livesync_trio.limits import MAILBOX_COMMANDS
 from livesync_trio.log import admission
 from livesync_trio.model import LogState, Publication, StoredEvent, StoreId
@@ -31,6 +39,9 @@ UNAVAILABLE = Refusal(
 MISSED_REQUEST_ID: Final = b'"elsewhere"'
 """Id under which 0.3 clients get broadcasts of pushes that another server took."""
 
+DAMAGED = Refusal(
+    Kind.STORE_DAMAGED, "The server refuses this store: what it holds of it is damaged. The operator must mend it."
+)
 FAILED = Refusal(Kind.STORE_FAILED, "The store failed while this request waited. Try again.")
 
 
@@ -114,12 +125,12 @@ class StoreActor:
 
     async def _carry_out_next(self) -> None:
         """Carry out the first command taken, or the run of pushes that stands first; remove it once it is answered."""
-        if self._stale and not await self._refresh():
-            while self._taken:
-                self._taken[0].reply.give(UNAVAILABLE)
-                self._taken.popleft()
-            return
         command = self._taken[0]
+        if self._stale and not isinstance(command, Reset):  # a reset is how a damaged store is mended
+            trouble = await self._refresh()
+            if trouble is not None:
+                self._answer_all(trouble)
+                return
         match command:
             case Push():
                 await self._append()
@@ -132,6 +143,12 @@ class StoreActor:
             case Reset():
                 await self._reset(command)
         self._taken.popleft()
+
+    def _answer_all(self, trouble: Refusal) -> None:
+        """Give everybody who waits the same answer, up to the next reset: asking the database for each takes too long."""
+        while self._taken and not isinstance(self._taken[0], Reset):
+            self._taken[0].reply.give(trouble)
+            self._taken.popleft()
 
     @property
     def _log_state(self) -> LogState:
@@ -253,24 +270,28 @@ class StoreActor:
                 command.reply.give(UNAVAILABLE)
                 return
             assert isinstance(state, LogState)
-            self._state = state
+            self._state, self._stale = state, False
             self.followers.replace_all(state)
             command.reply.give(state)
             _log.info("store reset", store=self.store_id, backend_id=state.backend_id)
 
     # --- the cached state ------------------------------------------------------------------------------------------
 
-    async def _refresh(self) -> bool:
-        """Learn the state from the database: at first, and after an unclear outcome. False: unavailable."""
+    async def _refresh(self) -> Refusal | None:
+        """Learn the state from the database: at first, and after an unclear outcome. Gives the reason if it cannot."""
         with trio.CancelScope(shield=True):
             try:
                 state = await self._writer.commit(base.OpenStore(self.store_id))
             except StorageUnavailable:
                 self._stale = True
-                return False
+                return UNAVAILABLE
+            except StoreDamaged as damage:
+                self._stale = True
+                _log.error("store damaged", store=self.store_id, reason=str(damage))
+                return DAMAGED
             assert isinstance(state, LogState)
             await self._adopt(state)
-        return True
+        return None
 
     async def _reread(self) -> bool:
         """Look into the database before a client is told that it is ahead or knows another log.
@@ -279,7 +300,7 @@ class StoreActor:
         known now), so everything must be decided anew.
         """
         before = self._log_state
-        return not await self._refresh() or self._log_state != before
+        return await self._refresh() is not None or self._log_state != before
 
     async def _adopt(self, durable: LogState) -> None:
         """Take over a state that another server, or a commit whose outcome was unclear, left in the database.
@@ -298,8 +319,8 @@ class StoreActor:
     async def _publish_missed(self, known: LogState, durable: LogState) -> None:
         try:
             events = await self._readers.read(durable, known.head, durable.head)
-        except (StorageUnavailable, LogReplaced):
-            events = []
+        except (StorageUnavailable, StoreDamaged, LogReplaced):
+            events = []  # the followers meet the same when they read for themselves
         if events and events[-1].seq_num == durable.head:
             self._offer(Publication(durable, tuple(events), MISSED_REQUEST_ID))
         else:

@@ -3,11 +3,11 @@
 Asked once per WebSocket and once per HTTP request, before anything of the store is touched.
 """
 
-import hmac
 from collections.abc import Mapping
 
 import attrs
 
+from livesync_trio.config import Secret
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.hooks import HookContext, HookRunner
 
@@ -21,7 +21,7 @@ class Authentication:
         hooks: runs `validate_payload`.
     """
 
-    token: str | None = attrs.field(repr=False)
+    token: Secret | None
     hooks: HookRunner
 
     async def check(self, context: HookContext) -> Refusal | None:
@@ -40,7 +40,6 @@ class Authentication:
         given = payload.get("authToken") if isinstance(payload, Mapping) else None
         if not isinstance(given, str):
             return Refusal(Kind.UNAUTHENTICATED, "This server wants a token: syncPayload { authToken }.")
-        # In constant time, so that the answer's delay tells nothing about the token.
-        if not hmac.compare_digest(given.encode(errors="replace"), self.token.encode()):
+        if not self.token.matches(given):
             return Refusal(Kind.NOT_ALLOWED, "Invalid auth token")
         return None

@@ -4,7 +4,8 @@ Looks at every request, also on a kept-alive connection, because reverse proxies
 a sync POST becomes an RPC, the rest are a few fixed paths. Owns no sync logic.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any, Final
 
 import attrs
@@ -29,6 +30,7 @@ from livesync_trio.telemetry import get_logger
 from livesync_trio.transport.authentication import Authentication
 from livesync_trio.transport.cors import Cors
 from livesync_trio.transport.http import BadRequest, HttpConnection, Request
+from livesync_trio.transport.sending import PeerGone, send_patiently
 from livesync_trio.transport.websocket import WebSocketChannel
 from livesync_trio.wire import url
 
@@ -90,7 +92,7 @@ class Door:
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection from its first byte to its last. Never raises anything of ours."""
         try:
-            await self._serve_requests(HttpConnection(stream), _address(stream))
+            await self._serve_requests(HttpConnection(stream, self._settings.stall_limit_s), _address(stream))
         except Exception as error:
             _log.error("connection crashed", exc_info=error)
         finally:
@@ -182,7 +184,10 @@ class Door:
             handle = self._open_store(StoreId(context.store_id))
             answer = await http_rpc.serve(body, handle, context, self._surroundings)
         headers = [JSON, *self._cors.headers(request.headers.get("origin"))]
-        await http.answer_stream(answer.status, headers, _as_array(answer.messages))
+        if isinstance(answer.messages, tuple):
+            await http.answer(answer.status, headers, b"[%b]" % b",".join(answer.messages))
+        else:
+            await http.answer_stream(answer.status, headers, _as_array(answer.messages))
 
     # --- WebSocket -------------------------------------------------------------------------------------------------
 
@@ -209,7 +214,10 @@ class Door:
             headers = [TEXT, ("connection", "close"), *self._cors.headers(request.headers.get("origin"))]
             await http.answer(shaken.status_code, headers, body)
             return None
-        await http.stream.send_all(shaken.serialize())
+        try:
+            await send_patiently(http.stream, shaken.serialize(), self._settings.stall_limit_s)
+        except PeerGone:
+            return None
         self._surroundings.counters.connections_opened += 1
         channel = WebSocketChannel(
             http.stream,
@@ -244,12 +252,13 @@ class Door:
         await http.answer(status, headers, body)
 
 
-async def _as_array(messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _as_array(messages: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
     """Messages as one JSON array, without holding them all."""
     separator = b"["
-    async for message in messages:
-        yield separator + message
-        separator = b","
+    async with aclosing(messages):
+        async for message in messages:
+            yield separator + message
+            separator = b","
     yield b"[]" if separator == b"[" else b"]"
 
 

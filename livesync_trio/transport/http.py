@@ -3,7 +3,8 @@
 Owns reading requests within their limits and writing answers. What is at which path is decided in `door`.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from typing import Final
 
 import attrs
@@ -11,7 +12,8 @@ import h11
 import trio
 
 from livesync_trio.errors import RULES, Kind
-from livesync_trio.limits import HEADERS_MAX_BYTES, RECEIVE_BYTES, REQUEST_BODY_LIMIT_S
+from livesync_trio.limits import HEADERS_MAX_BYTES, RECEIVE_BYTES, REQUEST_BODY_LIMIT_S, WRITE_SLICE_BYTES
+from livesync_trio.transport.sending import PeerGone, send_patiently
 
 Headers = Iterable[tuple[str, str]]
 
@@ -58,8 +60,10 @@ class Request:
 class HttpConnection:
     """One HTTP/1.1 connection, request after request."""
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    def __init__(self, stream: trio.abc.Stream, stall_limit_s: float) -> None:
+        """`stall_limit_s`: how long the peer may take no bytes of an answer."""
         self.stream = stream
+        self._stall_limit_s = stall_limit_s
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADERS_MAX_BYTES)
         self._method = ""
 
@@ -145,21 +149,24 @@ class HttpConnection:
             data = (data or b"") + (self._h11.send(h11.Data(data=body)) or b"")
         await self._send((data or b"") + (self._h11.send(h11.EndOfMessage()) or b""))
 
-    async def answer_stream(self, status: int, headers: Headers, parts: AsyncIterator[bytes]) -> None:
+    async def answer_stream(self, status: int, headers: Headers, parts: AsyncGenerator[bytes, None]) -> None:
         """Send an answer whose length is not known before; chunked, or until the close for HTTP/1.0."""
         pending = self._h11.send(h11.Response(status_code=status, headers=list(headers))) or b""
-        async for part in parts:
-            pending += self._h11.send(h11.Data(data=part)) or b""
-            if len(pending) >= RECEIVE_BYTES:
-                await self._send(pending)
-                pending = b""
+        async with aclosing(parts):
+            async for part in parts:
+                pending += self._h11.send(h11.Data(data=part)) or b""
+                if len(pending) >= WRITE_SLICE_BYTES:
+                    await self._send(pending)
+                    pending = b""
+                if self._h11.our_state is h11.ERROR:
+                    return  # the peer has gone: the rest need not be read
         await self._send(pending + (self._h11.send(h11.EndOfMessage()) or b""))
 
     async def _send(self, data: bytes | None) -> None:
         try:
             if data:
-                await self.stream.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+                await send_patiently(self.stream, data, self._stall_limit_s)
+        except PeerGone:
             self._h11.send_failed()
 
     def ready_for_next(self) -> bool:

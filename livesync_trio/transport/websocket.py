@@ -18,8 +18,8 @@ from livesync_trio.limits import (
     CONTROL_MAX_BYTES,
     FRAGMENTS_MAX,
     RECEIVE_BYTES,
-    WRITE_SLICE_BYTES,
 )
+from livesync_trio.transport.sending import PeerGone, send_patiently
 
 _KIND_OF_FAILURE: Final = {1002: Kind.PROTOCOL_ERROR, 1007: Kind.BAD_TEXT, 1009: Kind.FRAME_TOO_BIG}
 
@@ -147,18 +147,10 @@ class WebSocketChannel:
                 pieces.append(frame_head(len(message)))
                 pieces.append(message)
         if pieces:
-            await self._write(b"".join(pieces))
-
-    async def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        try:
-            for start in range(0, len(view), WRITE_SLICE_BYTES):
-                with trio.move_on_after(self._stall_limit_s) as patience:
-                    await self._stream.send_all(view[start : start + WRITE_SLICE_BYTES])
-                if patience.cancelled_caught:
-                    raise ChannelEnded(Kind.STALLED, f"took no bytes for {self._stall_limit_s:g} s")
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise ChannelEnded(None, "the peer has gone") from None
+            try:
+                await send_patiently(self._stream, b"".join(pieces), self._stall_limit_s)
+            except PeerGone as gone:
+                raise ChannelEnded(Kind.STALLED if gone.stalled else None, str(gone)) from None
 
     def probe(self) -> None:
         """Queue a WebSocket ping."""

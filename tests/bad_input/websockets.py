@@ -104,15 +104,19 @@ class WebSocket:
         """The next message as Python values."""
         return json.loads(await self.receive_text())
 
-    async def closed(self) -> int | None:
+    async def closed(self, *, agree: bool = True) -> int | None:
         """Read until the server's close frame and the end of the stream behind it.
+
+        Args:
+            agree: answer the close frame, as RFC 6455 wants it of whoever has not sent one.
 
         Returns the close code; None when the stream ended without one. Messages on the way are passed over.
         """
         try:
             while self.close_code is None:
                 await self.receive_frame()
-            await self.wire.send(frame(CLOSE, self.close_code.to_bytes(2, "big")))
+            if agree:
+                await self.wire.send(frame(CLOSE, self.close_code.to_bytes(2, "big")))
             rest = await self.wire.read_to_end()
             assert rest == b"", f"{len(rest)} bytes after the close frame"
         except Ended:

@@ -1,7 +1,7 @@
 """A stage for the actor, the connections and the doors: real code, memory streams, Trio's own clock.
 
-Storage runs in the Trio thread here, behind gates that a test opens and closes, so that a test decides what happens between
-"handed to the disk" and "durable", and a deadlock is an error after virtual seconds instead of a hang.
+Storage runs in the Trio thread here, behind gates that a test opens and closes, so that a test decides what happens
+between "handed to the disk" and "durable", and a deadlock is an error after virtual seconds instead of a hang.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+import pytest
 import trio
 import trio.testing
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
+from livesync_trio.config import Secret
 from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.peers import Peers
 from livesync_trio.errors import StorageUnavailable
@@ -128,7 +130,7 @@ class Stage:
             DoorSettings(frame_max_bytes=2**20, handshake_limit_s=10.0, stall_limit_s=60.0),
             authentication=Authentication(None, runner),
             cors=Cors(("*",)),
-            surroundings=Surroundings(runner, self.counters, max_open_pulls, "admin secret"),
+            surroundings=Surroundings(runner, self.counters, max_open_pulls, Secret("admin secret")),
             peers=self.peers,
             open_store=self.registry.handle,
             health=lambda: (True, {}),
@@ -207,7 +209,7 @@ class Listener:
         self.replacements.append(state)
 
 
-# --- clients over memory streams ---------------------------------------------------------------------------------------
+# --- clients over memory streams ------------------------------------------------------------------------------------
 
 
 class Client:
@@ -244,13 +246,16 @@ class Client:
 
     async def closed(self) -> int:
         """Wait for the close of the server, skipping messages; gives the code."""
-        with trio.fail_after(300):
-            try:
-                while True:
-                    await self.ws.get_message()
-            except ConnectionClosed as error:
-                assert error.reason is not None
-                return int(error.reason.code)
+
+        async def receive_all() -> None:
+            while True:
+                await self.ws.get_message()
+
+        with trio.fail_after(300), pytest.raises(ConnectionClosed) as closed:
+            await receive_all()
+        reason = closed.value.reason
+        assert reason is not None
+        return int(reason.code)
 
     async def ping(self) -> None:
         await self.send({"_tag": "Ping"})

@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from livesync_trio.errors import Kind, Refusal
-from livesync_trio.limits import CRASHES_BEFORE_FENCE, CRASH_WINDOW_S, MAILBOX_COMMANDS
+from livesync_trio.limits import CRASH_WINDOW_S, CRASHES_BEFORE_FENCE, MAILBOX_COMMANDS
 from livesync_trio.model import Cursor, StoreId
 from livesync_trio.store.commands import Accepted, Push, Registered, Reply
 from tests.concurrency.stage import A, Listener, Stage, batch, running

@@ -1,4 +1,4 @@
-"""One connection: pings, order, interrupts, orphans, stalls, silence, the end (SPEC section 2, 3.6; design.md, law 7)."""
+"""One connection: pings, order, interrupts, orphans, stalls, silence, the end (SPEC section 2, 3.6)."""
 
 from typing import Any
 
@@ -146,7 +146,7 @@ async def test_an_interrupted_live_pull_gets_nothing_more_and_is_counted(
         assert stage.counters.live_pulls_abandoned == 1
 
 
-# --- orphans -------------------------------------------------------------------------------------------------------------
+# --- orphans --------------------------------------------------------------------------------------------------------
 
 
 async def test_an_ack_from_before_this_connection_closes_it_within_a_second(
@@ -231,7 +231,7 @@ async def test_a_client_that_pulls_may_ping_for_ever(autojump_clock: trio.testin
             await client.ping()
 
 
-# --- limits and ends -------------------------------------------------------------------------------------------------------
+# --- limits and ends ------------------------------------------------------------------------------------------------
 
 
 async def test_a_silent_peer_is_probed_and_then_closed(autojump_clock: trio.testing.MockClock) -> None:
@@ -262,8 +262,7 @@ async def test_a_peer_that_takes_no_bytes_is_cut_after_the_stall_limit(autojump_
         client.stop_reading()
         await client.send({"_tag": "Ping"})
         stalled_s = trio.current_time()
-        while len(stage.peers):
-            await trio.sleep(1)
+        await stage.peers.say_goodbye()
         assert 59 <= trio.current_time() - stalled_s <= 70
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.limits import OUTBOX_MAX_BYTES, READ_MAX_EVENTS
 from livesync_trio.store.commands import Accepted
-from tests.concurrency.stage import A, UNAVAILABLE, Client, Stage, batch, connected, numbers_in, running
+from tests.concurrency.stage import UNAVAILABLE, A, Client, Stage, batch, connected, numbers_in, running
 
 
 async def fill(stage: Stage, events: int, size: int = 1, start: int = 0) -> None:

@@ -9,7 +9,7 @@ from livesync_trio.errors import BackendIdMismatch, Kind, Refusal, ServerAhead, 
 from livesync_trio.model import BackendId, Cursor
 from livesync_trio.storage import base
 from livesync_trio.store.commands import Accepted, Push, Registered, Reply
-from tests.concurrency.stage import A, UNAVAILABLE, Listener, Stage, batch, running
+from tests.concurrency.stage import UNAVAILABLE, A, Listener, Stage, batch, running
 
 
 async def follow(stage: Stage, listener: Listener, after: int = 0) -> None:

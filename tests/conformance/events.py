@@ -65,7 +65,7 @@ class PulledEvent:
 
 @dataclass(frozen=True)
 class Page:
-    """One item of a pull: ``remaining`` counts what follows it, 0 on the last page, whatever the generation calls it."""
+    """One item of a pull: ``remaining`` counts what follows it, 0 on the last page in every generation."""
 
     events: tuple[PulledEvent, ...]
     remaining: int | None

@@ -30,10 +30,6 @@ def closes(*codes: int) -> Closes:
     return Closes(frozenset(codes) or BAD_FRAME_CODES)
 
 
-def pong() -> Frame:
-    return {"_tag": "Pong"}
-
-
 def pong_v3() -> Frame:
     return {"_tag": "WSMessage.Pong", "requestId": "ping"}
 

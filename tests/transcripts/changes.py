@@ -27,8 +27,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Echo:
-    """The events of recorded pushes, sent back: as a page of pull ``request`` (RPC), or as a 0.3 broadcast when
-    ``request`` is None."""
+    """The events of recorded pushes, sent back: as a page of pull ``request``, or where that is None as a broadcast."""
 
     request: Ids | None
     pushes: tuple[Ids, ...]
@@ -47,8 +46,7 @@ def echo(request: Ids | None, *pushes: Ids) -> Echo:
 
 
 def after(conn: int, nth: int, *outcomes: Outcome, elsewhere: Iterable[tuple[int, Outcome]] = ()) -> Change:
-    """Between the ``nth`` frame sent on ``conn`` and the next one there, exactly ``outcomes`` come (recorded is
-    something else).
+    """Between the ``nth`` frame sent on ``conn`` and the next one there exactly ``outcomes`` come, not as recorded.
 
     ``elsewhere`` comes at the same time on other connections, in addition to what is recorded there.
     """
@@ -88,8 +86,7 @@ def without_acks() -> Change:
 
 
 def close_answered() -> Change:
-    """Nothing to edit: the replay asserts of every Close that it is answered. Marks the row whose recording is about
-    just that."""
+    """Nothing to edit, as every Close has to be answered: marks the row whose recording is about just that."""
     return Change(lambda steps: steps)
 
 

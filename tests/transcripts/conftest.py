@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import httpx
@@ -19,10 +20,12 @@ from .peers import Target
 ADMIN_SECRET = "test-admin-secret"
 START_S = 20.0
 STOP_S = 15.0
+LOG = pytest.StashKey[Path]()
+LOG_LINES = 15
 
 
 @pytest.fixture(scope="session")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+def target(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Target]:
     """The server under test: a real process on a fresh database, or the one that LIVESYNC_REPLAY_URL names."""
     url = os.environ.get("LIVESYNC_REPLAY_URL")
     if url:
@@ -33,10 +36,17 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log_path = directory / "server.log"
+    pytestconfig.stash[LOG] = log_path
     command = [sys.executable, "-m", "livesync_trio", "serve", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--database-url", f"sqlite:///{directory / 'replay.db'}"]
     hooks = str(Path(__file__).with_name("hooks.py"))
-    environment = {**os.environ, "LIVESYNC_HOOKS": hooks, "ADMIN_SECRET": ADMIN_SECRET, "LOG_LEVEL": "info"}
+    environment = {
+        **os.environ,
+        "LIVESYNC_HOOKS": hooks,
+        "ADMIN_SECRET": ADMIN_SECRET,
+        "LOG_LEVEL": "info",
+        "LOG_FORMAT": "json",
+    }
     with log_path.open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log, env=environment) as process:
         try:
             _wait_until_healthy(process, f"http://127.0.0.1:{port}", log_path)
@@ -47,9 +57,21 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
                 process.wait(STOP_S)
             except subprocess.TimeoutExpired:
                 process.kill()
-    log_text = log_path.read_text("utf-8", "replace")
-    assert process.returncode == 0, f"the server ended with {process.returncode}:\n{log_text[-4000:]}"
-    assert "Traceback" not in log_text, f"the server met something it did not expect:\n{log_text[-8000:]}"
+    log_lines = log_path.read_text("utf-8", "replace").splitlines()
+    assert process.returncode == 0, f"the server ended with {process.returncode}: {log_lines[-10:]}"
+    errors = [line for line in log_lines if re.search(r'"level": ?"(error|critical)"', line)]
+    assert not errors, f"the server met {len(errors)} things it did not expect, the first: {errors[0]}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure shows what the server logged last."""
+    report = yield
+    log_path = item.config.stash.get(LOG, None)
+    if report.failed and log_path is not None:
+        lines = log_path.read_text("utf-8", "replace").splitlines()[-LOG_LINES:]
+        report.sections.append(("the server's log", "\n".join(lines)))
+    return report
 
 
 def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log_path: Path) -> None:

@@ -1,0 +1,151 @@
+"""What is too deep or too large: refused before it costs anything, and the others do not notice."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from livesync_trio.errors import RULES, Kind
+
+from .clients import RpcClient, event, http_rpc, push, reason, sync_url
+from .servers import FRAME_MAX_BYTES, STORE, TestedServer
+from .websockets import BINARY, CONTINUATION, TEXT, frame
+from .wires import head, post
+
+
+def nested(depth: int, kind: str) -> str:
+    """JSON nested so deeply."""
+    return "[" * depth + "]" * depth if kind == "arrays" else '{"a":' * depth + "1" + "}" * depth
+
+
+def with_args(args: str, store: str = STORE) -> str:
+    """A push whose one event has these args."""
+    return json.dumps(push("1", store, event(1, 0, "ARGS"))).replace('"ARGS"', args)
+
+
+@pytest.mark.parametrize("kind", ["arrays", "objects"])
+@pytest.mark.parametrize("depth", [10_000, 100_000])
+async def test_args_nested_too_deeply_are_refused(server: TestedServer, depth: int, kind: str) -> None:
+    client = await server.rpc()
+    await client.send(with_args(nested(depth, kind)))
+    await _refused_or_closed(client, server)
+
+
+@pytest.mark.parametrize("depth", [10_000, 100_000])
+@pytest.mark.parametrize(
+    "message",
+    ["DEEP", '{"_tag":DEEP}', '{"_tag":"Ping","x":DEEP}', '{"_tag":"Request","id":DEEP,"tag":"SyncWsRpc.Pull"}',
+     '{"_tag":"Request","id":"1","tag":"SyncWsRpc.Pull","payload":DEEP}',
+     '{"_tag":"Request","id":"1","tag":"SyncWsRpc.Pull","headers":DEEP}', '{"_tag":"Ack","requestId":DEEP}'],
+)  # fmt: skip
+async def test_nesting_anywhere_in_a_message_is_refused(server: TestedServer, message: str, depth: int) -> None:
+    client = await server.rpc()
+    await client.send(message.replace("DEEP", nested(depth, "arrays")))
+    await _refused_or_closed(client, server)
+
+
+async def _refused_or_closed(client: RpcClient, server: TestedServer) -> None:
+    """Where the id could be read, the request is refused; where not, the socket is closed. One of the two, at once."""
+    received = await client.receive_frame()
+    if received.opcode == TEXT:
+        assert reason(json.loads(received.payload))[0] == Kind.INVALID_REQUEST
+        await client.check_works()
+    else:
+        assert client.close_code == RULES[Kind.BAD_FRAME].close_code
+        assert [line["kind"] for line in server.logged("connection closed")] == [Kind.BAD_FRAME]
+
+
+@pytest.mark.parametrize("depth", [10_000, 100_000])
+async def test_nesting_over_http_is_refused(server: TestedServer, depth: int) -> None:
+    body = json.dumps(push("1", STORE, event(1, 0, "ARGS"))).replace("SyncWsRpc", "SyncHttpRpc")
+    answer = await server.ask(post(sync_url(STORE, "http"), body.replace('"ARGS"', nested(depth, "arrays")).encode()))
+    assert answer.status in (200, 400)
+    assert answer.json[0]["_tag"] in ("Exit", "Defect")
+
+
+@pytest.mark.parametrize("depth", [10_000, 100_000])
+async def test_nesting_in_0_3_is_ignored_or_refused(server: TestedServer, depth: int) -> None:
+    client = await server.v3()
+    for message in ("DEEP", '{"_tag":"WSMessage.PushReq","requestId":"p","batch":[{"args":DEEP}]}'):
+        await client.send(message.replace("DEEP", nested(depth, "objects")))
+    await client.check_works()
+
+
+async def test_nesting_in_the_payload_of_the_url_is_refused(server: TestedServer) -> None:
+    deep = nested(20_000, "arrays").replace("[", "%5B").replace("]", "%5D")[:60_000]
+    answer = await server.ask(head(f"GET /?storeId=a&transport=ws&payload={deep} HTTP/1.1"))
+    assert answer.status == RULES[Kind.BAD_SYNC_URL].http_status
+
+
+@pytest.mark.parametrize("depth", range(930, 1000, 3))
+async def test_near_the_deepest_args_that_are_taken_everything_goes_well(server: TestedServer, depth: int) -> None:
+    """Stored is only what can be given back; the border depends on the interpreter's stack, so many depths are tried."""
+    client = await server.rpc("deep")
+    await client.send(with_args(nested(depth, "arrays"), "deep"))
+    received = await client.receive_frame()
+    if received.opcode == TEXT and json.loads(received.payload)["exit"]["_tag"] == "Success":
+        old = await server.v3("deep")
+        await old.send({"_tag": "WSMessage.PullReq", "requestId": "x"})
+        assert nested(depth, "arrays").encode() in await old.receive_text()
+
+
+# --- size ------------------------------------------------------------------------------------------------------------
+
+TOO_BIG: dict[str, list[bytes]] = {
+    "one byte more than allowed": [frame(TEXT, b" " * (FRAME_MAX_BYTES + 1))],
+    "only announced": [frame(TEXT, b"", length=b"\x7f" + (FRAME_MAX_BYTES + 1).to_bytes(8, "big"))],
+    "announced with 2^63-1 bytes": [frame(TEXT, b"", length=b"\x7f" + (2**63 - 1).to_bytes(8, "big"))],
+    "binary": [frame(BINARY, b"{" * (FRAME_MAX_BYTES + 1))],
+    "in two fragments": [
+        frame(TEXT, b" " * (FRAME_MAX_BYTES // 2 + 1), fin=False),
+        frame(CONTINUATION, b" " * (FRAME_MAX_BYTES // 2)),
+    ],
+    "in fragments that never end": [
+        frame(TEXT, b" " * 65_536, fin=False),
+        *[frame(CONTINUATION, b" " * 65_536, fin=False)] * 16,
+    ],
+}
+
+
+@pytest.mark.parametrize("frames", TOO_BIG.values(), ids=TOO_BIG)
+@pytest.mark.parametrize("generation", ["rpc", "v3"])
+async def test_a_message_larger_than_the_limit_closes_the_socket_with_1009(
+    server: TestedServer, generation: str, frames: list[bytes]
+) -> None:
+    client: Any = await (server.rpc() if generation == "rpc" else server.v3())
+    await client.wire.send(b"".join(frames))
+    assert await client.closed() == RULES[Kind.FRAME_TOO_BIG].close_code == 1009
+
+
+async def test_a_message_of_exactly_the_limit_is_taken(server: TestedServer) -> None:
+    client = await server.rpc()
+    text = json.dumps(push("1", STORE, event(1, 0, "x")))
+    await client.send(text.replace('"x"', '"' + "x" * (FRAME_MAX_BYTES - len(text) + 1) + '"'))
+    assert (await client.answer_to("1"))[1]["exit"]["_tag"] == "Success"
+    (stored,) = await client.pull()
+    assert len(stored["args"]) > 1_000_000
+    await client.check_works()
+
+
+async def test_a_body_larger_than_the_limit_is_answered_with_413(server: TestedServer) -> None:
+    for request in (
+        post(sync_url(STORE, "http"), b" " * (FRAME_MAX_BYTES + 1)),
+        head(f"POST {sync_url(STORE, 'http')} HTTP/1.1", "Transfer-Encoding: chunked")
+        + b"80000\r\n" + b" " * 0x80000 + b"\r\n80001\r\n" + b" " * 0x80001 + b"\r\n",
+        head(f"OPTIONS {sync_url(STORE, 'http')} HTTP/1.1", f"Content-Length: {FRAME_MAX_BYTES + 1}")
+        + b" " * (FRAME_MAX_BYTES + 1),
+    ):  # fmt: skip
+        answer = await server.ask(request)
+        assert answer.status == RULES[Kind.BODY_TOO_BIG].http_status == 413
+
+
+async def test_a_body_of_exactly_the_limit_is_taken(server: TestedServer) -> None:
+    payload = {"storeId": STORE, "batch": [event(1, 0, "x")], "backendId": {"_tag": "None"}}
+    body = http_rpc(STORE, "1", "Push", payload).partition(b"\r\n\r\n")[2]
+    body = body.replace(b'"x"', b'"%b"' % (b"x" * (FRAME_MAX_BYTES - len(body) + 1)))
+    assert len(body) == FRAME_MAX_BYTES
+    answer = await server.ask(post(sync_url(STORE, "http"), body))
+    assert answer.status == 200
+    assert answer.json == [{"_tag": "Exit", "requestId": "1", "exit": {"_tag": "Success", "value": {}}}]

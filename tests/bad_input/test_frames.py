@@ -1,0 +1,221 @@
+"""Frames that break RFC 6455, and those that look odd but do not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from livesync_trio.errors import RULES, Kind
+
+from .clients import event, pull, push, sync_url
+from .servers import STORE, TestedServer
+from .websockets import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, frame, text, upgrade
+
+PING_MESSAGE = b'{"_tag":"Ping"}'
+PONG_MESSAGE = Frame(TEXT, b'{"_tag":"Pong"}')
+
+BROKEN: dict[str, bytes] = {
+    "without a mask": frame(TEXT, PING_MESSAGE, masked=False),
+    "a ping without a mask": frame(PING, b"x", masked=False),
+    "reserved bit 1 (deflate)": frame(TEXT, PING_MESSAGE, rsv=4),
+    "reserved bit 2": frame(TEXT, PING_MESSAGE, rsv=2),
+    "reserved bit 3": frame(TEXT, PING_MESSAGE, rsv=1),
+    "reserved opcode 3": frame(3, PING_MESSAGE),
+    "reserved opcode 15": frame(15, PING_MESSAGE),
+    "a ping of 126 bytes": frame(PING, b"x" * 126),
+    "a pong of 126 bytes": frame(PONG, b"x" * 126),
+    "a close of 126 bytes": frame(CLOSE, b"\x03\xe8" + b"x" * 124),
+    "a ping in fragments": frame(PING, b"x", fin=False),
+    "a close in fragments": frame(CLOSE, b"\x03\xe8", fin=False),
+    "a continuation of nothing": frame(CONTINUATION, PING_MESSAGE),
+    "a new message inside another": frame(TEXT, b"{", fin=False) + frame(TEXT, PING_MESSAGE),
+    "a close with one byte": frame(CLOSE, b"\x03"),
+    "a close with code 1005": frame(CLOSE, b"\x03\xed"),
+    "a close with code 0": frame(CLOSE, b"\0\0"),
+    "a length of 2^63": frame(TEXT, b"", length=b"\x7f\x80\0\0\0\0\0\0\0"),
+}
+
+
+@pytest.mark.parametrize("sent", BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize("generation", ["rpc", "v3"])
+async def test_a_frame_that_breaks_the_protocol_closes_the_socket(
+    server: TestedServer, generation: str, sent: bytes
+) -> None:
+    client: Any = await (server.rpc() if generation == "rpc" else server.v3())
+    await client.wire.send(sent)
+    code = await client.closed()
+    kinds = [line["kind"] for line in server.logged("connection closed")]
+    if sent == BROKEN["a length of 2^63"] and kinds == [Kind.FRAME_TOO_BIG]:
+        assert code == RULES[Kind.FRAME_TOO_BIG].close_code  # too big and against the protocol: either is right
+        return
+    assert kinds == [Kind.PROTOCOL_ERROR]
+    assert code == RULES[Kind.PROTOCOL_ERROR].close_code == 1002
+
+
+NOT_UTF_8 = {
+    "a stray byte": b'{"_tag":"Ping","x":"\xff"}',
+    "an encoded surrogate": b'{"_tag":"Ping","x":"\xed\xa0\xbd"}',
+    "too long an encoding": b'{"_tag":"Ping","x":"\xc0\x80"}',
+    "a cut sequence": b'{"_tag":"Ping","x":"\xf0\x9f\x98"}',
+    "beyond U+10FFFF": b'{"_tag":"Ping","x":"\xf4\x90\x80\x80"}',
+}
+
+
+@pytest.mark.parametrize("data", NOT_UTF_8.values(), ids=NOT_UTF_8)
+@pytest.mark.parametrize("opcode", [TEXT, BINARY], ids=["text", "binary"])
+async def test_a_message_that_is_not_utf_8_closes_the_socket_with_1007(
+    server: TestedServer, opcode: int, data: bytes
+) -> None:
+    client = await server.rpc()
+    await client.send_frame(opcode, data)
+    assert await client.closed() == RULES[Kind.BAD_TEXT].close_code == 1007
+    assert [line["kind"] for line in server.logged("connection closed")] == [Kind.BAD_TEXT]
+
+
+async def test_a_close_reason_that_is_not_utf_8_closes_the_socket(server: TestedServer) -> None:
+    client = await server.rpc()
+    await client.send_frame(CLOSE, b"\x03\xe8\xff")
+    assert await client.closed() in (RULES[Kind.BAD_TEXT].close_code, RULES[Kind.PROTOCOL_ERROR].close_code)
+
+
+async def test_a_character_may_be_split_over_fragments(server: TestedServer) -> None:
+    client = await server.rpc()
+    message = json.dumps(push("1", STORE, event(1, 0, "ö\U0001f600")), ensure_ascii=False).encode()
+    pieces = [bytes((byte,)) for byte in message]
+    await client.send_frame(TEXT, pieces[0], fin=False)
+    for piece in pieces[1:-1]:
+        await client.send_frame(CONTINUATION, piece, fin=False)
+    await client.send_frame(CONTINUATION, pieces[-1])
+    assert (await client.answer_to("1"))[1]["exit"]["_tag"] == "Success"
+    assert (await client.pull())[0]["args"] == "ö\U0001f600"
+    await client.check_works()
+
+
+async def test_control_frames_between_fragments_are_answered_at_once(server: TestedServer) -> None:
+    client = await server.rpc()
+    await client.send_frame(TEXT, PING_MESSAGE[:4], fin=False)
+    await client.send_frame(PING, b"in between")
+    assert await client.receive_frame() == Frame(PONG, b"in between")
+    await client.send_frame(PONG, b"nobody asked")
+    await client.send_frame(CONTINUATION, b"", fin=False)
+    await client.send_frame(CONTINUATION, PING_MESSAGE[4:])
+    assert await client.receive_frame() == PONG_MESSAGE
+    await client.check_works()
+
+
+async def test_1024_fragments_are_a_message_and_more_are_refused(server: TestedServer) -> None:
+    client = await server.rpc()
+    empty = frame(CONTINUATION, b"", fin=False)
+    last = frame(CONTINUATION, PING_MESSAGE)
+    await client.wire.send(frame(TEXT, b"", fin=False) + 1022 * empty + last)
+    assert await client.receive_frame() == PONG_MESSAGE
+    await client.wire.send(frame(TEXT, b"", fin=False) + 1023 * empty + last)
+    assert await client.closed() == RULES[Kind.FRAME_TOO_BIG].close_code
+
+
+async def test_fragments_that_never_end_are_refused(server: TestedServer) -> None:
+    client = await server.rpc()
+    await client.wire.send(frame(TEXT, b"", fin=False) + 100_000 * frame(CONTINUATION, b"", fin=False))
+    assert await client.closed() == RULES[Kind.FRAME_TOO_BIG].close_code
+
+
+async def test_a_mask_that_changes_the_bytes_is_taken_off(server: TestedServer) -> None:
+    client = await server.rpc()
+    mask = b"\x12\x34\x56\x78"
+    hidden = bytes(byte ^ mask[at % 4] for at, byte in enumerate(PING_MESSAGE))
+    await client.wire.send(bytes((0x81, 0x80 | len(hidden))) + mask + hidden)
+    assert await client.receive_frame() == PONG_MESSAGE
+
+
+async def test_a_length_may_be_written_longer_than_needed(server: TestedServer) -> None:
+    """RFC 6455 forbids it to senders; a server that reads it rightly is as good as one that closes. It must not hang."""
+    client = await server.rpc()
+    await client.send_frame(TEXT, PING_MESSAGE, length=b"\x7e\0" + bytes((len(PING_MESSAGE),)))
+    received = await client.receive_frame()
+    assert received == PONG_MESSAGE or client.close_code == RULES[Kind.PROTOCOL_ERROR].close_code
+
+
+async def test_binary_frames_are_taken_in_0_4_and_ignored_in_0_3(server: TestedServer) -> None:
+    client, old = await server.rpc(), await server.v3()
+    await client.send_frame(BINARY, PING_MESSAGE)
+    assert await client.receive_frame() == PONG_MESSAGE
+    await client.check_works()
+    await old.send_frame(BINARY, b'{"_tag":"WSMessage.Ping","requestId":"ping"}')
+    await old.check_works()
+
+
+@pytest.mark.parametrize("data", [b"", b"\x03\xe8", b"\x03\xe9bye", b"\x0b\xb8"], ids=["", "1000", "1001", "3000"])
+async def test_a_close_frame_is_answered_with_its_code_and_the_end(server: TestedServer, data: bytes) -> None:
+    client = await server.rpc()
+    await client.send_frame(CLOSE, data)
+    answer = await client.receive_frame()
+    assert (answer.opcode, answer.payload[:2]) == (CLOSE, data[:2])
+    assert await client.wire.read_to_end() == b""
+
+
+async def test_what_comes_right_before_a_close_frame_is_done_and_the_socket_ends_all_the_same(
+    server: TestedServer,
+) -> None:
+    """The client waits for the server to end the TCP connection (RFC 6455, 7.1.1)."""
+    client = await server.rpc()
+    await client.wire.send(text(push("1", STORE, event(1))) + frame(CLOSE, b"\x03\xe8"))
+    assert await client.closed(agree=False) == 1000
+    other = await server.rpc()
+    assert [stored["seqNum"] for stored in await other.pull()] == [1]
+
+
+async def test_what_comes_right_before_a_broken_frame_is_done_and_the_socket_ends_all_the_same(
+    server: TestedServer,
+) -> None:
+    client = await server.rpc()
+    await client.wire.send(text(push("1", STORE, event(1))) + frame(TEXT, b"x", masked=False))
+    assert await client.closed(agree=False) == RULES[Kind.PROTOCOL_ERROR].close_code
+    assert [line["kind"] for line in server.logged("connection closed")] == [Kind.PROTOCOL_ERROR]
+    assert [stored["seqNum"] for stored in await (await server.rpc()).pull()] == [1]
+
+
+async def test_nothing_is_answered_after_the_close_frame(server: TestedServer) -> None:
+    client = await server.rpc()
+    await client.wire.send(frame(CLOSE, b"\x03\xe8") + text(push("1", STORE, event(1))) + frame(PING, b"x"))
+    assert await client.closed(agree=False) == 1000
+    assert await (await server.rpc()).pull() == []
+
+
+async def test_a_client_that_vanishes_in_the_middle_of_a_frame_leaves_no_trace(server: TestedServer) -> None:
+    for cut in (frame(TEXT, PING_MESSAGE)[:5], frame(TEXT, PING_MESSAGE, fin=False), frame(PING, b"abc")[:3]):
+        client = await server.rpc()
+        await client.send(pull("1", STORE, live=True))
+        await client.receive()
+        await client.wire.send(cut)
+        await client.wire.half_close()
+        await client.wire.read_to_end()
+        client = await server.rpc()
+        await client.send(pull("1", STORE, live=True))
+        await client.receive()
+        await client.wire.send(cut)
+        await client.wire.reset()
+
+
+async def test_frames_may_arrive_byte_by_byte(server: TestedServer) -> None:
+    client = await server.rpc()
+    message = text(push("1", STORE, event(1))) + frame(PING, b"x") + text({"_tag": "Ping"})
+    await client.wire.send_piecemeal(message)
+    answers = sorted([await client.receive_frame() for _ in range(3)])
+    assert [answer.opcode for answer in answers] == [TEXT, TEXT, PONG]
+    await client.check_works()
+
+
+async def test_the_first_frames_may_come_in_the_same_segment_as_the_handshake(server: TestedServer) -> None:
+    early = upgrade(sync_url(STORE)) + text({"_tag": "Ping"}) + text(pull("0", STORE))
+    for split in (len(early), *range(len(upgrade(sync_url(STORE))) - 3, len(early), 17)):
+        wire = await server.wire()
+        await wire.send_piecemeal(early, split)
+        assert (await wire.read_answer()).status == 101
+        from .clients import RpcClient
+
+        client = RpcClient(wire, STORE)
+        assert await client.receive() == {"_tag": "Pong"}
+        assert (await client.answer_to("0"))[1]["exit"]["_tag"] == "Success"
+    await client.check_works()
