@@ -100,8 +100,8 @@ SQLITE_VERSION_MIN: Final = (3, 34, 0)
 """Oldest SQLite served with; what Python 3.11 finds on the oldest systems still kept (Red Hat 9)."""
 
 SQLITE_CHECKPOINT_PAGES: Final = 1_000
-"""WAL pages (of 4 KiB) after which a commit copies them into the database file: 7 ms at worst once in a while. Four times
-as many: 30 ms at the same throughput (decision 0003)."""
+"""WAL pages (of 4 KiB) after which a commit copies them into the database file: 7 ms at worst once in a while. Four
+times as many: 30 ms at the same throughput (decision 0003)."""
 
 SQLITE_WAL_KEPT_BYTES: Final = 16 * 1024 * 1024
 """Size to which the WAL file is cut back after something large passed through it."""

@@ -3,7 +3,8 @@
 Owns no connection and no state; the transport frames the messages as one JSON array.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 import attrs
 import trio
@@ -12,7 +13,7 @@ from livesync_trio.connection.asking import Asking
 from livesync_trio.connection.peer import Surroundings
 from livesync_trio.errors import Kind, LogReplaced, Refusal, StorageUnavailable, StoreDamaged
 from livesync_trio.hooks import HookContext
-from livesync_trio.limits import HTTP_PULL_STORAGE_PATIENCE_S, STORAGE_BACKOFF_FIRST_S
+from livesync_trio.limits import HTTP_PULL_STORAGE_PATIENCE_S, REQUESTS_PER_CONNECTION_MAX, STORAGE_BACKOFF_FIRST_S
 from livesync_trio.log.admission import check_batch
 from livesync_trio.log.paging import pages
 from livesync_trio.model import BackendId, Batch, Cursor, LogState
@@ -66,7 +67,7 @@ async def serve(body: bytes, handle: StoreHandle, context: HookContext, surround
     """Serve one body.
 
     Args:
-        body: UTF-8 bytes: one request, or an array of one (next, SPEC section 4).
+        body: UTF-8 bytes: one request, or an array of some (next, SPEC section 4), served one after the other.
         handle: the store of the URL.
         context: what hooks are told.
         surroundings: what all connections share.
@@ -76,10 +77,21 @@ async def serve(body: bytes, handle: StoreHandle, context: HookContext, surround
     """
     surroundings.counters.http_requests += 1
     messages = rpc.decode(body, "http")
-    if len(messages) > 1:
-        return Answer(BAD_REQUEST, (rpc.defect("one request a body"),))
     request = _Request(handle, Asking(surroundings.hooks, context), surroundings)
-    return await request.answer(messages[0])
+    answers = [await request.answer(message) for message in messages[:REQUESTS_PER_CONNECTION_MAX]]
+    return answers[0] if len(answers) == 1 else Answer(max(answer.status for answer in answers), _one_by_one(answers))
+
+
+async def _one_by_one(answers: Sequence[Answer]) -> AsyncGenerator[bytes, None]:
+    """The messages of several answers as those of one."""
+    for answer in answers:
+        if isinstance(answer.messages, tuple):
+            for message in answer.messages:
+                yield message
+        else:
+            async with aclosing(answer.messages) as messages:
+                async for message in messages:
+                    yield message
 
 
 @attrs.frozen

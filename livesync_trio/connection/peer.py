@@ -105,6 +105,9 @@ class Peer(abc.ABC):
 
     # --- what the generation decides -------------------------------------------------------------------------------
 
+    async def prepare(self) -> None:
+        """Whatever must be asked before the client is told that the connection is open. Starts nothing."""
+
     @abc.abstractmethod
     def on_start(self) -> None:
         """The connection is open."""

@@ -6,6 +6,7 @@ pull from the head is opened for it on the start, replaced when it pulls itself.
 
 import hashlib
 from collections.abc import Sequence
+from typing import Final
 
 from livesync_trio.connection.channel import Incoming
 from livesync_trio.connection.live import Pull
@@ -27,17 +28,25 @@ from livesync_trio.wire.messages import (
     RequestId,
 )
 
+_BROADCASTS: Final = PullRequest(RequestId(b'"broadcasts"', Generation.V3), None, None, True, 0, None)
+"""What the pull hook is asked about a socket that has not pulled: may it have the store's broadcasts?"""
+
 
 class V3Peer(Peer):
     """A client of 0.3."""
 
     generation = Generation.V3
     _stream: "V3Pull"
+    _may_follow = True
+
+    async def prepare(self) -> None:
+        """Ask the pull hook whether this socket may have the store's broadcasts, which it gets without pulling."""
+        self._may_follow = await self.asking.may(_BROADCASTS) is None
 
     def on_start(self) -> None:
-        """Follow the store from its head, unless a hook wants to be asked first, which it is when the client pulls."""
-        self._stream = V3Pull(self, None)
-        if self.surroundings.hooks.hooks.on_pull is None and not self._stream.begin_nowait():
+        """Follow the store from its head, wherever that is."""
+        self._stream = V3Pull(self, _BROADCASTS)
+        if self._may_follow and not self._stream.begin_nowait():
             self.start_task(self._stream.begin)
 
     def on_message(self, incoming: Incoming) -> None:
@@ -66,8 +75,7 @@ class V3Peer(Peer):
     def _replace_stream(self, stream: "V3Pull") -> None:
         """A socket has one stream of events: a new pull takes the place of the one before."""
         self._stream.close()
-        if self._stream.request is not None:
-            self.forget(self._stream.request.id)
+        self.forget(self._stream.request.id)
         self._stream = stream
 
     def _usable(self, request_id: RequestId) -> bool:
@@ -138,16 +146,16 @@ class V3Pull(Pull):
 
     __slots__ = ("_peer", "request")
 
-    def __init__(self, peer: V3Peer, request: PullRequest | None) -> None:
-        """`request` is None for the socket's broadcasts before it pulls."""
-        cursor = None if request is None else Cursor(request.after, None)
+    def __init__(self, peer: V3Peer, request: PullRequest) -> None:
+        """`request` is `_BROADCASTS` for what the socket gets before it pulls."""
+        cursor = None if request is _BROADCASTS else Cursor(request.after, None)
         super().__init__(peer.handle, peer.outbox, peer.start_task, cursor, live=True)
         self._peer = peer
         self.request = request
 
     async def send_page(self, events: Sequence[StoredEvent], remaining: int, state: LogState, *, live: bool) -> None:
         """A page of the answer; beyond it, history looks like broadcasts (SPEC 5.3)."""
-        if live or self.request is None:
+        if live or self.request is _BROADCASTS:
             self._outbox.put(v3.pull_res(events, 0, b"push", b'"catch-up"'))
             return
         await self._peer.asking.tell_page(self.request, events, remaining)
@@ -156,7 +164,7 @@ class V3Pull(Pull):
 
     def send_empty(self, state: LogState) -> None:
         """The empty answer of a pull without history."""
-        if self.request is not None:
+        if self.request is not _BROADCASTS:
             self._outbox.put(v3.pull_res((), 0, b"pull", self.request.id.json))
 
     def send_publication(self, publication: Publication) -> None:
@@ -168,7 +176,7 @@ class V3Pull(Pull):
         """0.3 knows no identities: after a reset it just goes on with the new log (SPEC 5.3, Admin)."""
         if isinstance(refusal, BackendIdMismatch):
             self._restart_at_head()
-        elif self.request is not None:
+        elif self.request is not _BROADCASTS:
             self.closed = True
             self._peer.refuse(self.request.id, refusal)
 

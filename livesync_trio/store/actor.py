@@ -145,7 +145,7 @@ class StoreActor:
         self._taken.popleft()
 
     def _answer_all(self, trouble: Refusal) -> None:
-        """Give everybody who waits the same answer, up to the next reset: asking the database for each takes too long."""
+        """Give everybody who waits the same answer, up to the next reset; to ask anew for each would take too long."""
         while self._taken and not isinstance(self._taken[0], Reset):
             self._taken[0].reply.give(trouble)
             self._taken.popleft()

@@ -194,11 +194,11 @@ class Door:
     async def _upgrade(
         self, http: HttpConnection, request: Request, sync: url.SyncUrl, context: HookContext
     ) -> Peer | None:
-        await http.read_body(0)
         if not request.wants_websocket:
             refusal = Refusal(Kind.UPGRADE_REQUIRED, "This URL is for a WebSocket: expected Upgrade: websocket.")
             await self._refuse(http, request, refusal)
             return None
+        await http.read_body(0)
         refusal_or_none = DRAINING if self.draining else await self._authentication.check(context)
         if refusal_or_none is not None:
             self._note(refusal_or_none, context)
@@ -214,11 +214,6 @@ class Door:
             headers = [TEXT, ("connection", "close"), *self._cors.headers(request.headers.get("origin"))]
             await http.answer(shaken.status_code, headers, body)
             return None
-        try:
-            await send_patiently(http.stream, shaken.serialize(), self._settings.stall_limit_s)
-        except PeerGone:
-            return None
-        self._surroundings.counters.connections_opened += 1
         channel = WebSocketChannel(
             http.stream,
             leftover=http.take_leftover(),
@@ -226,7 +221,14 @@ class Door:
             stall_limit_s=self._settings.stall_limit_s,
         )
         make = V3Peer if sync.protocol == "v3" else RpcPeer
-        return make(channel, self._open_store(sync.store_id), context, self._surroundings)
+        peer = make(channel, self._open_store(sync.store_id), context, self._surroundings)
+        await peer.prepare()
+        try:
+            await send_patiently(http.stream, shaken.serialize(), self._settings.stall_limit_s)
+        except PeerGone:
+            return None
+        self._surroundings.counters.connections_opened += 1
+        return peer
 
     # --- answers ---------------------------------------------------------------------------------------------------
 

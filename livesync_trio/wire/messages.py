@@ -47,7 +47,7 @@ class PullRequest:
         store_id: store named in the payload, None where the generation names none (0.3).
         payload: the application's payload as JSON text, None when absent.
         live: whether the pull stays open (SPEC 3.3); always true in 0.3 (SPEC 5.3).
-        after: the last event the client has, 0 for none.
+        after: the last event the client has, 0 for none; never negative.
         backend_id: identity the client remembers, None if none.
     """
 

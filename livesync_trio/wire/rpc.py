@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal, ServerAhead
-from livesync_trio.model import StoredEvent
+from livesync_trio.model import ROOT_SEQ_NUM, StoredEvent
 from livesync_trio.wire.events import EventShape, integer, rpc_items, take_batch
 from livesync_trio.wire.messages import (
     EOF,
@@ -164,7 +164,7 @@ def _pull_request(request_id: RequestId, payload: bytes) -> PullRequest:
     after, backend_id = 0, None
     if isinstance(shape.cursor, _SomeCursor):
         value = shape.cursor.value
-        after = integer(value.eventSequenceNumber, "$.cursor.value.eventSequenceNumber")
+        after = max(ROOT_SEQ_NUM, integer(value.eventSequenceNumber, "$.cursor.value.eventSequenceNumber"))
         backend_id = value.backendId
     return PullRequest(
         request_id,

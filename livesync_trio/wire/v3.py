@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from livesync_trio.errors import Kind
-from livesync_trio.model import StoredEvent
+from livesync_trio.model import ROOT_SEQ_NUM, StoredEvent
 from livesync_trio.wire.events import EventShape, integer, take_batch, v3_items
 from livesync_trio.wire.messages import (
     AdminInfo,
@@ -82,7 +82,7 @@ def decode(text: bytes) -> Message:
 
 def _pull_request(request_id: RequestId, text: bytes) -> PullRequest:
     cursor = read(_pull, text)[0].cursor
-    after = 0 if cursor is UNSET or cursor is None else integer(cursor, "$.cursor")
+    after = 0 if cursor is UNSET or cursor is None else max(ROOT_SEQ_NUM, integer(cursor, "$.cursor"))
     return PullRequest(request_id, None, None, True, after, None)
 
 

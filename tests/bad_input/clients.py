@@ -21,12 +21,17 @@ def event(seq_num: Any = 1, parent: Any = 0, args: Any = None, **others: Any) ->
 
 def sync_url(store: str, transport: str = "ws", payload: object = ...) -> str:
     """Path and query of a sync request of 0.4 and next."""
-    parameter = "" if payload is ... else "payload=" + quote_plus(quote(json.dumps(payload), safe="")) + "&"
-    return f"/?storeId={quote_plus(store)}&{parameter}transport={transport}"
+    return f"/?storeId={quote_plus(store)}{payload_parameter(payload)}&transport={transport}"
 
 
-def v3_url(store: str) -> str:
-    return f"/websocket?storeId={quote_plus(store)}"
+def v3_url(store: str, payload: object = ...) -> str:
+    """Path and query of a sync request of 0.3."""
+    return f"/websocket?storeId={quote_plus(store)}{payload_parameter(payload)}"
+
+
+def payload_parameter(payload: object) -> str:
+    """The application's payload, encoded twice; nothing where there is none."""
+    return "" if payload is ... else "&payload=" + quote_plus(quote(json.dumps(payload), safe=""))
 
 
 def request(request_id: object, procedure: str, payload: object) -> dict[str, Any]:

@@ -30,8 +30,9 @@ class TestedServer:
 
     __test__ = False
 
-    def __init__(self, port: int, logs: list[MutableMapping[str, Any]]) -> None:
+    def __init__(self, port: int, logs: list[MutableMapping[str, Any]], payload: object) -> None:
         self._port = port
+        self._payload = payload
         self.logs = logs
         """The log lines, as dictionaries."""
         self._wires: list[Wire] = []
@@ -56,12 +57,12 @@ class TestedServer:
 
     async def rpc(self, store: str = STORE, *, numbered: bool = False, payload: object = ...) -> RpcClient:
         """A client of 0.4, or with `numbered` of next."""
-        opened = await self.websocket(sync_url(store, payload=payload))
+        opened = await self.websocket(sync_url(store, payload=self._payload if payload is ... else payload))
         return RpcClient(opened.wire, store, numbered=numbered)
 
     async def v3(self, store: str = STORE) -> V3Client:
         """A client of 0.3."""
-        opened = await self.websocket(v3_url(store))
+        opened = await self.websocket(v3_url(store, self._payload))
         return V3Client(opened.wire)
 
     async def check_works(self) -> None:
@@ -85,9 +86,15 @@ class TestedServer:
 
 @asynccontextmanager
 async def running_server(
-    hooks: Hooks | None = None, *, engine: Engine | None = None, **settings: Any
+    hooks: Hooks | None = None, *, engine: Engine | None = None, payload: object = ..., **settings: Any
 ) -> AsyncIterator[TestedServer]:
-    """Run a server, its events in memory unless an opened engine is given.
+    """Run a server.
+
+    Args:
+        hooks: the user's functions.
+        engine: opened; events are kept in memory where there is none.
+        payload: what healthy clients bring; nothing unless given.
+        settings: of `Config`.
 
     When the block ends, the server must still serve new clients, and must have been discreet.
     """
@@ -103,7 +110,7 @@ async def running_server(
             nursery.start_soon(rooms.run, on_ready)
             with trio.fail_after(PATIENCE_S):
                 url = await told.receive()
-            server = TestedServer(int(url.rpartition(":")[2]), logs)
+            server = TestedServer(int(url.rpartition(":")[2]), logs, payload)
             try:
                 yield server
                 await server.check_works()
