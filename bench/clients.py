@@ -4,7 +4,6 @@ Every answer is checked as far as a scan of its bytes can: a push must be answer
 once. What is in the events is the conformance tests' concern.
 """
 
-import socket
 import time
 from collections.abc import Callable
 
@@ -28,12 +27,12 @@ class Pusher(WebSocket):
         self.waiting = False
         self.may_go_on = True
 
-    def push(self) -> None:
-        """Send the next batch."""
+    def push(self, since_s: float | None = None) -> None:
+        """Send the next batch; its latency counts from `since_s`, when it was due, or from now."""
         self.waiting = True
         self._request_id += 1
         message = wire.frame(self._template.request(self._request_id, self.head))
-        self._sent_s = time.perf_counter()
+        self._sent_s = time.perf_counter() if since_s is None else since_s
         self.sendall(message)
 
     def message(self, data: bytes, start: int, end: int) -> None:
@@ -49,9 +48,11 @@ class Pusher(WebSocket):
 
 
 class Follower(Socket):
-    """A live pull that counts events by their mark, wherever the frames begin and end.
+    """A live pull that counts events by their mark, wherever the frames begin and end, and acknowledges them.
 
-    What is cut at the end of one read is looked at again with the next: the last bytes, one too few for a mark.
+    What is cut at the end of one read is looked at again with the next: the last bytes, one too few for a mark. One
+    event is pushed at a time here, so that one event is one chunk, and each chunk gets its `Ack`, as from real clients
+    (SPEC 3.3).
     """
 
     __slots__ = ("_on_events", "_tail", "events")
@@ -73,10 +74,12 @@ class Follower(Socket):
         found = data.count(wire.EVENT_MARK)
         if found:
             self.events += found
+            self.sendall(_ACK_OF_LIVE if found == 1 else _ACK_OF_LIVE * found)
             if self._on_events is not None:
                 self._on_events(self.events)
 
 
+_ACK_OF_LIVE = wire.frame(wire.ack(0))
 _MARK_REST = len(wire.EVENT_MARK) - 1
 
 
@@ -118,15 +121,29 @@ class Racer(WebSocket):
     missing, then pushes again behind it.
     """
 
-    __slots__ = ("_must_know", "_request_id", "_sent_s", "_template", "accepted", "events", "head", "latencies_s",
-                 "may_go_on", "refused", "started", "waiting")  # fmt: skip
+    __slots__ = (
+        "_must_know",
+        "_pushed",
+        "_request_id",
+        "_sent_s",
+        "_template",
+        "accepted",
+        "events",
+        "head",
+        "latencies_s",
+        "may_go_on",
+        "refused",
+        "started",
+        "waiting",
+    )
 
     def __init__(self, address: Address, store_id: str) -> None:
         super().__init__(address.open_websocket(store_id))
         self._template = wire.PushTemplate(store_id, 1)
         self._request_id = 0
         self._sent_s = 0.0
-        self._must_know = 0
+        self._must_know = 0  # no use in pushing before the live pull has brought this event
+        self._pushed = 0
         self.head = 0
         self.events = 0
         self.accepted = 0
@@ -141,6 +158,7 @@ class Racer(WebSocket):
         """Try to be the next."""
         self.waiting = self.started = True
         self._request_id += 1
+        self._pushed = self.head + 1
         message = wire.frame(self._template.request(self._request_id, self.head))
         self._sent_s = time.perf_counter()
         self.sendall(message)
@@ -152,6 +170,7 @@ class Racer(WebSocket):
             if found:
                 self.events += found
                 self.head = max(self.head, wire.number_after(b'"seqNum":', data, start, end))
+            self.sendall(_ACK_OF_LIVE)
         elif data.find(b"ServerAheadError", start, end) >= 0:
             self.waiting = False
             self.refused += 1
@@ -160,17 +179,8 @@ class Racer(WebSocket):
             self.waiting = False
             self.accepted += 1
             self.latencies_s.append(time.perf_counter() - self._sent_s)
-            self.head = max(self.head, self._must_know, self._pushed_seq_num())
+            self.head = max(self.head, self._pushed)
         else:
             raise BenchError(f"a push failed: {data[start : min(end, start + 400)]!r}")
         if self.started and not self.waiting and self.may_go_on and self.head >= self._must_know:
             self.push()
-
-    def _pushed_seq_num(self) -> int:
-        return self.head if self.head >= self._must_know + 1 else self._must_know + 1
-
-
-def closed(*sockets: socket.socket) -> None:
-    """Close sockets that no loop has."""
-    for sock in sockets:
-        sock.close()

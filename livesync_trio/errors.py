@@ -28,7 +28,10 @@ class Kind(enum.StrEnum):
     NOT_ALLOWED = "not-allowed"
     HOOK_REFUSED = "hook-refused"
     HOOK_TIMEOUT = "hook-timeout"
+    TOKEN_EXPIRED = "token-expired"
     TOO_MANY_REQUESTS = "too-many-requests"
+    TOO_FAST = "too-fast"
+    QUOTA_EXCEEDED = "quota-exceeded"
     INTERRUPTED = "interrupted"
     STORAGE_UNAVAILABLE = "storage-unavailable"
     STORE_FAILED = "store-failed"
@@ -38,6 +41,7 @@ class Kind(enum.StrEnum):
     # an HTTP request is refused before it is a sync request
     BAD_SYNC_URL = "bad-sync-url"
     BAD_HTTP = "bad-http"
+    ORIGIN_REFUSED = "origin-refused"
     NOT_FOUND = "not-found"
     METHOD_NOT_ALLOWED = "method-not-allowed"
     UPGRADE_REQUIRED = "upgrade-required"
@@ -125,6 +129,13 @@ RULES: Final[dict[Kind, Rule]] = {
     Kind.UNAUTHENTICATED: Rule(
         "No valid token came with the request.", wire_tag=_UNKNOWN, http_status=401, log_level=logging.WARNING
     ),
+    Kind.TOKEN_EXPIRED: Rule(
+        "The token has expired since the connection was opened. The client comes back with a fresh one.",
+        wire_tag=_UNKNOWN,
+        http_status=401,
+        close_code=1008,
+        retry=True,
+    ),
     Kind.NOT_ALLOWED: Rule(
         "The token or the validation hook does not allow this store.",
         wire_tag=_UNKNOWN,
@@ -141,6 +152,20 @@ RULES: Final[dict[Kind, Rule]] = {
     ),
     Kind.TOO_MANY_REQUESTS: Rule(
         "More requests or pulls are open on this connection than allowed.",
+        wire_tag=_UNKNOWN,
+        http_status=429,
+        retry=True,
+        log_level=logging.WARNING,
+    ),
+    Kind.TOO_FAST: Rule(
+        "The user, the address or the store is used faster than its rate allows, even after waiting a while.",
+        wire_tag=_UNKNOWN,
+        http_status=429,
+        retry=True,
+        log_level=logging.WARNING,
+    ),
+    Kind.QUOTA_EXCEEDED: Rule(
+        "The user, the address or the store has all it may have.",
         wire_tag=_UNKNOWN,
         http_status=429,
         retry=True,
@@ -182,6 +207,9 @@ RULES: Final[dict[Kind, Rule]] = {
         "`storeId`, `payload` or `transport` in the URL is missing, repeated or unreadable.", http_status=400
     ),
     Kind.BAD_HTTP: Rule("The bytes are not a well-formed HTTP/1.1 request.", http_status=400),
+    Kind.ORIGIN_REFUSED: Rule(
+        "A web page that is not in `cors_origins` asks.", http_status=403, log_level=logging.WARNING
+    ),
     Kind.NOT_FOUND: Rule("Nothing is at this path.", http_status=404),
     Kind.METHOD_NOT_ALLOWED: Rule("The path exists, but not for this method.", http_status=405),
     Kind.UPGRADE_REQUIRED: Rule("The WebSocket URL was requested without an upgrade.", http_status=426),

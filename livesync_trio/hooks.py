@@ -18,6 +18,7 @@ import trio
 
 from livesync_trio.errors import Kind, Refusal, StartupError
 from livesync_trio.limits import HOOK_THREADS
+from livesync_trio.model import Principal
 from livesync_trio.telemetry import get_logger
 
 _log = get_logger("hooks")
@@ -32,13 +33,15 @@ class HookContext:
         payload: the application's payload as Python values: of the URL in `validate_payload`, of the request where it
             carries one, else of the URL.
         headers: of the upgrade or HTTP request; names in lower case.
-        client_address: address of the peer, `host:port`.
+        client_address: address of the peer, `host:port`; only the host when a trusted proxy told it.
+        user: who the client has proved to be; None for strangers, and in `authenticate`.
     """
 
     store_id: str
     payload: Any
     headers: Mapping[str, str]
     client_address: str
+    user: Principal | None = None
 
 
 @attrs.frozen
@@ -84,10 +87,14 @@ class HookPage:
 
 @attrs.frozen
 class HookPushResult:
-    """What became of a push. `refusal` is None when it was acknowledged, else the message."""
+    """What became of a push. `refusal` is None when it was acknowledged, else the message.
+
+    `annotation` is what `on_push` returned for it.
+    """
 
     refusal: str | None
     head: int | None
+    annotation: Any = None
 
 
 Hook = Callable[..., Any]
@@ -98,18 +105,30 @@ class Hooks:
     """The hooks of a server; each may be plain or async (Trio), or missing.
 
     Attributes:
+        authenticate: `(payload, context)`, once per connection or HTTP request that no token has identified; gives the
+            user's id or a `Principal`, None for a stranger.
+        authorize: `(principal, store_id, action)` with the action `pull` once per connection or HTTP request, and
+            `push` for every push; allows by returning True, and takes the place of the claims.
         validate_payload: `(payload, context)`, once per connection or HTTP request; raising refuses it.
-        on_push: `(batch, context)` with a list of `HookEvent`; raising refuses the push, nothing is stored.
+        on_push: `(batch, context)` with a list of `HookEvent`; raising refuses the push, nothing is stored. What it
+            returns is handed to `on_push_res` as `annotation`.
         on_push_res: `(result, context)`; observes.
         on_pull: `(cursor, context)`; raising refuses the pull.
         on_pull_res: `(page, context)` for every page of history; observes.
     """
 
+    authenticate: Hook | None = None
+    authorize: Hook | None = None
     validate_payload: Hook | None = None
     on_push: Hook | None = None
     on_push_res: Hook | None = None
     on_pull: Hook | None = None
     on_pull_res: Hook | None = None
+
+    @property
+    def decide_who_connects(self) -> bool:
+        """Whether any of them can keep somebody out at the door."""
+        return not (self.authenticate is self.authorize is self.validate_payload is None)
 
 
 def load_hooks(spec: str) -> Hooks:
@@ -163,18 +182,33 @@ class HookRunner:
         Returns:
             None when it agrees or is missing; a refusal with its message when it raised or took too long.
         """
+        answer = await self.consult(hook, context.store_id, argument, context)
+        return answer if isinstance(answer, Refusal) else None
+
+    async def consult(self, hook: Hook | None, store_id: str, *arguments: Any) -> Any:
+        """Run a hook whose answer is wanted. Cancellation as for `ask`.
+
+        Args:
+            hook: None for a missing one.
+            store_id: for the log.
+            arguments: what the hook gets.
+
+        Returns:
+            What it returned, None when it is missing; a refusal when it raised or took too long.
+        """
         if hook is None:
             return None
+        answer = None
         try:
             with trio.move_on_after(self._limit_s) as deadline:
-                await self._run(hook, argument, context)
+                answer = await self._run(hook, arguments)
         except Exception as error:
-            _log.info("hook refused", hook=_name(hook), store=context.store_id, exc_info=error)
+            _log.info("hook refused", hook=_name(hook), store=store_id, exc_info=error)
             return Refusal(Kind.HOOK_REFUSED, str(error) or type(error).__name__)
         if deadline.cancelled_caught:
-            _log.warning("hook cut off", hook=_name(hook), store=context.store_id, limit_s=self._limit_s)
+            _log.warning("hook cut off", hook=_name(hook), store=store_id, limit_s=self._limit_s)
             return Refusal(Kind.HOOK_TIMEOUT, f"{_name(hook)} did not answer within {self._limit_s:g} s.")
-        return None
+        return answer
 
     async def tell(self, hook: Hook | None, argument: Any, context: HookContext) -> None:
         """Run a hook that observes: what it raises is logged and changes no answer."""
@@ -182,13 +216,13 @@ class HookRunner:
         if refusal is not None:
             _log.warning("observing hook failed", hook=_name(hook), store=context.store_id, reason=refusal.message)
 
-    async def _run(self, hook: Hook, argument: Any, context: HookContext) -> None:
+    async def _run(self, hook: Hook, arguments: tuple[Any, ...]) -> Any:
         if inspect.iscoroutinefunction(inspect.unwrap(hook)):
-            await hook(argument, context)
-            return
-        answer = await trio.to_thread.run_sync(hook, argument, context, abandon_on_cancel=True, limiter=self._threads)
+            return await hook(*arguments)
+        answer = await trio.to_thread.run_sync(hook, *arguments, abandon_on_cancel=True, limiter=self._threads)
         if inspect.isawaitable(answer):  # a callable object or partial around an async function
-            await answer
+            return await answer
+        return answer
 
 
 def _name(hook: Hook | None) -> str:

@@ -197,3 +197,98 @@ SECRET_FILE_MAX_BYTES: Final = 64 * 1024
 
 GC_THRESHOLDS: Final = (20_000, 50, 100)
 """Garbage collector thresholds after start-up; full collections over many actors pause for long (technology.md)."""
+
+# --- identity and fair use -----------------------------------------------------------------------------------------
+
+JWT_SECRET_LEAST_BYTES: Final = 32
+"""Shortest secret for HS256: as long as the hash (RFC 7518, 3.2)."""
+
+JWT_LEEWAY_S: Final = 10.0
+JWT_LEEWAY_MAX_S: Final = 600.0
+"""Default of `jwt_leeway_s`, and the most it may be: clocks kept by NTP differ by less than a second."""
+
+JWKS_MAX_BYTES: Final = 1024 * 1024
+"""Largest key set read; real ones have a few kilobytes."""
+
+JWKS_FETCH_LIMIT_S: Final = 5.0
+"""How long fetching a key set may take, as long as a hook: somebody waits for it."""
+
+JWKS_REFRESH_LEAST_S: Final = 30.0
+"""A key set is not fetched more often than this, whatever key ids strangers make up."""
+
+JWKS_MAX_AGE_S: Final = 3600.0
+"""A key set is fetched again after this, so that a withdrawn key stops to count."""
+
+RATE_PRINCIPAL: Final = ("connections=6000/min", "pushes=6000/min", "events=600000/min", "bytes=1000000000/min")
+RATE_ADDRESS: Final = ("connections=6000/min", "pushes=60000/min", "events=6000000/min", "bytes=6000000000/min")
+"""Defaults of `rate_principal` and `rate_address`: a hundred times what a busy app does, or a big office behind one
+address. A 0.4 tab over HTTP makes 18 requests a minute (SPEC 3.7), a leader pushes 50 events a call (section 2)."""
+
+PRINCIPAL_CONNECTIONS_MAX: Final = 1_000
+ADDRESS_CONNECTIONS_MAX: Final = 2_000
+PRINCIPAL_STORES_MAX: Final = 10_000
+"""Defaults of `max_principal_connections`, `max_address_connections` and `max_principal_stores`: well above an office
+behind one address, well below what exhausts descriptors (9 KiB an idle connection, technology.md)."""
+
+PRINCIPAL_STORES_WINDOW_S: Final = 86_400.0
+"""How long a store counts as used by a principal after it was last opened."""
+
+PUSH_PATIENCE_S: Final = 5.0
+"""A push that is too fast waits up to this before it is refused instead; half of a client's ping interval (SPEC 3.6)."""
+
+V3_PUSH_PATIENCE_S: Final = 60.0
+"""The same for 0.3, which takes a refusal for a conflict and waits for a broadcast that may not come (SPEC 5.3)."""
+
+THROTTLED_KEYS_MAX: Final = 100_000
+"""Users, addresses or stores whose rates are remembered at the same time; some 20 MB at worst."""
+
+ADDRESS_GROUP_BITS: Final = 64
+"""IPv6 addresses that share these bits count as one: a household has 2**64 of them."""
+
+ADMIN_FAILURES: Final = 5
+ADMIN_FAILURES_PERIOD_S: Final = 60.0
+"""Wrong admin secrets that one address may try at once, and as many again in each period."""
+
+RETRY_AFTER_MAX_S: Final = 3600
+"""Longest `Retry-After` that is sent."""
+
+# --- PostgreSQL ----------------------------------------------------------------------------------------------------
+
+POSTGRES_VERSION_MIN: Final = 130_000
+"""Oldest PostgreSQL served with, as the server numbers itself: 13."""
+
+POSTGRES_CONNECT_LIMIT_S: Final = 3
+"""How long one attempt to connect may take. With `POSTGRES_ANSWER_LIMIT_S` it stays below the 10 s after which a client
+takes the server for dead (SPEC 3.6), so that a push is answered before."""
+
+POSTGRES_ANSWER_LIMIT_S: Final = 6.0
+"""How long an answer of the database is awaited before its connection is given up (decision 0004)."""
+
+POSTGRES_LOCK_LIMIT_MS: Final = 3_000
+"""How long a write waits for the row of its store. Shorter than the wait for the answer, so that PostgreSQL itself gives
+up first and the outcome is known. Stands in migration 1."""
+
+POSTGRES_BACKOFF_FIRST_S: Final = 0.05
+POSTGRES_BACKOFF_MAX_S: Final = 1.0
+"""After a failed attempt to connect nobody tries again for this long, doubling: a database that comes back is not met by
+a storm, and is noticed within a second."""
+
+POSTGRES_KEEPALIVE_IDLE_S: Final = 5
+POSTGRES_KEEPALIVE_INTERVAL_S: Final = 2
+POSTGRES_KEEPALIVE_PROBES: Final = 3
+POSTGRES_UNSENT_LIMIT_MS: Final = 6_000
+"""TCP keepalives, and how long sent bytes may stay without an acknowledgement (tcp_user_timeout): a host that vanished is
+noticed after about ten seconds on an idle connection."""
+
+NOTIFY_PAYLOAD_MAX_BYTES: Final = 7_900
+"""Text of one notification; PostgreSQL takes fewer than 8,000 bytes."""
+
+NEWS_CHECK_S: Final = 5.0
+"""How often the heads of all running stores are compared with the database although notifications arrive: a server may
+die between its commit and its notification."""
+
+NEWS_CHECK_DEAF_S: Final = 0.5
+"""The same while no notifications can be received: the latency of news from other servers then."""
+
+DATABASE_WAIT_S: Final = 60.0
+"""Default of `database_wait_s`: how long the start waits for a database that cannot be reached yet."""

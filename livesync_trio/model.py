@@ -6,6 +6,7 @@ An event is kept as the JSON text that is sent as `eventEncoded` (SPEC section 1
 (decision 0003). Nothing in the server decodes it again, unless a hook asks.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, NewType
 
 import attrs
@@ -18,6 +19,19 @@ BackendId = NewType("BackendId", str)
 
 ROOT_SEQ_NUM: Final = 0
 """Parent of a first event, and head of an empty log (SPEC section 1)."""
+
+
+@attrs.frozen
+class Principal:
+    """Who a client has proved to be.
+
+    Attributes:
+        id: the user's name: what the token's claim says, or a hook.
+        claims: everything the token says, checked; empty when there was none.
+    """
+
+    id: str
+    claims: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
 
 
 @attrs.frozen

@@ -6,9 +6,11 @@ a database, never loads a hook.
 """
 
 from livesync_trio.config.database_url import sqlite_path
+from livesync_trio.config.declaring import Setting
 from livesync_trio.config.exposure import exposure_problems, is_loopback, is_placeholder
+from livesync_trio.config.rates import Rate, parse_rates
 from livesync_trio.config.secret import Secret
-from livesync_trio.config.settings import SETTINGS, Config, LogFormat, LogLevel, Setting
+from livesync_trio.config.settings import SETTINGS, Config, LogFormat, LogLevel
 from livesync_trio.config.sources import CONFIG_ENV, BadConfig, Problem, load
 
 __all__ = [
@@ -19,11 +21,13 @@ __all__ = [
     "LogFormat",
     "LogLevel",
     "Problem",
+    "Rate",
     "Secret",
     "Setting",
     "exposure_problems",
     "is_loopback",
     "is_placeholder",
     "load",
+    "parse_rates",
     "sqlite_path",
 ]

@@ -34,7 +34,7 @@ def exposure_problems(config: Config, has_validate_payload: bool) -> list[str]:
 
     Args:
         config: the configuration.
-        has_validate_payload: whether a hook decides who may connect.
+        has_validate_payload: whether a hook decides who may connect, whichever of the three that can.
 
     Returns:
         One sentence a reason, each with what to do; none when the address is a loopback one or `insecure` is set.
@@ -42,12 +42,17 @@ def exposure_problems(config: Config, has_validate_payload: bool) -> list[str]:
     if config.insecure or is_loopback(config.host):
         return []
     problems = []
-    if config.auth_token is None and not has_validate_payload:
+    if not (config.asks_for_tokens or has_validate_payload):
         problems.append(
             f"listening on {config.host} would let anyone on the network read and write every store. "
-            "Set AUTH_TOKEN, or a validate_payload hook in LIVESYNC_HOOKS"
+            "Set AUTH_TOKEN, LIVESYNC_JWT_SECRET or LIVESYNC_JWT_KEYS, or a hook such as validate_payload in LIVESYNC_HOOKS"
         )
-    for env, secret in (("AUTH_TOKEN", config.auth_token), ("ADMIN_SECRET", config.admin_secret)):
+    secrets = {
+        "AUTH_TOKEN": config.auth_token,
+        "ADMIN_SECRET": config.admin_secret,
+        "LIVESYNC_JWT_SECRET": config.jwt_secret,
+    }
+    for env, secret in secrets.items():
         if secret is not None and is_placeholder(secret):
             problems.append(f"{env} is a placeholder that everybody knows. Choose a long random one")
     return problems

@@ -13,8 +13,11 @@ from typing import Any, Final, Literal, get_args, get_origin
 import attrs
 import cattrs
 
+from livesync_trio.config.declaring import Setting
+from livesync_trio.config.identity import identity_problems
 from livesync_trio.config.secret import Secret
-from livesync_trio.config.settings import SETTINGS, Config, Setting
+from livesync_trio.config.settings import SETTINGS, Config
+from livesync_trio.config.surface import surface_problems
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.limits import SECRET_FILE_MAX_BYTES
 
@@ -87,9 +90,12 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
                 values[setting.name] = _value(setting, given)
         except _Wrong as wrong:
             problems.append(wrong.problem)
-    if problems:
-        raise BadConfig(problems)
-    return Config(**values)
+    if not problems:
+        config = Config(**values)
+        problems = [Problem(*problem) for problem in (*identity_problems(config), *surface_problems(config))]
+        if not problems:
+            return config
+    raise BadConfig(problems)
 
 
 # --- the three sources ---------------------------------------------------------------------------------------------

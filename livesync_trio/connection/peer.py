@@ -105,7 +105,7 @@ class Peer(abc.ABC):
 
     # --- what the generation decides -------------------------------------------------------------------------------
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> None:  # noqa: B027 -- most have nothing to ask
         """Whatever must be asked before the client is told that the connection is open. Starts nothing."""
 
     @abc.abstractmethod

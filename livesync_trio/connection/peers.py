@@ -19,7 +19,7 @@ class Peers:
         """`idle_limit_s`: silence after which a peer is taken for dead."""
         self._idle_limit_s = idle_limit_s
         self._probe_after_s = min(PROBE_AFTER_S, idle_limit_s / 2)  # so that nobody is closed unasked
-        self._peers: set[Peer] = set()
+        self._peers: dict[Peer, None] = {}  # in the order of arrival, so that a test's seed decides everything
         self._none_left = trio.lowlevel.ParkingLot()
 
     def __len__(self) -> int:
@@ -30,11 +30,11 @@ class Peers:
 
     async def run(self, peer: Peer) -> None:
         """Serve a peer until it goes."""
-        self._peers.add(peer)
+        self._peers[peer] = None
         try:
             await peer.run()
         finally:
-            self._peers.discard(peer)
+            del self._peers[peer]
             if not self._peers:
                 self._none_left.unpark_all()
 

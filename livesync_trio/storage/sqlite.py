@@ -20,6 +20,11 @@ from livesync_trio.storage.sqlite_writer import SqliteWriter
 _PRIVATE: Final = 0o600
 """Mode of a new database file; SQLite gives the same to the files beside it."""
 
+_HEADER: Final = b"SQLite format 3\0"
+"""How every SQLite database begins (sqlite.org/fileformat.html)."""
+
+_NOT_A_DATABASE: Final = "it is not an SQLite database: name another file, or restore a backup"
+
 
 class SqliteEngine:
     """Keeps logs in one SQLite file (`base.Engine`)."""
@@ -80,20 +85,21 @@ class SqliteEngine:
         """Make sure that a file is there that can be written, private when it is new."""
         wal = self._path.with_name(self._path.name + "-wal")
         try:
-            lost = wal.exists() and wal.stat().st_size > 0 and not (self._path.exists() and self._path.stat().st_size)
-            if lost:  # SQLite would delete the WAL, and with it what was acknowledged last
+            wal_bytes = wal.stat().st_size if wal.exists() else 0
+            if wal_bytes and not (self._path.exists() and self._path.stat().st_size):
+                # SQLite would delete the WAL, and with it what was acknowledged last.
                 raise self._unusable(f"it is missing or empty, but {wal.name} is there: put it back, or move that away")
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE))
-            directory = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)  # a new name must be as durable as what will be acknowledged under it
-            finally:
-                os.close(directory)
+            header = _touch(self._path)
+            if header not in (b"", _HEADER):  # SQLite takes a file of a few bytes for an empty one, and overwrites it
+                raise self._unusable(_NOT_A_DATABASE)
+            _sync(self._path.parent)  # a new name must be as durable as what will be acknowledged under it
+            if wal_bytes:
+                _sync(wal)  # after kill -9 it may hold what was never synced; from now on that counts as durable
         except OSError as error:
             raise self._unusable(f"{error.strerror}: the server must be able to read and write it") from error
 
     def _prepare(self) -> None:
-        """Bring the tables up to date, and what a crash left in the WAL safely into the file."""
+        """Bring the tables up to date."""
         try:
             connection = self._connector.connect(SQLITE_WRITER_CACHE_KIB)
             try:
@@ -101,8 +107,6 @@ class SqliteEngine:
                 if mode != "wal":
                     raise self._unusable("its file system cannot do write-ahead logging: keep it on a local disk")
                 migrate(connection)
-                # After kill -9 the WAL may hold what was written but never synced; from now on it counts as durable.
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             finally:
                 connection.close()
         except NotOurs as error:
@@ -114,11 +118,29 @@ class SqliteEngine:
         return StartupError(Kind.DATABASE_UNUSABLE, f"{self._path} cannot be used: {reason}.")
 
 
+def _touch(path: Path) -> bytes:
+    """Make the file when there is none; its first bytes."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE)
+    try:
+        return os.read(descriptor, len(_HEADER))
+    finally:
+        os.close(descriptor)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a directory, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _advice(error: sqlite3.Error, path: Path) -> str:
     """What the operator can do about an error on opening."""
     code = getattr(error, "sqlite_errorcode", None)
     if code == sqlite3.SQLITE_NOTADB:
-        return "it is not an SQLite database: name another file, or restore a backup"
+        return _NOT_A_DATABASE
     if code == sqlite3.SQLITE_CORRUPT:
         return "it is damaged: restore a backup"
     if code == sqlite3.SQLITE_BUSY:

@@ -26,11 +26,11 @@ from livesync_trio.storage.sqlite_reader import STATE_OF_STORE, log_state
 
 _CREATE_STORE: Final = "INSERT INTO livesync_7_stores (store_id, backend_id) VALUES (?, ?)"
 
+# Two questions, each answered by one end of the index; asked together, min() and max() walk through all of it.
 _ENDS_OF_LOG: Final = """
-    SELECT first.parent_seq_num, first.ordinal, last.seq_num, last.ordinal
-    FROM (SELECT min(seq_num) AS first, max(seq_num) AS last FROM livesync_7_events WHERE log_id = :log_id) AS ends
-        JOIN livesync_7_events AS first ON first.log_id = :log_id AND first.seq_num = ends.first
-        JOIN livesync_7_events AS last ON last.log_id = :log_id AND last.seq_num = ends.last
+    SELECT * FROM
+        (SELECT parent_seq_num, ordinal FROM livesync_7_events WHERE log_id = :log_id ORDER BY seq_num LIMIT 1),
+        (SELECT seq_num, ordinal FROM livesync_7_events WHERE log_id = :log_id ORDER BY seq_num DESC LIMIT 1)
 """
 
 # An empty log leaves nothing to clear.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from urllib.parse import quote, quote_plus
-
-import json
 
 from .websockets import WebSocket
 from .wires import Wire, post
@@ -110,6 +109,11 @@ class RpcClient(WebSocket):
         request_id = self.new_id()
         await self.send(push(request_id, self.store, *events))
         return (await self.answer_to(request_id))[1]
+
+    async def check_ping(self) -> None:
+        """The connection answers; nothing else may be on its way."""
+        await self.send({"_tag": "Ping"})
+        assert await self.receive() == {"_tag": "Pong"}
 
     async def check_works(self) -> None:
         """The connection is alive: it takes an event and gives back all there are."""

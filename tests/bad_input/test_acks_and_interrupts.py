@@ -50,7 +50,9 @@ async def test_an_ack_for_a_request_from_before_this_connection_does_the_same(
 
 
 @NUMBERED
-async def test_acks_of_a_request_that_is_open_or_has_just_ended_do_nothing(server: TestedServer, numbered: bool) -> None:
+async def test_acks_of_a_request_that_is_open_or_has_just_ended_do_nothing(
+    server: TestedServer, numbered: bool
+) -> None:
     client = await server.rpc(numbered=numbered)
     live, once = client.new_id(), client.new_id()
     await client.send(pull(live, STORE, live=True), pull(once, STORE))
@@ -74,7 +76,9 @@ async def test_an_interrupt_of_an_unknown_request_is_answered(
         assert exit_["requestId"] == sent
         cause = exit_["exit"]["cause"]
         none = {"_tag": "None"}
-        assert cause == ([{"_tag": "Interrupt", "fiberId": None}] if numbered else {"_tag": "Interrupt", "fiberId": none})
+        assert cause == (
+            [{"_tag": "Interrupt", "fiberId": None}] if numbered else {"_tag": "Interrupt", "fiberId": none}
+        )
         await client.check_works()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from livesync_trio.errors import RULES, Kind
 
-from .clients import event, pull, push, sync_url
+from .clients import RpcClient, event, pull, push, sync_url
 from .servers import STORE, TestedServer
 from .websockets import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, frame, text, upgrade
 
@@ -213,9 +213,7 @@ async def test_the_first_frames_may_come_in_the_same_segment_as_the_handshake(se
         wire = await server.wire()
         await wire.send_piecemeal(early, split)
         assert (await wire.read_answer()).status == 101
-        from .clients import RpcClient
-
         client = RpcClient(wire, STORE)
         assert await client.receive() == {"_tag": "Pong"}
         assert (await client.answer_to("0"))[1]["exit"]["_tag"] == "Success"
-    await client.check_works()
+        await client.check_works()

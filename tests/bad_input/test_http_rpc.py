@@ -36,7 +36,6 @@ UNINTELLIGIBLE: dict[str, bytes] = {
     "an ack": b'{"_tag":"Ack","requestId":"1"}',
     "an interrupt": b'{"_tag":"Interrupt","requestId":"1"}',
     "an end": b'{"_tag":"Eof"}',
-    "two requests": json.dumps([request(n, "SyncHttpRpc.Ping", {"storeId": STORE}) for n in (1, 2)]).encode(),
     "a form": b"storeId=a&transport=http",
     "a byte order mark": b"\xef\xbb\xbf{}",
     "UTF-16": '{"_tag":"Ping"}'.encode("utf-16"),
@@ -127,15 +126,29 @@ async def test_headers_of_the_request_may_be_missing_or_odd(server: TestedServer
         assert answer.json[0]["exit"]["value"] == {"_tag": "SyncMessage.Pong"}
 
 
-async def test_an_array_of_one_request_is_served(server: TestedServer) -> None:
-    body = json.dumps([request(1, "SyncHttpRpc.Ping", {"storeId": STORE})]).encode()
+@pytest.mark.parametrize("count", [1, 2, 64, 65, 200])
+async def test_every_request_of_an_array_gets_its_exit(server: TestedServer, count: int) -> None:
+    body = json.dumps([request(n, "SyncHttpRpc.Ping", {"storeId": STORE}) for n in range(count)]).encode()
     answer = await server.ask(post(URL, body))
-    assert answer.json[0]["exit"]["value"] == {"_tag": "SyncMessage.Pong"}
+    assert [message["requestId"] for message in answer.json if message["_tag"] == "Exit"] == list(range(count))
+
+
+async def test_the_requests_of_an_array_are_served_in_order_and_bad_ones_spoil_nothing(server: TestedServer) -> None:
+    payloads: list[Any] = [
+        request(1, "SyncHttpRpc.Push", push_payload(STORE, event(1))),
+        request(2, "SyncHttpRpc.Push", push_payload(STORE, event(1.5))),
+        {"_tag": "Bequest"},
+        request(3, "SyncHttpRpc.Pull", {"storeId": STORE, "cursor": NO_CURSOR}),
+    ]
+    answer = await server.ask(post(URL, json.dumps(payloads).encode()))
+    tags = [(message["_tag"], message.get("requestId")) for message in answer.json]
+    assert tags == [("Exit", 1), ("Exit", 2), ("Defect", None), ("Chunk", 3), ("Exit", 3)]
+    assert len(answer.json[3]["values"][0]["batch"]) == 1
 
 
 async def test_a_client_that_leaves_in_the_middle_of_a_long_answer_is_no_fault_of_ours(server: TestedServer) -> None:
     writer = await server.rpc("long")
-    for start in range(0, 40):
+    for start in range(40):
         args = "x" * 200_000
         await writer.push(event(start + 1, start, args))
     for _ in range(3):

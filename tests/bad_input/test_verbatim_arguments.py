@@ -85,8 +85,10 @@ async def test_lone_surrogates_elsewhere_in_a_message_harm_nothing(server: Teste
     client = await server.rpc()
     await client.send(rb'{"_tag":"Ping","\ud83d":"\ud83d"}')
     assert await client.receive() == {"_tag": "Pong"}
-    body = rb'{"_tag":"Request","id":"1","tag":"SyncHttpRpc.Ping","headers":[["\ud83d","\udfff"]],"payload":{"storeId":"s"}}'
-    answer = await server.ask(post(sync_url("s", "http"), body))
+    ping = (
+        rb'{"_tag":"Request","id":"1","tag":"SyncHttpRpc.Ping","headers":["\ud83d","\udfff"],"payload":{"storeId":"s"}}'
+    )
+    answer = await server.ask(post(sync_url("s", "http"), ping))
     assert answer.json[0]["exit"]["value"] == {"_tag": "SyncMessage.Pong"}
     old = await server.v3()
     await old.send(rb'{"_tag":"WSMessage.PullReq","requestId":"\uD83d","x":"\ud83d"}')

@@ -5,6 +5,7 @@ Every wait is bounded: a server that hangs fails a test, it does not hang it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from dataclasses import dataclass
@@ -32,10 +33,8 @@ class Wire:
     async def send(self, data: bytes) -> None:
         """Send all of it; a server that has closed already does not matter, its answer can still be read."""
         with trio.fail_after(PATIENCE_S):
-            try:
+            with contextlib.suppress(trio.BrokenResourceError):
                 await self.stream.send_all(data)
-            except trio.BrokenResourceError:
-                pass
 
     async def send_piecemeal(self, data: bytes, size: int = 1) -> None:
         """Send it in pieces of `size` bytes, each of which the server is given the chance to see alone."""

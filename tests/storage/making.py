@@ -22,7 +22,9 @@ def event_json(seq_num: int, parent_seq_num: int, args: bytes = b"null") -> byte
 def chain(*seq_nums: int, after: int = ROOT_SEQ_NUM, args: bytes = b"null") -> Batch:
     """A batch of events with these numbers that continues `after`."""
     return Batch(
-        tuple(Event(number, parent, event_json(number, parent, args)) for parent, number in pairwise((after, *seq_nums)))
+        tuple(
+            Event(number, parent, event_json(number, parent, args)) for parent, number in pairwise((after, *seq_nums))
+        )
     )
 
 

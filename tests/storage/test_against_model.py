@@ -9,7 +9,14 @@ import attrs
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from livesync_trio.errors import LogReplaced
 from livesync_trio.model import Batch, LogState, StoredEvent
@@ -191,7 +198,7 @@ class LogMachine(RuleBasedStateMachine):
 @pytest.mark.parametrize("name", ENGINES)
 def test_an_engine_behaves_as_the_model_log(name: str) -> None:
     machine = type(f"{name.title()}Machine", (LogMachine,), {"engine": name})
-    run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=25, deadline=None))
+    run_state_machine_as_test(machine, settings=settings(max_examples=80, stateful_step_count=25, deadline=None))
 
 
 def test_the_model_cuts_as_the_contract_says() -> None:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from livesync_trio.errors import LogReplaced
-from livesync_trio.model import Batch, Event, LogState
+from livesync_trio.model import BackendId, Batch, Event, LogState, StoredEvent
 from tests.storage.making import Database, chain, event_json, run_of, stored
 
 ARGS = {
@@ -26,7 +26,7 @@ ARGS = {
     "NFC and NFD": '["\u00e9","e\u0301"]'.encode(),
     "white space": b'{ "a" :\t[ 1 ,\r\n 2 ] }',
     "solidus both ways": b'"\\/ /"',
-    "quotes of SQL": b"\"'; DROP TABLE livesync_7_events; --\"",
+    "quotes of SQL": b'"\'; DROP TABLE livesync_7_events; --"',
     "separators of pages": b'"a,b|c\\u001e\\u001f"',
     "nesting": b"[" * 2_000 + b"]" * 2_000,
     "empty": b'""',
@@ -97,7 +97,7 @@ def test_an_empty_log_has_no_events(db: Database) -> None:
 
 
 def test_only_the_number_of_the_log_matters(db: Database, gaps: LogState) -> None:
-    assert db.numbers(attrs.evolve(gaps, head=0, event_count=0, backend_id="?")) == [10, 20, 21, 30]
+    assert db.numbers(attrs.evolve(gaps, head=0, event_count=0, backend_id=BackendId("?"))) == [10, 20, 21, 30]
 
 
 def test_what_was_appended_later_is_within_a_later_range_only(db: Database, gaps: LogState) -> None:
@@ -125,7 +125,7 @@ def test_at_most_so_many_events(db: Database, limit: int, given: int) -> None:
 def test_pages_join_without_gap_or_overlap(db: Database) -> None:
     batch = run_of(25)
     state = db.filled("s", batch)
-    events = []
+    events: list[StoredEvent] = []
     while page := db.read(state, after=events[-1].seq_num if events else 0, limit_events=4):
         events += page
     assert events == stored([batch])

@@ -1,0 +1,48 @@
+"""What is done to a server; the scenarios of issue 5, by name.
+
+Every scenario opens its clients, lets them run warm, measures one window and then checks that nothing was lost: what
+was acknowledged is what a pull finds.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+
+from bench.measuring import Figures, Ground
+from bench.scenarios import coldpull, contend, fanout, http, idle, mixed, pushing
+
+
+@attrs.frozen
+class Scenario:
+    """A scenario, and what the issue asks of it.
+
+    Attributes:
+        name: as given to `--only`.
+        title: one line for people.
+        run: does it.
+        goals: least ratio of rates to another server, by its name.
+        not_for: servers that do not have what it takes.
+    """
+
+    name: str
+    title: str
+    run: Callable[[Ground], Figures]
+    goals: dict[str, float] = attrs.field(factory=dict)
+    not_for: frozenset[str] = frozenset()
+
+
+_ALL: Final = (
+    Scenario("push1", "one client, one event at a time", pushing.push1, {"node": 1.0, "reference": 4}),
+    Scenario("push100", "one client, batches of 100", pushing.push100, {"node": 1.0, "reference": 60}),
+    Scenario("stores50", "50 stores, batches of 10", pushing.stores50, {"node": 1.0, "reference": 20}),
+    Scenario("stores50x1", "50 stores, single events", pushing.stores50x1, {"node": 1.0, "reference": 25}),
+    Scenario("fanout200", "one pusher, 200 live subscribers", fanout.fanout200, {"node": 2.0, "reference": 50}),
+    Scenario("coldpull", "a new client pulls 20,000 events", coldpull.coldpull, {"node": 2.0, "reference": 300}),
+    Scenario("contend8", "eight writers racing on one store", contend.contend8, {"node": 1.0, "reference": 20}),
+    Scenario("http", "push1 and polling pulls over HTTP", http.http, {"reference": 4}, frozenset({"node"})),
+    Scenario("idle", "10,000 live subscribers, each its own store", idle.idle, {"reference": 3}),
+    Scenario("mixed", "busy stores beside idle ones, a slow reader, a long pull", mixed.mixed, {},
+             frozenset({"reference"})),  # fmt: skip
+)
+SCENARIOS: Final = {scenario.name: scenario for scenario in _ALL}

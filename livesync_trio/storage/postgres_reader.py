@@ -1,0 +1,104 @@
+"""Reads logs out of PostgreSQL. Each question is one statement, hence one snapshot and one round trip."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg
+
+from livesync_trio.errors import LogReplaced
+from livesync_trio.model import BackendId, LogState, StoredEvent, StoreId
+from livesync_trio.storage.chain import check_no_hole
+from livesync_trio.storage.postgres_arrays import Byteas
+from livesync_trio.storage.postgres_connection import Session, translated
+
+_STATES: Final = """
+    SELECT store_id, log_id, backend_id, head, event_count FROM livesync_7_stores WHERE store_id = ANY (%s)
+"""
+
+# `span` looks at sizes only (octet_length reads no text that is stored out of line), so that long texts beyond the limit
+# are never fetched. Whether the log is still the current one comes with the rows, or alone when there are none.
+_PAGE: Final = """
+    SELECT page.seq_num, page.ordinal, convert_to(page.event, 'UTF8'),
+        to_char(page.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+    FROM (SELECT FROM livesync_7_stores WHERE log_id = %(log_id)s) AS current LEFT JOIN (
+        SELECT * FROM (
+            SELECT seq_num, ordinal, event, created_at,
+                sum(octet_length(event)) OVER (ORDER BY seq_num ROWS UNBOUNDED PRECEDING) AS total_bytes
+            FROM livesync_7_events
+            WHERE log_id = %(log_id)s AND seq_num > %(after)s AND seq_num <= %(up_to)s
+            ORDER BY seq_num LIMIT %(limit_events)s
+        ) AS span
+        WHERE total_bytes <= %(limit_bytes)s OR total_bytes = octet_length(event)
+    ) AS page ON true
+    ORDER BY page.seq_num
+"""
+
+
+class PostgresReader:
+    """Reads logs (`base.Reader`)."""
+
+    def __init__(self, session: Session) -> None:
+        """Nothing is opened before the first question."""
+        self._session = session
+
+    def read(self, log: LogState, after: int, up_to: int, limit_events: int, limit_bytes: int) -> list[StoredEvent]:
+        """Events of one log in ascending order; see the contract."""
+        with translating():
+            rows = self._session.ask(
+                _PAGE,
+                {
+                    "log_id": log.log_id,
+                    "after": after,
+                    "up_to": up_to,
+                    "limit_events": limit_events,
+                    "limit_bytes": limit_bytes,
+                },
+            )
+        if not rows:
+            raise LogReplaced(f"log {log.log_id} has been replaced")
+        if rows[0][0] is None:
+            return []
+        check_no_hole(log, len(rows), rows[0][1], rows[-1][1])
+        return [StoredEvent(*row) for row in rows]
+
+    def state(self, store_id: StoreId) -> LogState | None:
+        """State of a store; see the contract."""
+        return self.states([store_id]).get(store_id)
+
+    def states(self, store_ids: Iterable[StoreId]) -> dict[StoreId, LogState]:
+        """States of those of the stores that exist.
+
+        Raises:
+            StorageUnavailable: try again later.
+        """
+        with translating():
+            return states(self._session, [store_id.encode() for store_id in store_ids])
+
+    def close(self) -> None:
+        """Release the handle."""
+        self._session.close()
+
+
+def states(session: Session, store_ids: Sequence[bytes]) -> dict[StoreId, LogState]:
+    """States of those of the stores that exist. Raises what `Session.ask` raises."""
+    rows = session.ask(_STATES, (Byteas(store_ids),))
+    return {StoreId(store_id.decode()): log_state(row) for store_id, *row in rows}
+
+
+def log_state(row: Sequence[Any]) -> LogState:
+    """The state of a log from its number, identity, head and count."""
+    log_id, backend_id, head, event_count = row
+    return LogState(log_id, BackendId(backend_id), head, event_count)
+
+
+@contextmanager
+def translating() -> Iterator[None]:
+    """Turn errors of psycopg into those of the contract."""
+    try:
+        yield
+    except psycopg.Error as error:
+        failure = translated(error)
+        if failure is None:
+            raise
+        raise failure from error
