@@ -13,3 +13,9 @@ kernel says the server's process used. `scripts/bench` is the way in; `docs/perf
 | `processes` | CPU time and memory of the server's process |
 | `curves`, `pictures` | how cost grows, as JSON and as SVG |
 """
+
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+"""Of the repository."""

@@ -75,7 +75,7 @@ class HttpPusher(HttpClient):
         """The next event."""
         return self._template.request(self.answers, self.head)
 
-    def answer(self, body: bytes) -> None:  # noqa: ARG002 -- success is all there is
+    def answer(self, body: bytes) -> None:
         """It is stored."""
         self.head += 1
 

@@ -8,12 +8,16 @@ A process of its own, so that its CPU time is known and a server's is not mixed 
 import gc
 import json
 import resource
+import subprocess
 import sys
+from typing import Any, Final
 
 import attrs
 
+from bench import ROOT
 from bench.measuring import Ground
 from bench.scenarios import SCENARIOS
+from bench.scenarios.growth import CURVES
 from bench.sockets import Address, BenchError
 
 
@@ -29,6 +33,8 @@ class Job:
         pids: processes of the server.
         seconds: length of the window.
         scale: 1 for the sizes of the issue.
+        most_stores: how many stores the server can keep open.
+        sizes: for the curves, which ask a scenario for other sizes than its own.
     """
 
     scenario: str
@@ -37,7 +43,28 @@ class Job:
     path: str
     pids: list[int]
     seconds: float
-    scale: float
+    scale: float = 1.0
+    most_stores: int = 1_000_000
+    sizes: dict[str, int] = attrs.field(factory=dict)
+
+
+LIMIT_S: Final = 1_800.0
+"""For one job; the longest fills a log of two million events first."""
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Do a job in a process of its own.
+
+    Raises:
+        BenchError: the server did something else than it must.
+    """
+    command = [sys.executable, "-m", "bench.load", json.dumps(attrs.asdict(job))]
+    finished = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              timeout=LIMIT_S, check=False)  # fmt: skip
+    if finished.returncode != 0:
+        raise BenchError(finished.stderr.strip()[-1500:] or f"the load generator ended with {finished.returncode}")
+    answer: dict[str, Any] = json.loads(finished.stdout)
+    return answer
 
 
 def main() -> int:
@@ -46,13 +73,17 @@ def main() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     gc.disable()  # this process lives for seconds, and its pauses would be taken for the server's
-    ground = Ground(Address(job.host, job.port, job.path), job.pids, job.seconds, scale=job.scale)
+    address = Address(job.host, job.port, job.path)
+    ground = Ground(address, job.pids, job.seconds, scale=job.scale, most_stores=job.most_stores)
     try:
-        figures = SCENARIOS[job.scenario].run(ground)
+        if job.scenario in CURVES:
+            answer = CURVES[job.scenario](ground, **job.sizes)
+        else:
+            answer = attrs.asdict(SCENARIOS[job.scenario].run(ground))
     except (BenchError, OSError) as error:
         print(f"{job.scenario}: {error}", file=sys.stderr)
         return 1
-    print(json.dumps(attrs.asdict(figures)))
+    print(json.dumps(answer))
     return 0
 
 

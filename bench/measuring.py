@@ -51,6 +51,7 @@ class Ground:
         seconds: length of the window.
         warm_up_s: what goes before it.
         scale: 1 for the sizes of the issue, less for a quick look.
+        most_stores: how many stores the server can keep open here.
     """
 
     address: Address
@@ -58,6 +59,7 @@ class Ground:
     seconds: float
     warm_up_s: float = 0.5
     scale: float = 1.0
+    most_stores: int = 1_000_000
 
     def scaled(self, number: int) -> int:
         """A size, scaled."""

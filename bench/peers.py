@@ -21,6 +21,9 @@ _NODE: Final = _HERE / "node"
 _REFERENCE: Final = _HERE / "reference"
 _INSTALL: Final = ("npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts",
                    "--legacy-peer-deps")  # fmt: skip
+REFERENCE_STORES: Final = 2_000
+"""The reference keeps several files open per store, and descriptors are limited; its memory grows linearly."""
+
 _LIMIT_S: Final = 900
 """For one step; better-sqlite3 is compiled, which takes a minute."""
 
@@ -62,7 +65,7 @@ def _reference() -> Server:
         config.write_text(template.replace("@PORT@", str(port)).replace("@DATA@", str(stores)))
         return [str(workerd), "serve", str(config)]
 
-    return Server("reference", command)
+    return Server("reference", command, most_stores=REFERENCE_STORES)
 
 
 def _local_headers() -> dict[str, str]:

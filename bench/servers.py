@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -20,14 +20,12 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from bench import processes
+from bench import ROOT, processes
 from bench.sockets import Address, BenchError
 
 START_LIMIT_S: Final = 30.0
 STOP_LIMIT_S: Final = 15.0
 """From the command to the first connection, and from the signal to the end."""
-
-ROOT: Final = Path(__file__).resolve().parents[1]
 
 
 @attrs.frozen
@@ -36,6 +34,8 @@ class Running:
 
     address: Address
     pids: list[int]
+    started_s: float = 0.0
+    """From the command to the first connection."""
 
 
 @attrs.frozen
@@ -47,12 +47,16 @@ class Server:
         command: makes the command line from a port and a directory for data; None for a server that runs already.
         url: of a server that runs already.
         cwd: where the command is run.
+        most_stores: how many stores it can keep open here.
+        data: where its database is kept from run to run; None for a new one each time.
     """
 
     name: str
     command: Callable[[int, Path], list[str]] | None = None
     url: str | None = None
     cwd: Path = ROOT
+    most_stores: int = 1_000_000
+    data: Path | None = None
 
     @contextmanager
     def running(self) -> Iterator[Running]:
@@ -61,29 +65,40 @@ class Server:
             yield _found(self.url or "")
             return
         with tempfile.TemporaryDirectory(prefix="bench-", dir=os.environ.get("BENCH_DATA_DIR")) as directory:
-            data = Path(directory)
+            data = self.data or Path(directory)
             port = free_port()
             log = (data / "server.log").open("wb")
+            start_s = time.monotonic()
+            _raise_descriptors()
             process = subprocess.Popen(
                 self.command(port, data), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.cwd,
-                preexec_fn=_raise_descriptors, start_new_session=True,
+                start_new_session=True,
             )  # fmt: skip
             try:
                 _wait_until_open(process, port, data / "server.log")
-                yield Running(Address("127.0.0.1", port), processes.with_children(process.pid))
+                started_s = time.monotonic() - start_s
+                yield Running(Address("127.0.0.1", port), processes.with_children(process.pid), started_s)
             finally:
                 _end(process)
                 log.close()
 
 
-def ours(tree: Path = ROOT, name: str = "ours") -> Server:
-    """livesync_trio as it comes, with an SQLite database; of this source tree or another one."""
+def ours(tree: Path = ROOT, name: str = "ours", *, data: Path | None = None, arguments: Sequence[str] = ()) -> Server:
+    """livesync_trio as it comes, with an SQLite database.
 
-    def command(port: int, data: Path) -> list[str]:
-        database = f"sqlite:///{data / 'bench.db'}"
-        return [sys.executable, "-m", "livesync_trio", "serve", "--port", str(port), "--database-url", database]
+    Args:
+        tree: source tree to start it from, this one or another.
+        name: as shown.
+        data: where the database is kept from run to run; None for a new one each time.
+        arguments: more of the command line.
+    """
 
-    return Server(name, command, cwd=tree)
+    def command(port: int, directory: Path) -> list[str]:
+        database = f"sqlite:///{directory / 'bench.db'}"
+        serve = [sys.executable, "-m", "livesync_trio", "serve"]
+        return [*serve, "--port", str(port), "--database-url", database, *arguments]
+
+    return Server(name, command, cwd=tree, data=data)
 
 
 def at(url: str) -> Server:
@@ -109,6 +124,7 @@ def _found(url: str) -> Running:
 
 
 def _raise_descriptors() -> None:
+    """As many as the system allows, for this process and those it starts."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

@@ -21,9 +21,7 @@ _EVENT: Final = (
     b'{"name":"v1.TodoCreated","args":' + _ARGS + b',"seqNum":%d,"parentSeqNum":%d,'
     b'"clientId":"client-a","sessionId":"session-a"}'
 )
-_TRACE: Final = (
-    b'"headers":[],"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","sampled":true'
-)
+_TRACE: Final = b'"headers":[],"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","sampled":true'
 
 
 def frame(payload: bytes) -> bytes:

@@ -8,18 +8,23 @@ import errno
 import gc
 import signal
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from typing import Any
 
 import trio
 
+from livesync_trio.audit import Audit
 from livesync_trio.config import Config
 from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.peers import Peers
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.hooks import HookRunner, Hooks
 from livesync_trio.limits import GC_THRESHOLDS, READER_THREADS
-from livesync_trio.storage.base import Engine
+from livesync_trio.storage.base import Engine, SharedEngine
 from livesync_trio.storage.url import engine_from_url
+from livesync_trio.store.news import Gazette, News, TellingWriter
+from livesync_trio.store.opening import open_engine
+from livesync_trio.store.persistence import Writer
 from livesync_trio.store.readers import ThreadReaders
 from livesync_trio.store.registry import Registry
 from livesync_trio.store.writer import ThreadWriter
@@ -28,6 +33,7 @@ from livesync_trio.telemetry import Counters, configure_logging, get_logger
 from livesync_trio.transport.authentication import Authentication
 from livesync_trio.transport.cors import Cors
 from livesync_trio.transport.door import Door, DoorSettings
+from livesync_trio.transport.guards import Guards
 from livesync_trio.version import VERSION
 
 _log = get_logger("app")
@@ -55,6 +61,16 @@ def run(config: Config, hooks: Hooks, *, on_ready: OnReady = _nobody) -> None:
     trio.run(serve, config, hooks, ready)
 
 
+def shared_engine(config: Config) -> SharedEngine | None:
+    """The engine of a database that other servers may use too, not opened; None when this server has it to itself.
+
+    Raises:
+        StartupError: no engine for the configured URL.
+    """
+    engine = engine_from_url(config.database_url, config.listen_url)
+    return engine if isinstance(engine, SharedEngine) else None
+
+
 async def serve(config: Config, hooks: Hooks | None = None, on_ready: OnReady = _nobody) -> None:
     """Serve until SIGTERM or SIGINT, or until cancelled (which cuts everything but what is being committed).
 
@@ -63,8 +79,8 @@ async def serve(config: Config, hooks: Hooks | None = None, on_ready: OnReady = 
     Raises:
         StartupError: it could not start.
     """
-    engine = engine_from_url(config.database_url)
-    engine.open()
+    engine = engine_from_url(config.database_url, config.listen_url)
+    await open_engine(engine, config.database_wait_s)
     try:
         await Server(config, hooks or Hooks(), engine).run(on_ready)
     finally:
@@ -79,22 +95,29 @@ class Server:
         self._config = config
         self._engine = engine
         self.counters = Counters()
+        changed = Gazette()
+        writer: Writer = ThreadWriter(engine.writer)
+        if isinstance(engine, SharedEngine):
+            writer = TellingWriter(writer, changed)
         self.registry = Registry(
-            ThreadWriter(engine.writer),
-            ThreadReaders(engine.reader, READER_THREADS),
-            self.counters,
-            config.dormant_after_s,
+            writer, ThreadReaders(engine.reader, READER_THREADS), self.counters, config.dormant_after_s
         )
+        self.news = News(engine, self.registry, changed) if isinstance(engine, SharedEngine) else None
         self.peers = Peers(config.idle_limit_s)
         runner = HookRunner(hooks, config.hook_limit_s)
+        self.guards = Guards.of(config)
+        self.audit = open_audit(config.audit_log)
         self.door = Door(
             DoorSettings(config.frame_max_bytes, config.handshake_limit_s, config.stall_limit_s),
-            authentication=Authentication(config.auth_token, runner),
-            cors=Cors(config.cors_origins),
-            surroundings=Surroundings(runner, self.counters, config.max_open_pulls, config.admin_secret),
+            authentication=Authentication.of(config, runner),
+            cors=Cors(config.cors_origins, config.auth_cookie is not None, config.tls_cert is not None),
+            surroundings=Surroundings(
+                runner, self.counters, config.max_open_pulls, config.admin_secret, audit=self.audit
+            ),
             peers=self.peers,
             open_store=self.registry.handle,
             health=self.health,
+            guards=self.guards,
         )
 
     def health(self) -> tuple[bool, dict[str, Any]]:
@@ -112,14 +135,22 @@ class Server:
 
     async def run(self, on_ready: OnReady) -> None:
         """Serve until a signal says stop, then drain. Raises StartupError when the address cannot be listened on."""
+        with closing(self.audit):
+            await self._run(on_ready)
+
+    async def _run(self, on_ready: OnReady) -> None:
         listeners = await self._listen()
-        url = base_url(listeners[0])
+        url = base_url(listeners[0], "http" if self.guards.tls is None else "https")
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with open_tasks("server") as tasks:
                 await tasks.start_ready(self.registry.run)
                 tasks.start(self.peers.watch)
+                if self.news is not None:
+                    tasks.start(self.news.run)
                 tasks.start(tasks.accept, self.door.serve, listeners)
                 tasks.start(self._stop_on_signal, signals, tasks)
+                if self.guards.tls is not None or self.audit.on:
+                    tasks.start(self._reload_on_signal)
                 _log.info("listening", url=url, engine=self._engine.name, database=self._engine.describe())
                 on_ready(url, self._engine.describe())
         if tasks.crash is not None:
@@ -131,6 +162,19 @@ class Server:
         tasks.start(self._stop_at_once, signals, tasks)
         await self.drain()
         tasks.cancel()
+
+    async def _reload_on_signal(self) -> None:
+        """On SIGHUP, read the certificate again and open the audit log anew, after they were renewed or moved away."""
+        with trio.open_signal_receiver(signal.SIGHUP) as signals:
+            async for _ in signals:
+                try:
+                    if self.guards.tls is not None:
+                        self.guards.tls.reload()
+                    self.audit.reopen()
+                except (OSError, StartupError) as error:
+                    _log.error("reload failed, the old files go on", reason=str(error))
+                else:
+                    _log.info("reloaded")
 
     async def _stop_at_once(self, signals: AsyncIterator[int], tasks: Tasks) -> None:
         await anext(signals)
@@ -159,10 +203,18 @@ class Server:
             ) from error
 
 
-def base_url(listener: trio.SocketListener) -> str:
+def base_url(listener: trio.SocketListener, scheme: str = "http") -> str:
     """URL under which a listener is reached, with the port it was really given."""
     host, port = listener.socket.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def open_audit(path: str | None) -> Audit:
+    """Open the record of who did what. Raises StartupError when the file cannot be opened."""
+    try:
+        return Audit(path)
+    except OSError as error:
+        raise StartupError(Kind.BAD_CONFIG, f"the audit log cannot be opened: {error.strerror or error}") from None
 
 
 def _tame_garbage_collection() -> None:

@@ -9,6 +9,7 @@ The table is what `docs/errors.md` shows; a test compares them.
 
 import enum
 import logging
+import math
 from typing import Final
 
 import attrs
@@ -303,6 +304,22 @@ class BackendIdMismatch(Refusal):
     def of(cls, expected: str, received: str) -> "BackendIdMismatch":
         """Refusal for a client that sent `received` to a store whose identity is `expected`."""
         return cls(Kind.BACKEND_ID_MISMATCH, "The store was reset or replaced. Start over from it.", expected, received)
+
+
+@attrs.frozen
+class TooFast(Refusal):
+    """Refusal of what comes faster than allowed.
+
+    Attributes:
+        retry_after_s: when it would be taken, if nothing else comes in between.
+    """
+
+    retry_after_s: float
+
+    @classmethod
+    def of(cls, what: str, retry_after_s: float) -> "TooFast":
+        """Refusal of `what`, named in words."""
+        return cls(Kind.TOO_FAST, f"{what} Try again in {math.ceil(retry_after_s)} s.", retry_after_s)
 
 
 class LivesyncError(Exception):

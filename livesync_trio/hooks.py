@@ -7,7 +7,6 @@ plain functions in a thread, all under a deadline. Knows no sockets and no store
 import importlib
 import importlib.util
 import inspect
-import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -43,6 +42,11 @@ class HookContext:
     client_address: str
     user: Principal | None = None
 
+    @property
+    def client_host(self) -> str:
+        """The address without the port."""
+        return host_of(self.client_address)
+
 
 @attrs.frozen
 class HookEvent:
@@ -54,19 +58,6 @@ class HookEvent:
     parent_seq_num: int
     client_id: str
     session_id: str
-
-    @classmethod
-    def from_json(cls, text: bytes) -> "HookEvent":
-        """Decode the text that is kept of an event."""
-        fields = json.loads(text)
-        return cls(
-            fields["name"],
-            fields["args"],
-            fields["seqNum"],
-            fields["parentSeqNum"],
-            fields["clientId"],
-            fields["sessionId"],
-        )
 
 
 @attrs.frozen
@@ -129,6 +120,13 @@ class Hooks:
     def decide_who_connects(self) -> bool:
         """Whether any of them can keep somebody out at the door."""
         return not (self.authenticate is self.authorize is self.validate_payload is None)
+
+
+def host_of(address: str) -> str:
+    """The host in `host:port`, `[host]:port` or `host`."""
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address.rpartition(":")[0] if address.count(":") == 1 else address
 
 
 def load_hooks(spec: str) -> Hooks:
@@ -219,7 +217,10 @@ class HookRunner:
     async def _run(self, hook: Hook, arguments: tuple[Any, ...]) -> Any:
         if inspect.iscoroutinefunction(inspect.unwrap(hook)):
             return await hook(*arguments)
-        answer = await trio.to_thread.run_sync(hook, *arguments, abandon_on_cancel=True, limiter=self._threads)
+        # In a tuple, because Trio refuses a thread's function that returns a coroutine.
+        (answer,) = await trio.to_thread.run_sync(
+            lambda: (hook(*arguments),), abandon_on_cancel=True, limiter=self._threads
+        )
         if inspect.isawaitable(answer):  # a callable object or partial around an async function
             return await answer
         return answer

@@ -36,6 +36,9 @@ READ_MAX_BYTES: Final = 1_000_000
 FRAME_MAX_BYTES: Final = 32 * 1024 * 1024
 """Largest WebSocket message or HTTP body accepted (SPEC 3.5: at least 1 MiB, better 32 MiB; field.md #687, #1540)."""
 
+FRAME_HEAD_MAX_BYTES: Final = 14
+"""Longest head of a WebSocket frame: two bytes, eight of length, four of mask (RFC 6455, 5.2)."""
+
 FRAGMENTS_MAX: Final = 1_024
 """Frames one fragmented WebSocket message may consist of; no client fragments at all (transcripts)."""
 
@@ -147,6 +150,9 @@ HANDSHAKE_LIMIT_S: Final = 10.0
 
 REQUEST_BODY_LIMIT_S: Final = 60.0
 """From a complete request head to the complete body."""
+
+UNREAD_BODY_MAX_BYTES: Final = 64 * 1024
+"""A body that a refused request brought along is read up to this, so that its connection can be used again."""
 
 KEEP_ALIVE_S: Final = 75.0
 """Idle time of an HTTP connection between two requests. Above the 60 s of common proxies, which must close first."""
@@ -265,20 +271,20 @@ POSTGRES_ANSWER_LIMIT_S: Final = 6.0
 """How long an answer of the database is awaited before its connection is given up (decision 0004)."""
 
 POSTGRES_LOCK_LIMIT_MS: Final = 3_000
-"""How long a write waits for the row of its store. Shorter than the wait for the answer, so that PostgreSQL itself gives
-up first and the outcome is known. Stands in migration 1."""
+"""How long a write waits for the row of its store. Shorter than the wait for the answer, so that PostgreSQL itself
+gives up first and the outcome is known. Stands in migration 1."""
 
 POSTGRES_BACKOFF_FIRST_S: Final = 0.05
 POSTGRES_BACKOFF_MAX_S: Final = 1.0
-"""After a failed attempt to connect nobody tries again for this long, doubling: a database that comes back is not met by
-a storm, and is noticed within a second."""
+"""After a failed attempt to connect nobody tries again for this long, doubling: a database that comes back is not met
+by a storm, and is noticed within a second."""
 
 POSTGRES_KEEPALIVE_IDLE_S: Final = 5
 POSTGRES_KEEPALIVE_INTERVAL_S: Final = 2
 POSTGRES_KEEPALIVE_PROBES: Final = 3
 POSTGRES_UNSENT_LIMIT_MS: Final = 6_000
-"""TCP keepalives, and how long sent bytes may stay without an acknowledgement (tcp_user_timeout): a host that vanished is
-noticed after about ten seconds on an idle connection."""
+"""TCP keepalives, and how long sent bytes may stay without an acknowledgement (tcp_user_timeout): a host that vanished
+is noticed after about ten seconds on an idle connection."""
 
 NOTIFY_PAYLOAD_MAX_BYTES: Final = 7_900
 """Text of one notification; PostgreSQL takes fewer than 8,000 bytes."""

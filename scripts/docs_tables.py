@@ -47,7 +47,9 @@ def _settings() -> str:
 
 def _settings_in_short() -> str:
     rows = [
-        (f"`{setting.env}`", f"`{setting.flag}`", _code(setting.default_text), setting.help) for setting in SETTINGS
+        (f"`{setting.env}`", f"`{setting.flag}`", _code(setting.default_text), setting.help)
+        for setting in SETTINGS
+        if setting.everyday
     ]
     return _table(("Environment", "Flag", "Default", "Meaning"), rows)
 

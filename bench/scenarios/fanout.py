@@ -10,8 +10,8 @@ from bench.scenarios.verifying import expect_log
 from bench.sockets import BenchError, Loop
 
 AHEAD_PUSHES: Final = 16
-"""How many pushes the deliveries may lag behind on average, so that no queue grows without bound. The pusher itself does
-not know of them: it goes on when its push is acknowledged, as clients do."""
+"""How many pushes the deliveries may lag behind on average, so that no queue grows without bound. Apart from that the
+pusher goes on when its push is acknowledged, as clients do."""
 
 SAMPLED_EVERY: Final = 10
 """Every tenth follower measures the time from a push to its arrival."""

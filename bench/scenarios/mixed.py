@@ -26,7 +26,7 @@ SLOW_BUFFER_BYTES: Final = 4_096
 
 
 def mixed(ground: Ground) -> Figures:
-    """5,000 idle, 200 stores busy, one slow reader, one 100,000-event pull; p99 of the busy with and without the rest."""
+    """200 stores busy; then the same beside 5,000 idle ones, a slow reader and 100,000-event pulls."""
     loop = Loop()
     limit = affordable(ground.scaled(IDLE_CONNECTIONS))
     fill(loop, ground.address, "long", ground.scaled(LONG_LOG_EVENTS))
@@ -67,8 +67,8 @@ def mixed(ground: Ground) -> Figures:
 class _Busy:
     """Clients that push one event each in turn, at a steady pace over all of them together.
 
-    A client that still waits for its last answer is left out until it has got it; the delay then counts from when it was
-    due, so that a server that stops does not look fast (no coordinated omission).
+    A client that still waits for its last answer is left out until it has got it; the delay then counts from when it
+    was due, so that a server that stops does not look fast (no coordinated omission).
     """
 
     def __init__(self, ground: Ground, loop: Loop, stores: int) -> None:

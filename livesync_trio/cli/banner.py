@@ -34,8 +34,9 @@ def client_line(config: Config, url: str) -> str:
     """The one line to paste into a client's code; it works on this machine."""
     parts = urlsplit(url)
     host = _THIS_MACHINE.get(parts.hostname or "", parts.netloc.rpartition(":")[0])
-    line = f"makeWsSync({{ url: 'ws://{host}:{parts.port}' }})"
-    return line if config.auth_token is None else f"{line}   and   syncPayload: {{ authToken: '…' }}"
+    scheme = "wss" if parts.scheme == "https" else "ws"
+    line = f"makeWsSync({{ url: '{scheme}://{host}:{parts.port}' }})"
+    return line if not config.asks_for_tokens else f"{line}   and   syncPayload: {{ authToken: '…' }}"
 
 
 def who_may_connect(config: Config, has_validate_payload: bool) -> str:
@@ -43,15 +44,13 @@ def who_may_connect(config: Config, has_validate_payload: bool) -> str:
 
     Args:
         config: the configuration.
-        has_validate_payload: whether a hook decides.
+        has_validate_payload: whether a hook decides, whichever of the three that can.
     """
     from_where = "" if not is_loopback(config.host) else " on this machine"
-    match config.auth_token is not None, has_validate_payload:
-        case True, True:
-            return f"clients{from_where} that send AUTH_TOKEN and that validate_payload accepts"
-        case True, False:
-            return f"clients{from_where} that send AUTH_TOKEN"
-        case False, True:
-            return f"clients{from_where} that validate_payload accepts"
-        case _:
-            return f"anyone{from_where}" if from_where else "ANYONE who reaches this address (--insecure)"
+    tokens = [] if config.auth_token is None else ["AUTH_TOKEN"]
+    tokens += [] if config.jwt_secret is None and config.jwt_keys is None else ["a valid JSON Web Token"]
+    terms = [f"send {' or '.join(tokens)}"] if tokens else []
+    terms += ["your hooks accept"] if has_validate_payload else []
+    if terms:
+        return f"clients{from_where} that {' and that '.join(terms)}"
+    return f"anyone{from_where}" if from_where else "ANYONE who reaches this address (--insecure)"

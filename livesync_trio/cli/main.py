@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from livesync_trio.cli.migrate import migrate
 from livesync_trio.cli.serve import serve
 from livesync_trio.errors import RULES, StartupError
 from livesync_trio.version import VERSION
@@ -24,6 +25,7 @@ def livesync() -> None:
 
 
 livesync.add_command(serve)
+livesync.add_command(migrate)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -43,7 +43,7 @@ def refuse_exposure(config: Config, hooks: Hooks) -> None:
     Raises:
         StartupError: with every reason, and what to do.
     """
-    problems = exposure_problems(config, hooks.validate_payload is not None)
+    problems = exposure_problems(config, hooks.decide_who_connects)
     if problems:
         reasons = "".join(f"\n  {problem}" for problem in problems)
         raise StartupError(Kind.BAD_CONFIG, f"refusing to listen (--insecure would do it all the same):{reasons}")
@@ -52,4 +52,4 @@ def refuse_exposure(config: Config, hooks: Hooks) -> None:
 def _show_banner(config: Config, hooks: Hooks, url: str, database: str) -> None:
     # Where lines are made for machines, the server's own log line says the same and nothing else is printed.
     if config.log_format != "json":
-        click.echo(banner(config, url, database, who_may_connect(config, hooks.validate_payload is not None)))
+        click.echo(banner(config, url, database, who_may_connect(config, hooks.decide_who_connects)))

@@ -5,7 +5,7 @@ Owns the settings (each declared once, in `settings`), how they are given (`sour
 a database, never loads a hook.
 """
 
-from livesync_trio.config.database_url import sqlite_path
+from livesync_trio.config.database_url import is_postgresql, sqlite_path
 from livesync_trio.config.declaring import Setting
 from livesync_trio.config.exposure import exposure_problems, is_loopback, is_placeholder
 from livesync_trio.config.rates import Rate, parse_rates
@@ -27,6 +27,7 @@ __all__ = [
     "exposure_problems",
     "is_loopback",
     "is_placeholder",
+    "is_postgresql",
     "load",
     "parse_rates",
     "sqlite_path",

@@ -8,6 +8,32 @@ _SQLITE: Final = "sqlite"
 _POSTGRESQL: Final = frozenset({"postgresql", "postgres"})
 
 
+def is_postgresql(database_url: str) -> bool:
+    """Whether a URL names a PostgreSQL database; what it says beyond that, libpq decides when it is opened."""
+    scheme, separator, _ = database_url.partition("://")
+    return bool(separator) and scheme in _POSTGRESQL
+
+
+def check_database_url(database_url: str) -> None:
+    """Check that a URL names a database.
+
+    Raises:
+        ValueError: it does not. The message never repeats the URL, which may hold a password.
+    """
+    if not is_postgresql(database_url):
+        sqlite_path(database_url)
+
+
+def check_postgresql_url(database_url: str | None) -> None:
+    """Check that a URL, if there is one, names a PostgreSQL database.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if database_url is not None and not is_postgresql(database_url):
+        raise ValueError("it is not a postgresql URL")
+
+
 def sqlite_path(database_url: str) -> Path:
     """The file a `sqlite:` URL names.
 
@@ -22,9 +48,9 @@ def sqlite_path(database_url: str) -> Path:
     """
     scheme, separator, rest = database_url.partition(":")
     if scheme in _POSTGRESQL and separator:
-        raise ValueError("PostgreSQL is not supported by this version yet")
+        raise ValueError("a postgresql URL has two slashes before the host")
     if scheme != _SQLITE or not separator:
-        raise ValueError("it is not a sqlite URL")
+        raise ValueError("it is not a sqlite URL, nor a postgresql one")
     if not rest.startswith("///"):
         raise ValueError("a sqlite URL has three slashes before a relative path and four before an absolute one")
     name = unquote(rest.removeprefix("///"))

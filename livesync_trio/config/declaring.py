@@ -28,6 +28,7 @@ class Setting:
         accepts: what may be given, in words.
         help: what it decides, in one sentence.
         check: raises ValueError for a value of the right type that is not accepted.
+        everyday: whether it stands in the short list of those that everybody meets.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Setting:
     accepts: str
     help: str
     check: Callable[[object], None]
+    everyday: bool = True
 
     @property
     def secret(self) -> bool:
@@ -151,8 +153,8 @@ def one_of(choice: Any) -> str:
 SECONDS: Final = "a number of seconds above 0"
 
 
-def setting_of(field: "attrs.Attribute[Any]") -> Setting:
-    """What an attrs field declares."""
+def setting_of(field: "attrs.Attribute[Any]", *, everyday: bool) -> Setting:
+    """What an attrs field declares; see `Setting` for `everyday`."""
     declaration = field.metadata[_DECLARATION]
     return Setting(
         name=field.name,
@@ -162,4 +164,5 @@ def setting_of(field: "attrs.Attribute[Any]") -> Setting:
         accepts=declaration["accepts"],
         help=declaration["help"],
         check=declaration["check"],
+        everyday=everyday,
     )

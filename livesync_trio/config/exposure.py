@@ -45,7 +45,8 @@ def exposure_problems(config: Config, has_validate_payload: bool) -> list[str]:
     if not (config.asks_for_tokens or has_validate_payload):
         problems.append(
             f"listening on {config.host} would let anyone on the network read and write every store. "
-            "Set AUTH_TOKEN, LIVESYNC_JWT_SECRET or LIVESYNC_JWT_KEYS, or a hook such as validate_payload in LIVESYNC_HOOKS"
+            "Set AUTH_TOKEN, LIVESYNC_JWT_SECRET or LIVESYNC_JWT_KEYS, "
+            "or a hook such as validate_payload in LIVESYNC_HOOKS"
         )
     secrets = {
         "AUTH_TOKEN": config.auth_token,

@@ -116,9 +116,7 @@ class IdentitySettings:
     jwt_stores: tuple[str, ...] = declare(
         (), _TEMPLATES, "Stores every token may read and write, such as `team-{org}`.", check=_templates
     )
-    jwt_read_stores: tuple[str, ...] = declare(
-        (), _TEMPLATES, "Stores every token may only read.", check=_templates
-    )
+    jwt_read_stores: tuple[str, ...] = declare((), _TEMPLATES, "Stores every token may only read.", check=_templates)
     auth_cookie: str | None = declare(
         None,
         "the name of a cookie",

@@ -10,7 +10,8 @@ from typing import Final, Literal
 import attrs
 
 from livesync_trio import limits
-from livesync_trio.config.database_url import sqlite_path
+from livesync_trio.config.database import DatabaseSettings
+from livesync_trio.config.database_url import check_database_url
 from livesync_trio.config.declaring import (
     SECONDS,
     Setting,
@@ -35,10 +36,6 @@ LogFormat = Literal["console", "json"]
 """How log lines look: for a person at a terminal, or one JSON object a line."""
 
 
-def _database_url(value: str) -> None:
-    sqlite_path(value)
-
-
 def _origins(values: tuple[str, ...]) -> None:
     for value in values:
         if value != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#*]+", value):
@@ -46,7 +43,7 @@ def _origins(values: tuple[str, ...]) -> None:
 
 
 @attrs.frozen(kw_only=True)
-class Config(SurfaceSettings, FairUseSettings, IdentitySettings):
+class Config(SurfaceSettings, FairUseSettings, IdentitySettings, DatabaseSettings):
     """Everything an operator decides, checked. Made by `load`, or directly by a program that embeds the server.
 
     Raises:
@@ -65,10 +62,10 @@ class Config(SurfaceSettings, FairUseSettings, IdentitySettings):
     )
     database_url: str = declare(
         "sqlite:///livesync.db",
-        "`sqlite:///relative.db` or `sqlite:////absolute/path.db`",
-        "Where the events are kept; the file is made when it does not exist.",
+        "`sqlite:///relative.db`, `sqlite:////absolute/path.db` or `postgresql://user@host/database`",
+        "Where the events are kept; an SQLite file is made when it does not exist.",
         env="DATABASE_URL",
-        check=_database_url,
+        check=check_database_url,
     )
     auth_token: Secret | None = declare(
         None,
@@ -91,9 +88,7 @@ class Config(SurfaceSettings, FairUseSettings, IdentitySettings):
         env="LIVESYNC_HOOKS",
         check=not_empty,
     )
-    log_level: LogLevel = declare(
-        "info", one_of(LogLevel), "The least severe lines that are logged.", env="LOG_LEVEL"
-    )
+    log_level: LogLevel = declare("info", one_of(LogLevel), "The least severe lines that are logged.", env="LOG_LEVEL")
     log_format: LogFormat = declare(
         "console",
         one_of(LogFormat),
@@ -165,6 +160,9 @@ class Config(SurfaceSettings, FairUseSettings, IdentitySettings):
 
 
 SETTINGS: Final[tuple[Setting, ...]] = tuple(
-    setting_of(field) for field in sorted(attrs.fields(Config), key=lambda field: field.inherited)
+    setting_of(field, everyday=everyday)
+    for everyday in (True, False)
+    for field in attrs.fields(Config)
+    if (field.name in Config.__annotations__) is everyday
 )
 """Every setting, in the order in which the documentation lists them: what everybody sets comes first."""

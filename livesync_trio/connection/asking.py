@@ -1,16 +1,37 @@
-"""Between requests and the user's hooks: which hook belongs to what, and what it is shown (SPEC 3.6, hook context)."""
+"""Between requests and whoever is asked first: which hook belongs to what, what it is shown (SPEC 3.6, hook context).
 
-from collections.abc import Callable, Sequence
-from typing import Any
+Also asks, for a push, whether the store has room for it.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import attrs
 
-from livesync_trio.errors import Refusal
+from livesync_trio.connection.entitlement import Entitlement
+from livesync_trio.errors import Kind, Refusal
 from livesync_trio.hooks import HookContext, HookCursor, HookEvent, HookPage, HookPushResult, HookRunner
 from livesync_trio.model import StoredEvent
 from livesync_trio.store.commands import Accepted
+from livesync_trio.store.handle import StoreHandle
+from livesync_trio.telemetry import get_logger
 from livesync_trio.wire.messages import PullRequest, PushRequest
-from livesync_trio.wire.reading import plain
+from livesync_trio.wire.reading import Unreadable, plain
+
+_log = get_logger("connection")
+
+
+class Verdict(NamedTuple):
+    """What came of asking.
+
+    Attributes:
+        refusal: None when nobody objects.
+        annotation: what `on_push` returned.
+    """
+
+    refusal: Refusal | None
+    annotation: Any = None
 
 
 @attrs.frozen
@@ -20,50 +41,105 @@ class Asking:
     Attributes:
         runner: runs the hooks of the server.
         context: what they are told of the connection.
+        entitlement: what the client may do.
+        handle: the store of the connection.
     """
 
     runner: HookRunner
     context: HookContext
+    entitlement: Entitlement
+    handle: StoreHandle
 
-    def hook_for(self, request: PushRequest | PullRequest) -> Callable[..., Any] | None:
-        """The hook that may refuse this request, None if there is none."""
+    def must_ask(self, request: PushRequest | PullRequest) -> bool:
+        """Whether anybody must be asked before this request is handed to the store."""
         hooks = self.runner.hooks
-        return hooks.on_push if isinstance(request, PushRequest) else hooks.on_pull
+        if isinstance(request, PullRequest):
+            return hooks.on_pull is not None
+        entitlement = self.entitlement
+        return hooks.on_push is not None or entitlement.asks_to_push or entitlement.quotas is not None
 
-    async def may(self, request: PushRequest | PullRequest) -> Refusal | None:
-        """Ask the request's hook; None when it agrees or is missing."""
-        hook = self.hook_for(request)
+    async def may(self, request: PushRequest | PullRequest) -> Verdict:
+        """Ask whoever wants to be asked; a verdict without a refusal when nobody objects."""
+        try:
+            return await self._ask(request, self._context_of(request))
+        except Unreadable as error:
+            return Verdict(Refusal(Kind.INVALID_REQUEST, f"The hook cannot be shown this request: {error}."))
+
+    async def _ask(self, request: PushRequest | PullRequest, context: HookContext) -> Verdict:
+        if isinstance(request, PullRequest):
+            cursor = HookCursor(request.after, request.backend_id)
+            return Verdict(await self.runner.ask(self.runner.hooks.on_pull, cursor, context))
+        if self.entitlement.asks_to_push:
+            refusal = await authorize(self.runner, context, "push")
+            if refusal is not None:
+                return Verdict(refusal)
+        if self.entitlement.quotas is not None:
+            refusal = await self.entitlement.quotas.refusal(self.handle, request)
+            if refusal is not None:
+                return Verdict(refusal)
+        hook = self.runner.hooks.on_push
         if hook is None:
-            return None
-        argument: object
-        if isinstance(request, PushRequest):
-            argument = [HookEvent.from_json(event.json) for event in request.events]
-        else:
-            argument = HookCursor(request.after, request.backend_id)
-        return await self.runner.ask(hook, argument, self._context_of(request))
+            return Verdict(None)
+        batch = [_hook_event(event.json) for event in request.events]
+        answer = await self.runner.consult(hook, context.store_id, batch, context)
+        return Verdict(answer) if isinstance(answer, Refusal) else Verdict(None, answer)
 
     @property
     def tells_push_results(self) -> bool:
         """Whether a hook observes what became of pushes."""
         return self.runner.hooks.on_push_res is not None
 
-    async def tell_push_result(self, request: PushRequest, answer: Accepted | Refusal) -> None:
+    async def tell_push_result(self, request: PushRequest, answer: Accepted | Refusal, annotation: Any) -> None:
         """Show the observing hook what became of a push."""
         if isinstance(answer, Refusal):
-            result = HookPushResult(answer.message, None)
+            result = HookPushResult(answer.message, None, annotation)
         else:
-            result = HookPushResult(None, request.events[-1].seq_num)
-        await self.runner.tell(self.runner.hooks.on_push_res, result, self._context_of(request))
+            result = HookPushResult(None, request.events[-1].seq_num, annotation)
+        with self._skipping_unreadable():
+            await self.runner.tell(self.runner.hooks.on_push_res, result, self._context_of(request))
 
     async def tell_page(self, request: PullRequest, events: Sequence[StoredEvent], remaining: int) -> None:
         """Show the observing hook a page of history on its way out. Returns at once when there is none."""
         hook = self.runner.hooks.on_pull_res
         if hook is not None:
-            page = HookPage([HookEvent.from_json(event.json) for event in events], remaining)
-            await self.runner.tell(hook, page, self._context_of(request))
+            with self._skipping_unreadable():
+                page = HookPage([_hook_event(event.json) for event in events], remaining)
+                await self.runner.tell(hook, page, self._context_of(request))
+
+    @contextmanager
+    def _skipping_unreadable(self) -> Iterator[None]:
+        """An observing hook misses what Python cannot read; the client's answer is the same."""
+        try:
+            yield
+        except Unreadable as error:
+            _log.warning("an observing hook cannot be shown this", store=self.handle.store_id, reason=str(error))
 
     def _context_of(self, request: PushRequest | PullRequest) -> HookContext:
         """The payload inside the request counts where there is one; else that of the URL."""
         if request.payload is None:
             return self.context
         return attrs.evolve(self.context, payload=plain(request.payload))
+
+
+def _hook_event(text: bytes) -> HookEvent:
+    """An event as hooks see it, from the text that is kept of it. Raises Unreadable."""
+    fields = plain(text)
+    return HookEvent(
+        fields["name"],
+        fields["args"],
+        fields["seqNum"],
+        fields["parentSeqNum"],
+        fields["clientId"],
+        fields["sessionId"],
+    )
+
+
+async def authorize(runner: HookRunner, context: HookContext, action: str) -> Refusal | None:
+    """Ask the `authorize` hook whether the user of `context` may `pull` or `push`: only the answer True allows."""
+    answer = await runner.consult(runner.hooks.authorize, context.store_id, context.user, context.store_id, action)
+    if answer is True:
+        return None
+    if isinstance(answer, Refusal) and answer.kind is Kind.HOOK_TIMEOUT:
+        return answer
+    words = answer.message if isinstance(answer, Refusal) else f"You may not {action} here."
+    return Refusal(Kind.NOT_ALLOWED, words)

@@ -39,15 +39,31 @@ class Channel(Protocol):
     async def receive(self) -> list[Incoming]:
         """The next messages, all that one read brought; possibly none. Raises ChannelEnded."""
 
-    async def send(self, messages: Sequence[bytes]) -> None:
-        """Send messages, and whatever control data waits, in order.
+    @property
+    def has_control(self) -> bool:
+        """Whether something waits to be sent that is no message."""
+
+    def begin(self, messages: Sequence[bytes]) -> bool:
+        """Send what waits as control data and then messages, as far as the peer takes them without waiting.
+
+        Must not be called again before everything was sent.
+
+        Returns:
+            True when all of it was sent; False when `finish` must send the rest.
+
+        Raises:
+            ChannelEnded: the peer is gone.
+        """
+
+    async def finish(self) -> None:
+        """Send what `begin` left.
 
         Raises:
             ChannelEnded: the peer is gone, or takes no bytes for the stall limit.
         """
 
     def probe(self) -> None:
-        """Ask the peer for a sign of life; sent with the next `send`."""
+        """Ask the peer for a sign of life, as control data."""
 
     async def close(self, code: int, reason: str) -> None:
         """Close in order: say why, wait briefly for the peer to agree, cut. Never raises ChannelEnded."""

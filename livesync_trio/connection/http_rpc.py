@@ -10,10 +10,16 @@ import attrs
 import trio
 
 from livesync_trio.connection.asking import Asking
+from livesync_trio.connection.entitlement import EVERYTHING, Entitlement
 from livesync_trio.connection.peer import Surroundings
-from livesync_trio.errors import Kind, LogReplaced, Refusal, StorageUnavailable, StoreDamaged
+from livesync_trio.connection.recording import record_refusal
+from livesync_trio.errors import Kind, LogReplaced, Refusal, StorageUnavailable, StoreDamaged, TooFast
 from livesync_trio.hooks import HookContext
-from livesync_trio.limits import HTTP_PULL_STORAGE_PATIENCE_S, REQUESTS_PER_CONNECTION_MAX, STORAGE_BACKOFF_FIRST_S
+from livesync_trio.limits import (
+    HTTP_PULL_STORAGE_PATIENCE_S,
+    PUSH_PATIENCE_S,
+    STORAGE_BACKOFF_FIRST_S,
+)
 from livesync_trio.log.admission import check_batch
 from livesync_trio.log.paging import pages
 from livesync_trio.model import BackendId, Batch, Cursor, LogState
@@ -45,10 +51,12 @@ class Answer:
     Attributes:
         status: HTTP status; the client looks at the body only.
         messages: messages of the JSON array, in order; an iterator where they are many, to be read to the end.
+        retry_after_s: when to ask again what was asked too soon.
     """
 
     status: int
     messages: AsyncGenerator[bytes, None] | tuple[bytes, ...]
+    retry_after_s: float | None = None
 
 
 def request_id_in(body: bytes) -> RequestId | None:
@@ -60,10 +68,17 @@ def request_id_in(body: bytes) -> RequestId | None:
 def refusal_answer(request_id: RequestId | None, refusal: Refusal) -> Answer:
     """A refusal that the client decodes into its reason, with the status of the table."""
     message = rpc.defect(refusal.message) if request_id is None else rpc.refused(request_id, refusal)
-    return Answer(refusal.rule.http_status or BAD_REQUEST, (message,))
+    retry_after_s = refusal.retry_after_s if isinstance(refusal, TooFast) else None
+    return Answer(refusal.rule.http_status or BAD_REQUEST, (message,), retry_after_s)
 
 
-async def serve(body: bytes, handle: StoreHandle, context: HookContext, surroundings: Surroundings) -> Answer:
+async def serve(
+    body: bytes,
+    handle: StoreHandle,
+    context: HookContext,
+    surroundings: Surroundings,
+    entitlement: Entitlement = EVERYTHING,
+) -> Answer:
     """Serve one body.
 
     Args:
@@ -71,15 +86,19 @@ async def serve(body: bytes, handle: StoreHandle, context: HookContext, surround
         handle: the store of the URL.
         context: what hooks are told.
         surroundings: what all connections share.
+        entitlement: what the client may do.
 
     Returns:
         The answer; every request in it gets an `Exit`, without which the client would wait for ever (SPEC 3.7).
     """
     surroundings.counters.http_requests += 1
     messages = rpc.decode(body, "http")
-    request = _Request(handle, Asking(surroundings.hooks, context), surroundings)
-    answers = [await request.answer(message) for message in messages[:REQUESTS_PER_CONNECTION_MAX]]
-    return answers[0] if len(answers) == 1 else Answer(max(answer.status for answer in answers), _one_by_one(answers))
+    request = _Request(handle, Asking(surroundings.hooks, context, entitlement, handle), surroundings)
+    answers = [await request.answer(message) for message in messages]
+    if len(answers) == 1:
+        return answers[0]
+    retry_after_s = max((answer.retry_after_s for answer in answers if answer.retry_after_s is not None), default=None)
+    return Answer(max(answer.status for answer in answers), _one_by_one(answers), retry_after_s)
 
 
 async def _one_by_one(answers: Sequence[Answer]) -> AsyncGenerator[bytes, None]:
@@ -124,18 +143,28 @@ class _Request:
     async def _push(self, request: PushRequest) -> Answer:
         if not request.events:
             return Answer(OK, (rpc.push_success(request.id),))
-        refusal = check_batch(request.events) or await self.asking.may(request)
+        now_s, entitlement = trio.current_time(), self.asking.entitlement
+        refusal = check_batch(request.events) or entitlement.refusal_to_push(now_s)
+        if refusal is not None:
+            return self._refuse(request.id, refusal)
+        pause_s = entitlement.charge(request, PUSH_PATIENCE_S, now_s)
+        if isinstance(pause_s, Refusal):
+            return self._refuse(request.id, pause_s)
+        if pause_s:
+            await trio.sleep(pause_s)
+        refusal, annotation = await self.asking.may(request)
+        refusal = refusal or entitlement.refusal_to_push(trio.current_time())  # it may have waited for long
         if refusal is not None:
             return self._refuse(request.id, refusal)
         answer = await self.handle.push(Batch(request.events), request.backend_id, request.id.json, self)
         if self.asking.tells_push_results:
-            await self.asking.tell_push_result(request, answer)
+            await self.asking.tell_push_result(request, answer, annotation)
         if isinstance(answer, Refusal):
             return self._refuse(request.id, answer)
         return Answer(OK, (rpc.push_success(request.id),))
 
     async def _pull(self, request: PullRequest) -> Answer:
-        refusal = await self.asking.may(request)
+        refusal = (await self.asking.may(request)).refusal
         if refusal is not None:
             return self._refuse(request.id, refusal)
         backend_id = None if request.backend_id is None else BackendId(request.backend_id)
@@ -176,6 +205,7 @@ class _Request:
         yield rpc.pull_success(request.id)
 
     def _refuse(self, request_id: RequestId, refusal: Refusal) -> Answer:
+        record_refusal(self.surroundings.audit, self.asking.context, refusal)
         self.surroundings.counters.refusals[str(refusal.kind)] += 1
         _log.log(
             refusal.rule.log_level,

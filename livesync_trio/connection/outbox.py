@@ -1,9 +1,10 @@
 """What is queued for one peer, bounded in bytes (design.md, law 4).
 
-Owns the queue and its watermarks. Filled by anybody without waiting, emptied by the connection's writer task.
+Owns the queue and its watermarks. Filled by anybody without waiting, emptied by `writing`.
 """
 
 from collections import deque
+from collections.abc import Callable
 
 import attrs
 import trio
@@ -28,18 +29,20 @@ class Closing:
 class Outbox:
     """Ready messages on their way to one peer."""
 
-    __slots__ = ("_messages", "_queued_bytes", "_room", "_work", "closing")
+    __slots__ = ("_announced", "_messages", "_queued_bytes", "_room", "closing", "on_work")
 
     def __init__(self) -> None:
         self._messages: deque[bytes] = deque()
         self._queued_bytes = 0
-        self._work = trio.lowlevel.ParkingLot()  # the writer, while there is nothing to write
+        self._announced = False  # somebody has been told of the work and will take it
         self._room = trio.lowlevel.ParkingLot()  # whoever waits for the queue to shrink
         self.closing: Closing | None = None
+        self.on_work: Callable[[], None] = lambda: None
+        """Called when there is something to write or the connection is to be closed."""
 
     @property
     def queued_bytes(self) -> int:
-        """Bytes not yet handed to the writer."""
+        """Bytes not yet handed to the channel."""
         return self._queued_bytes
 
     @property
@@ -52,37 +55,36 @@ class Outbox:
         if self.closing is None:
             self._messages.append(message)
             self._queued_bytes += len(message)
-            self.wake()
+            if not self._announced:
+                self._announced = True
+                self.on_work()
 
     def close(self, kind: Kind, reason: str = "") -> None:
         """Ask for the connection to be closed after what is queued. The first reason counts."""
         if self.closing is None:
             self.closing = Closing(kind, reason)
-            self.wake()
             self._room.unpark_all()
+            self.on_work()
 
-    def wake(self) -> None:
-        """Let the writer look: there may be something to write that is not a message (a WebSocket pong)."""
-        if self._work:
-            self._work.unpark_all()
-
-    async def take(self) -> list[bytes]:
-        """Wait for something to do, then take messages for one write.
+    def take(self) -> list[bytes]:
+        """Take messages for one write.
 
         Returns:
-            Messages in order, together at most `WRITE_BATCH_BYTES` unless the first alone is larger; empty when woken
-            for another reason (`wake`, `close`).
+            Messages in order, together at most `WRITE_BATCH_BYTES` unless the first alone is larger; possibly none.
         """
-        if not self._messages and self.closing is None:
-            await self._work.park()
+        self._announced = False
         messages = self._messages
-        taken: list[bytes] = []
-        size_bytes = 0
-        while messages and (not taken or size_bytes + len(messages[0]) <= WRITE_BATCH_BYTES):
-            message = messages.popleft()
-            size_bytes += len(message)
-            taken.append(message)
-        self._queued_bytes -= size_bytes
+        if self._queued_bytes <= WRITE_BATCH_BYTES:
+            taken = list(messages)
+            messages.clear()
+            self._queued_bytes = 0
+        else:
+            taken = [messages.popleft()]
+            size_bytes = len(taken[0])
+            while messages and size_bytes + len(messages[0]) <= WRITE_BATCH_BYTES:
+                size_bytes += len(messages[0])
+                taken.append(messages.popleft())
+            self._queued_bytes -= size_bytes
         if self._room and self._queued_bytes < OUTBOX_LOW_WATER_BYTES:
             self._room.unpark_all()
         return taken

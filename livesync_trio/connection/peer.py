@@ -1,6 +1,6 @@
 """One peer on a WebSocket: its two tasks, its open requests, and its end.
 
-Owns the reader and the writer of a connection, the table of open requests and the order in which they are served.
+Owns the reader of a connection, the table of open requests and the order in which they are served.
 What the messages mean is decided by the subclasses `RpcPeer` (0.4 and next) and `V3Peer` (0.3).
 
 Requests are served in the order in which they came. The reader hands them to the store itself; only when a hook must be
@@ -17,14 +17,19 @@ from typing import Any
 import attrs
 import trio
 
+from livesync_trio.audit import Audit
 from livesync_trio.config import Secret
 from livesync_trio.connection.asking import Asking
 from livesync_trio.connection.channel import Channel, ChannelEnded, Incoming
+from livesync_trio.connection.entitlement import EVERYTHING, Entitlement
 from livesync_trio.connection.live import Pull
 from livesync_trio.connection.outbox import Outbox
+from livesync_trio.connection.recording import record_refusal
+from livesync_trio.connection.writing import Writing
 from livesync_trio.errors import RULES, Kind, Refusal, ServerAhead
+from livesync_trio.fairness import AdminAttempts
 from livesync_trio.hooks import HookContext, HookRunner
-from livesync_trio.limits import CLOSE_REASON_MAX_BYTES, REQUESTS_PER_CONNECTION_MAX
+from livesync_trio.limits import CLOSE_REASON_MAX_BYTES, PUSH_PATIENCE_S, REQUESTS_PER_CONNECTION_MAX
 from livesync_trio.log.admission import check_batch
 from livesync_trio.model import Batch
 from livesync_trio.store.commands import Accepted, Push, Reply
@@ -46,12 +51,16 @@ class Surroundings:
         counters: totals of the server.
         max_open_pulls: open pulls allowed on one connection.
         admin_secret: for the admin messages of 0.3; None switches them off.
+        admin_attempts: wrong secrets so far, by address.
+        audit: the record of who did what.
     """
 
     hooks: HookRunner
     counters: Counters
     max_open_pulls: int
     admin_secret: Secret | None = None
+    admin_attempts: AdminAttempts = attrs.field(factory=AdminAttempts)
+    audit: Audit = attrs.field(factory=Audit)
 
 
 @attrs.define(eq=False)
@@ -62,11 +71,15 @@ class OpenPush:
         request: what was asked.
         interrupted: the client gave it up and wants no answer.
         answered: it was acknowledged ahead of its broadcast (0.3).
+        not_before_s: until when it must wait because it came too fast, on Trio's clock.
+        annotation: what the push hook returned for it.
     """
 
     request: PushRequest
     interrupted: bool = False
     answered: bool = False
+    not_before_s: float = 0.0
+    annotation: Any = None
 
 
 @attrs.define(eq=False)
@@ -80,7 +93,16 @@ class OpenPull:
 class Peer(abc.ABC):
     """A connected client."""
 
-    def __init__(self, channel: Channel, handle: StoreHandle, context: HookContext, surroundings: Surroundings) -> None:
+    push_patience_s = PUSH_PATIENCE_S
+
+    def __init__(
+        self,
+        channel: Channel,
+        handle: StoreHandle,
+        context: HookContext,
+        surroundings: Surroundings,
+        entitlement: Entitlement = EVERYTHING,
+    ) -> None:
         """Nothing is started before `run`.
 
         Args:
@@ -88,14 +110,17 @@ class Peer(abc.ABC):
             handle: the store of the connection's URL.
             context: what hooks are told of this connection.
             surroundings: what all connections share.
+            entitlement: what this client may do.
         """
         self.number = next(_numbers)
         self.generation: Generation | None = None
         self.since_s = self.last_heard_s = trio.current_time()
         self.outbox = Outbox()
         self._channel = channel
+        self._writing = Writing(channel, self.outbox, self.number)
         self.handle = handle
-        self.asking = Asking(surroundings.hooks, context)
+        self.entitlement = entitlement
+        self.asking = Asking(surroundings.hooks, context, entitlement, handle)
         self.surroundings = surroundings
         self._open: dict[bytes, OpenPush | OpenPull] = {}
         self._queue: deque[OpenPush | OpenPull] = deque()
@@ -130,10 +155,9 @@ class Peer(abc.ABC):
         """Serve the peer until it goes, is closed, or this is cancelled. Never raises anything of ours."""
         async with open_tasks(f"connection {self.number}") as tasks:
             self._tasks = tasks
-            self._channel.on_control = self.outbox.wake
+            self._channel.on_control = self.outbox.on_work
             try:
                 self.on_start()
-                tasks.start(self._write)
                 await self._read()
             except Exception as error:
                 self.surroundings.counters.connections_crashed += 1
@@ -141,6 +165,26 @@ class Peer(abc.ABC):
                 self.close(Kind.INTERNAL)
             finally:
                 self._end_requests()
+            if not self._writing.under_way:
+                await self._write()
+        self._tasks = None
+
+    def flush(self) -> None:
+        """Write what is queued; a task of the connection carries on with what the socket does not take at once."""
+        if self._writing.under_way or self._ended or self._tasks is None:
+            return
+        try:
+            if not self._writing.at_once():
+                self._writing.under_way = True  # from now on, not only from the task's first step
+                self._tasks.start(self._write)
+        except ChannelEnded:
+            self.cut()
+
+    async def _write(self) -> None:
+        """Carry on writing; when the connection was to be closed, or the peer has gone, that is its end."""
+        await self._writing.carry_on()
+        if self.outbox.closing is not None:
+            self.cut()
 
     def _end_requests(self) -> None:
         """The peer has gone: its pulls end, and nothing new is begun for it."""
@@ -165,7 +209,6 @@ class Peer(abc.ABC):
     def probe(self) -> None:
         """Ask a silent peer for a sign of life."""
         self._channel.probe()
-        self.outbox.wake()
 
     def start_task(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Start a task that ends with the connection."""
@@ -186,17 +229,6 @@ class Peer(abc.ABC):
             else:
                 self.outbox.close(Kind.SERVICE_RESTART)  # the peer has gone: the code reaches nobody
 
-    async def _write(self) -> None:
-        outbox = self.outbox
-        try:
-            while outbox.closing is None or outbox.queued_bytes:
-                await self._channel.send(await outbox.take())
-            await self._channel.close(RULES[outbox.closing.kind].close_code or 1011, outbox.closing.reason)
-        except ChannelEnded as ended:
-            if ended.kind is not None:
-                _log.warning("connection cut", connection=self.number, kind=str(ended.kind), reason=str(ended))
-        self.cut()
-
     # --- requests --------------------------------------------------------------------------------------------------
 
     def open_request(self, request: OpenPush | OpenPull) -> None:
@@ -206,7 +238,7 @@ class Peer(abc.ABC):
             self.refuse(request.request.id, refusal)
             return
         self._open[request.request.id.json] = request
-        if self._queue or self.asking.hook_for(request.request) or not self._serve_nowait(request):
+        if self._queue or self._must_wait(request) or not self._serve_nowait(request):
             self._queue.append(request)
             if not self._working:
                 self._working = True
@@ -228,6 +260,9 @@ class Peer(abc.ABC):
             return Refusal(Kind.TOO_MANY_REQUESTS, "Too many pulls are open on this connection.")
         return None
 
+    def _must_wait(self, request: OpenPush | OpenPull) -> bool:
+        return self.asking.must_ask(request.request) or (isinstance(request, OpenPush) and request.not_before_s > 0)
+
     def _serve_nowait(self, request: OpenPush | OpenPull) -> bool:
         """Hand a request to the store. False: its mailbox is full."""
         if isinstance(request, OpenPull):
@@ -244,7 +279,11 @@ class Peer(abc.ABC):
             self._working = False
 
     async def _serve(self, request: OpenPush | OpenPull) -> None:
-        refusal = await self.asking.may(request.request)
+        if isinstance(request, OpenPush):
+            await trio.sleep_until(request.not_before_s)
+        refusal, annotation = await self.asking.may(request.request)
+        if refusal is None and isinstance(request, OpenPush):
+            refusal = self.entitlement.refusal_to_push(trio.current_time())  # the token may have expired meanwhile
         if refusal is not None:
             if self.forget(request.request.id) is not None:
                 self.refuse(request.request.id, refusal)
@@ -253,6 +292,7 @@ class Peer(abc.ABC):
             if not request.pull.closed:
                 await request.pull.begin()
         elif not request.interrupted:
+            request.annotation = annotation
             await self.handle.post(self._push_command(request))
 
     # --- pushes ----------------------------------------------------------------------------------------------------
@@ -262,11 +302,16 @@ class Peer(abc.ABC):
         if not request.events:
             self.acknowledge(request.id)  # SPEC 3.4: no other check
             return
-        refusal = check_batch(request.events)
+        now_s = trio.current_time()
+        refusal = check_batch(request.events) or self.entitlement.refusal_to_push(now_s)
         if refusal is not None:
             self.refuse(request.id, refusal)
             return
-        self.open_request(OpenPush(request))
+        pause_s = self.entitlement.charge(request, self.push_patience_s, now_s)
+        if isinstance(pause_s, Refusal):
+            self.refuse(request.id, pause_s)
+            return
+        self.open_request(OpenPush(request, not_before_s=now_s + pause_s if pause_s else 0.0))
 
     def _push_command(self, open_push: OpenPush) -> Push:
         request = open_push.request
@@ -280,7 +325,7 @@ class Peer(abc.ABC):
         """Called by the actor: the push is durable and published, or refused."""
         request = open_push.request
         if self.asking.tells_push_results:
-            self.start_task(lambda: self.asking.tell_push_result(request, answer))
+            self.start_task(lambda: self.asking.tell_push_result(request, answer, open_push.annotation))
         if open_push.interrupted:
             return
         self.forget(request.id)
@@ -306,4 +351,10 @@ class Peer(abc.ABC):
             kind=str(refusal.kind),
             reason=refusal.message,
         )
+        record_refusal(self.surroundings.audit, self.asking.context, refusal)
         self.send_refusal(request_id, refusal)
+        if refusal.kind is Kind.TOKEN_EXPIRED:
+            self.on_expired()
+
+    def on_expired(self) -> None:  # noqa: B027 -- not every generation can be closed
+        """The client's token has expired: the connection may be closed, if that brings the client back."""

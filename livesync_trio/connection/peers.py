@@ -1,15 +1,21 @@
-"""The open WebSockets of a server: who is connected, who has fallen silent, and the farewell at the end.
+"""The open WebSockets of a server: who is connected, who has something to be sent, who has fallen silent, the farewell.
 
-Owns the table of peers and the one timer that watches the silence of all of them.
+Owns the table of peers, the one task that writes what their sockets take at once (decision 0005), and the one timer
+that watches the silence of all of them.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import trio
 
 from livesync_trio.connection.peer import Peer
 from livesync_trio.errors import Kind
 from livesync_trio.limits import LIVENESS_SWEEP_S, PROBE_AFTER_S
+from livesync_trio.supervision import open_tasks
+from livesync_trio.telemetry import get_logger
+
+_log = get_logger("connection")
 
 
 class Peers:
@@ -21,6 +27,8 @@ class Peers:
         self._probe_after_s = min(PROBE_AFTER_S, idle_limit_s / 2)  # so that nobody is closed unasked
         self._peers: dict[Peer, None] = {}  # in the order of arrival, so that a test's seed decides everything
         self._none_left = trio.lowlevel.ParkingLot()
+        self._with_work: dict[Peer, None] = {}
+        self._work_came = trio.lowlevel.ParkingLot()  # the flushing task, while there is nothing to flush
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -31,6 +39,7 @@ class Peers:
     async def run(self, peer: Peer) -> None:
         """Serve a peer until it goes."""
         self._peers[peer] = None
+        peer.outbox.on_work = partial(self._note_work, peer)
         try:
             await peer.run()
         finally:
@@ -39,11 +48,39 @@ class Peers:
                 self._none_left.unpark_all()
 
     async def watch(self) -> None:
-        """Probe peers that have fallen silent and close those that stay so. Runs until cancelled."""
+        """Write for the peers, and watch their silence. Runs until cancelled; without it nothing is sent."""
+        async with open_tasks("peers") as tasks:
+            tasks.start(self._flush)
+            await self._watch_silence()
+        if tasks.crash is not None:
+            raise tasks.crash
+
+    def _note_work(self, peer: Peer) -> None:
+        self._with_work[peer] = None
+        if self._work_came:
+            self._work_came.unpark_all()
+
+    async def _flush(self) -> None:
+        """Write, turn by turn, what all peers together have to be sent: one task switch for many of them."""
+        while True:
+            if not self._with_work:
+                await self._work_came.park()
+            peers, self._with_work = self._with_work, {}
+            for peer in peers:
+                try:
+                    peer.flush()
+                except Exception as error:
+                    _log.error("connection crashed", connection=peer.number, exc_info=error)
+                    peer.cut()
+
+    async def _watch_silence(self) -> None:
+        """Probe peers that have fallen silent and close those that stay so."""
         while True:
             await trio.sleep(min(LIVENESS_SWEEP_S, self._idle_limit_s / 4))
             now_s = trio.current_time()
             for peer in tuple(self._peers):
+                if now_s >= peer.entitlement.expires_s:
+                    peer.on_expired()
                 silence_s = now_s - peer.last_heard_s
                 if silence_s >= self._idle_limit_s:
                     peer.close(Kind.SILENT)

@@ -3,7 +3,9 @@
 Owns what these generations' messages mean, and the care for clients whose live pull was orphaned (SPEC 3.6).
 """
 
+import re
 from collections.abc import Sequence
+from typing import Final
 
 import trio
 
@@ -46,6 +48,9 @@ class RpcPeer(Peer):
         if incoming.data == _PING_TEXT:
             self._on_ping()
             return
+        ack = _ACK_TEXT.fullmatch(incoming.data)
+        if ack is not None and ack[1] in self._open:
+            return  # by far the most frequent messages: one for each chunk sent
         for message in rpc.decode(incoming.data, "ws"):
             self._act(message)
 
@@ -77,6 +82,14 @@ class RpcPeer(Peer):
     def acknowledge(self, request_id: RequestId) -> None:
         """An `Exit` with success."""
         self.outbox.put(rpc.push_success(request_id))
+
+    def on_expired(self) -> None:
+        """Close: the client comes back by itself, with a fresh token if it has one (SPEC section 2).
+
+        Not done to next, whose live pull would not survive it (SPEC section 4): it goes on reading.
+        """
+        if self.generation is not Generation.NEXT:
+            self.close(Kind.TOKEN_EXPIRED)
 
     # --- requests --------------------------------------------------------------------------------------------------
 
@@ -154,7 +167,9 @@ class RpcPeer(Peer):
             self.close(Kind.ORPHANED_PULL, reason)
 
 
-_PING_TEXT = b'{"_tag":"Ping"}'
+_PING_TEXT: Final = b'{"_tag":"Ping"}'
+_ACK_TEXT: Final = re.compile(rb'\{"_tag":"Ack","requestId":("?[0-9]+"?)\}')
+"""Ping and Ack as the real clients write them; written otherwise they are decoded like anything else."""
 
 
 class RpcPull(Pull):

@@ -8,11 +8,15 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final
 
+import trio
+
 from livesync_trio.connection.channel import Incoming
 from livesync_trio.connection.live import Pull
 from livesync_trio.connection.peer import OpenPull, OpenPush, Peer
+from livesync_trio.connection.recording import record
 from livesync_trio.connection.sharing import v3_message
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal, ServerAhead
+from livesync_trio.limits import V3_PUSH_PATIENCE_S
 from livesync_trio.model import Cursor, LogState, Publication, StoredEvent
 from livesync_trio.store.commands import Inspect, Reply, Reset
 from livesync_trio.wire import v3
@@ -38,10 +42,11 @@ class V3Peer(Peer):
     generation = Generation.V3
     _stream: "V3Pull"
     _may_follow = True
+    push_patience_s = V3_PUSH_PATIENCE_S
 
     async def prepare(self) -> None:
         """Ask the pull hook whether this socket may have the store's broadcasts, which it gets without pulling."""
-        self._may_follow = await self.asking.may(_BROADCASTS) is None
+        self._may_follow = (await self.asking.may(_BROADCASTS)).refusal is None
 
     def on_start(self) -> None:
         """Follow the store from its head, wherever that is."""
@@ -112,12 +117,20 @@ class V3Peer(Peer):
     def _is_admin(self, request_id: RequestId, secret: str) -> bool:
         """Whether the secret is right; without one in the configuration there is no admin."""
         expected = self.surroundings.admin_secret
-        if expected is not None and expected.matches(secret):
-            return True
-        self.refuse(request_id, Refusal(Kind.NOT_ALLOWED, "Invalid admin secret"))
+        attempts, host = self.surroundings.admin_attempts, self.asking.context.client_host
+        now_s = trio.current_time()
+        refusal: Refusal | None = attempts.refusal(host, now_s)
+        if refusal is None:
+            if expected is not None and expected.matches(secret):
+                return True
+            attempts.failed(host, now_s)
+            refusal = Refusal(Kind.NOT_ALLOWED, "Invalid admin secret")
+        self.refuse(request_id, refusal)
         return False
 
     def _reset(self, request_id: RequestId) -> None:
+        record(self.surroundings.audit, self.asking.context, "reset")
+
         def answered(answer: LogState | Refusal) -> None:
             if isinstance(answer, Refusal):
                 self.refuse(request_id, answer)
@@ -129,6 +142,8 @@ class V3Peer(Peer):
             self.start_task(lambda: self.handle.post(command))
 
     def _inform(self, request_id: RequestId) -> None:
+        record(self.surroundings.audit, self.asking.context, "inspect")
+
         def answered(answer: LogState | Refusal) -> None:
             if isinstance(answer, Refusal):
                 self.refuse(request_id, answer)

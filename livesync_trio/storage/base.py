@@ -16,8 +16,8 @@ What an engine guarantees:
 * Store ids are compared byte for byte.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import Protocol, runtime_checkable
 
 import attrs
 
@@ -160,6 +160,7 @@ class Engine(Protocol):
 
         Raises:
             StartupError: in use by another process, of a newer format, damaged, or not to be opened.
+            StorageUnavailable: cannot be reached now; may be tried again.
         """
 
     def writer(self) -> Writer:
@@ -173,3 +174,85 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release everything, after all writers and readers were closed."""
+
+
+# --- one database, several servers -----------------------------------------------------------------------------------
+
+
+class News(Protocol):
+    """A handle that tells other servers what has changed, and looks what they have. Used by one thread at a time."""
+
+    def tell(self, store_ids: Iterable[StoreId]) -> None:
+        """Tell the other servers that the logs of these stores have changed; said once it is durable.
+
+        Raises:
+            StorageUnavailable: nobody was told; try again later.
+        """
+
+    def states(self, store_ids: Iterable[StoreId]) -> dict[StoreId, LogState]:
+        """States of those of the stores that exist.
+
+        Raises:
+            StorageUnavailable: try again later.
+        """
+
+    def close(self) -> None:
+        """Release the handle."""
+
+
+class Listener(Protocol):
+    """A handle that hears what other servers tell from the moment it was made. Used by one thread at a time.
+
+    What it hears is a hint: it may come twice, late, or not at all.
+    """
+
+    def fileno(self) -> int:
+        """Descriptor that becomes readable when there is something to hear, or nothing will ever be heard again."""
+
+    def hear_nowait(self) -> set[StoreId] | None:
+        """Stores that were told of since it was last asked; None for "look at all of them". Never waits.
+
+        Raises:
+            StorageUnavailable: the handle is of no more use; things may have been missed.
+        """
+
+    def check(self) -> None:
+        """Find out whether the other end is still there.
+
+        Raises:
+            StorageUnavailable: it is not; as above.
+        """
+
+    def close(self) -> None:
+        """Release the handle."""
+
+
+@runtime_checkable
+class SharedEngine(Engine, Protocol):
+    """A database that several servers use at once, and whose schema an operator may bring up to date."""
+
+    def news(self) -> News:
+        """A new handle; may be called from any thread."""
+
+    def listener(self) -> Listener:
+        """A new handle, listening; may be called from any thread.
+
+        Raises:
+            StorageUnavailable: cannot listen now; try again later.
+        """
+
+    def pending(self) -> tuple[list[str], list[str]]:
+        """Steps of the schema that the database has not seen, in words.
+
+        Returns:
+            Those without which this version does not serve, and those that may wait.
+
+        Raises:
+            StartupError, StorageUnavailable: as `open`.
+        """
+
+    def script(self) -> str:
+        """These steps as SQL, for an operator. Raises as `open`."""
+
+    def migrate(self, *, finish: bool) -> None:
+        """Apply them. `finish`: also those that no older server could bear. Raises as `open`."""

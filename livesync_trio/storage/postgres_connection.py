@@ -61,10 +61,14 @@ class Connector:
             given = conninfo_to_dict(url)
         except psycopg.Error as error:
             raise ValueError(_advice_on_url(str(error))) from None
+        if not re.fullmatch(r"[0-9,]*", str(given.get("port", ""))) or "@" in str(given.get("dbname", "")):
+            raise ValueError(_UNESCAPED)  # a password with a slash is read as port and database
         self._parameters: dict[str, Any] = {**_DEFAULTS, **given}
         self._pause_s = 0.0
         self._not_before_s = 0.0
         self._reason = ""
+        self.knocks = 0
+        """Attempts to connect, in all."""
 
     @property
     def place(self) -> str:
@@ -85,6 +89,7 @@ class Connector:
         """
         if time.monotonic() < self._not_before_s:
             raise StorageUnavailable(self._reason)
+        self.knocks += 1
         try:
             connection = Connection.connect(
                 **self._parameters, autocommit=True, prepare_threshold=None, context=ADAPTERS
@@ -148,8 +153,8 @@ def translated(error: psycopg.Error) -> LivesyncError | ValueError | None:
     """What an error of PostgreSQL means for the caller of the engine.
 
     Returns:
-        `StorageFull`, `StorageUnavailable`, `StoreDamaged`, or ValueError for a value that cannot be stored; None when it
-        is none of these but a fault of ours.
+        `StorageFull`, `StorageUnavailable`, `StoreDamaged`, or ValueError for a value that cannot be stored; None when
+        it is none of these but a fault of ours.
     """
     code = error.sqlstate or ""
     if code == _DISK_FULL:
@@ -171,6 +176,9 @@ def is_unclear(error: psycopg.Error) -> bool:
     return not error.sqlstate or error.sqlstate[:2] in _CUT
 
 
+_UNESCAPED: Final = "PostgreSQL's client library cannot read it; write special characters of the password as %xx"
+
+
 def _one_line(error: psycopg.Error) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
@@ -180,4 +188,4 @@ def _advice_on_url(message: str) -> str:
     unknown = re.search(r'invalid (?:URI query parameter|connection option)[: ]+"([a-z_]+)"', message)
     if unknown:
         return f"PostgreSQL's client library knows no parameter {unknown[1]}"
-    return "PostgreSQL's client library cannot read it; write special characters of the password as %xx"
+    return _UNESCAPED

@@ -16,8 +16,8 @@ _STATES: Final = """
     SELECT store_id, log_id, backend_id, head, event_count FROM livesync_7_stores WHERE store_id = ANY (%s)
 """
 
-# `span` looks at sizes only (octet_length reads no text that is stored out of line), so that long texts beyond the limit
-# are never fetched. Whether the log is still the current one comes with the rows, or alone when there are none.
+# `span` looks at sizes only (octet_length reads no text that is stored out of line), so that long texts beyond the
+# limit are never fetched. Whether the log is still the current one comes with the rows, or alone when there are none.
 _PAGE: Final = """
     SELECT page.seq_num, page.ordinal, convert_to(page.event, 'UTF8'),
         to_char(page.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')

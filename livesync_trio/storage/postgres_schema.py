@@ -66,7 +66,7 @@ def pending(connection: Connection, migrations: tuple[Migration, ...] = MIGRATIO
     seen = _seen(connection)
     _check_known(seen, migrations)
     pre, post = _steps(migrations, "pre", seen), _steps(migrations, "post", seen)
-    if not pre and migrations is MIGRATIONS:
+    if not pre:
         _check_there(connection)
     return Pending(pre, post, new=not seen)
 
@@ -133,7 +133,9 @@ def _seen(connection: Connection) -> set[tuple[int, int, str]]:
 
 def _steps(migrations: tuple[Migration, ...], half: str, seen: set[tuple[int, int, str]]) -> tuple[Step, ...]:
     steps = (Step(one.number, half, one.purpose, one.pre if half == "pre" else one.post) for one in migrations)
-    return tuple(step for step in steps if step.statements and (PERSISTENCE_FORMAT_VERSION, step.number, half) not in seen)
+    return tuple(
+        step for step in steps if step.statements and (PERSISTENCE_FORMAT_VERSION, step.number, half) not in seen
+    )
 
 
 def _check_known(seen: set[tuple[int, int, str]], migrations: tuple[Migration, ...]) -> None:

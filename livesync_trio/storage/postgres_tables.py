@@ -4,11 +4,11 @@ Owns tables and functions. Names carry `PERSISTENCE_FORMAT_VERSION`, so that ano
 these. A migration, once released, is never edited: the next one amends it.
 
 Whatever changes a log is one call of one function. That makes it one round trip and one transaction, whose plans
-PostgreSQL keeps, behind a pooler too; and what must hold for every write stands in one place: it waits for the disk even
-where a role says `synchronous_commit = off`, and does not wait for a row for ever.
+PostgreSQL keeps, behind a pooler too; and what must hold for every write stands in one place: it waits for the disk
+even where a role says `synchronous_commit = off`, and does not wait for a row for ever.
 
-Names are found by `search_path`, as the role and the URL have it. Store ids are `bytea`: compared byte for byte whatever
-the database's collation, and U+0000 is possible. To read one: `convert_from(store_id, 'UTF8')`.
+Names are found by `search_path`, as the role and the URL have it. Store ids are `bytea`: compared byte for byte
+whatever the database's collation, and U+0000 is possible. To read one: `convert_from(store_id, 'UTF8')`.
 """
 
 from typing import Final
@@ -100,12 +100,13 @@ END $$"""
 
 # All heads that are as expected move, and the events of those logs go in; the others' are not touched. Rows are locked
 # in the order of their logs, so that two servers with the same stores wait for each other instead of locking up. What
-# the caller believes (log, identity, head, count) is compared after the lock was won, with what is there by then.
+# the caller believes (log, identity, head, count) is compared after the lock was won, with what is there by then. An
+# append is known by its position in the arrays, from 1.
 _APPEND: Final = """
 CREATE FUNCTION livesync_7_append(
     store_ids bytea[], log_ids bigint[], backend_ids text[], heads bigint[], event_counts bigint[],
     new_heads bigint[], new_event_counts bigint[], created_ats text[],
-    event_log_ids bigint[], seq_nums bigint[], parent_seq_nums bigint[], ordinals bigint[], events text[]
+    positions bigint[], seq_nums bigint[], parent_seq_nums bigint[], ordinals bigint[], events text[]
 ) RETURNS SETOF bigint LANGUAGE plpgsql AS $$
 DECLARE
     appended bigint[];
@@ -118,19 +119,21 @@ BEGIN
     WITH moved AS (
         UPDATE livesync_7_stores AS stores SET head = wanted.new_head, event_count = wanted.new_event_count
         FROM unnest(store_ids, log_ids, backend_ids, heads, event_counts, new_heads, new_event_counts)
-            AS wanted (store_id, log_id, backend_id, head, event_count, new_head, new_event_count)
+            WITH ORDINALITY AS wanted (
+                store_id, log_id, backend_id, head, event_count, new_head, new_event_count, position)
         WHERE (stores.log_id, stores.store_id, stores.backend_id, stores.head, stores.event_count)
             = (wanted.log_id, wanted.store_id, wanted.backend_id, wanted.head, wanted.event_count)
-        RETURNING stores.log_id
+        RETURNING wanted.position
     )
-    SELECT array_agg(moved.log_id) INTO appended FROM moved;
+    SELECT array_agg(moved.position) INTO appended FROM moved;
     INSERT INTO livesync_7_events (log_id, seq_num, parent_seq_num, ordinal, created_at, event)
-        SELECT added.log_id, added.seq_num, added.parent_seq_num, added.ordinal,
-            CAST(times.created_at AS timestamptz), added.event
-        FROM unnest(event_log_ids, seq_nums, parent_seq_nums, ordinals, events)
-                AS added (log_id, seq_num, parent_seq_num, ordinal, event)
-            JOIN unnest(log_ids, created_ats) AS times (log_id, created_at) ON times.log_id = added.log_id
-        WHERE added.log_id = ANY (appended);
+        SELECT wanted.log_id, added.seq_num, added.parent_seq_num, added.ordinal,
+            CAST(wanted.created_at AS timestamptz), added.event
+        FROM unnest(positions, seq_nums, parent_seq_nums, ordinals, events)
+                AS added (position, seq_num, parent_seq_num, ordinal, event)
+            JOIN unnest(log_ids, created_ats) WITH ORDINALITY AS wanted (log_id, created_at, position)
+                ON wanted.position = added.position
+        WHERE added.position = ANY (appended);
     RETURN QUERY SELECT unnest(appended);
 END $$"""
 

@@ -92,6 +92,7 @@ class SqliteEngine:
             header = _touch(self._path)
             if header not in (b"", _HEADER):  # SQLite takes a file of a few bytes for an empty one, and overwrites it
                 raise self._unusable(_NOT_A_DATABASE)
+            self._connector.pin()
             _sync(self._path.parent)  # a new name must be as durable as what will be acknowledged under it
             if wal_bytes:
                 _sync(wal)  # after kill -9 it may hold what was never synced; from now on that counts as durable

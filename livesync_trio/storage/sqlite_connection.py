@@ -18,6 +18,28 @@ class Connector:
         """`path` is absolute; `connection_class` lets a test come between us and the disk."""
         self.path = path
         self._connection_class = connection_class
+        self._file: tuple[int, int] | None = None
+
+    def pin(self) -> None:
+        """From now on it is this file, not whatever may be at its path. Raises OSError when it is not there."""
+        self._file = self._at_path()
+
+    def check_file(self) -> None:
+        """Refuse a file that is no longer the one at the path: what is written there, nobody would ever find.
+
+        Raises:
+            StorageUnavailable: it was moved away, or another one was put in its place.
+        """
+        try:
+            found = self._at_path()
+        except OSError as error:
+            raise StorageUnavailable(f"{self.path} has vanished ({error.strerror}): put it back.") from error
+        if self._file not in (None, found):
+            raise StorageUnavailable(f"{self.path} was replaced while in use: restart the server.")
+
+    def _at_path(self) -> tuple[int, int]:
+        status = self.path.stat()
+        return status.st_dev, status.st_ino
 
     def connect(self, cache_kib: int) -> sqlite3.Connection:
         """A connection in autocommit mode: transactions begin and end where the code says so, and nowhere else.
@@ -26,8 +48,10 @@ class Connector:
             cache_kib: size of its page cache.
 
         Raises:
-            sqlite3.Error: the file is not there, is not a database, or cannot be read.
+            StorageUnavailable: as `check_file`.
+            sqlite3.Error: the file is not a database, or cannot be read.
         """
+        self.check_file()
         connection = sqlite3.connect(
             self.path.as_uri() + "?mode=rw",  # never makes a file: an empty one must not stand in for one that vanished
             uri=True,

@@ -60,7 +60,6 @@ class SqliteWriter:
         """
         self._connector = connector
         self._connection: sqlite3.Connection | None = None
-        self._file = connector.path.stat()
         with self._translating():
             self._open()
 
@@ -71,7 +70,7 @@ class SqliteWriter:
         outcomes: list[Outcome | Exception] = []
         with self._translating():
             connection = self._open()
-            self._check_file()
+            self._connector.check_file()
             try:
                 if not self._all_at_once(connection, writes, outcomes):
                     self._one_by_one(connection, writes, outcomes)
@@ -85,7 +84,7 @@ class SqliteWriter:
         cleared = 0
         with self._translating():
             connection = self._open()
-            self._check_file()
+            self._connector.check_file()
             (log_id,) = connection.execute(_OLDEST_REPLACED).fetchone()
             if log_id is None:
                 return 0  # the usual case, asked every second, writes nothing
@@ -207,15 +206,6 @@ class SqliteWriter:
             if isinstance(failure, StoreDamaged):  # not of one store alone
                 failure = StorageUnavailable(str(failure))
             raise failure from error
-
-    def _check_file(self) -> None:
-        """Refuse to write into a file that is no longer the one at the path: nobody would ever find it again."""
-        try:
-            found = self._connector.path.stat()
-        except OSError as error:
-            raise StorageUnavailable(f"{self._connector.path} has vanished ({error.strerror}): put it back.") from error
-        if (found.st_dev, found.st_ino) != (self._file.st_dev, self._file.st_ino):
-            raise StorageUnavailable(f"{self._connector.path} was replaced while in use: restart the server.")
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:

@@ -26,7 +26,7 @@ from livesync_trio.limits import MAILBOX_COMMANDS
 from livesync_trio.log import admission
 from livesync_trio.model import LogState, Publication, StoredEvent, StoreId
 from livesync_trio.storage import base
-from livesync_trio.store.commands import Accepted, Command, Inspect, Push, Register, Registered, Reset
+from livesync_trio.store.commands import Accepted, Command, Inspect, Look, Push, Register, Registered, Reset
 from livesync_trio.store.followers import Followers
 from livesync_trio.store.persistence import Readers, Writer
 from livesync_trio.telemetry import Counters, get_logger
@@ -80,6 +80,23 @@ class StoreActor:
             and not statistics.current_buffer_used
             and not statistics.tasks_waiting_send
         )
+
+    def tell(self, found: LogState) -> bool:
+        """Tell what the database holds by now, which may be news from another server.
+
+        When nobody follows, nobody waits for it: it is looked up when somebody asks. False: the mailbox is full, tell
+        it again.
+        """
+        if found != self._state and self.idle:
+            self._stale = True
+        elif found != self._state:
+            try:
+                self._mailbox.send_nowait(Look(found))
+            except trio.WouldBlock:
+                return False
+            except trio.ClosedResourceError:
+                pass  # it is ending; the next generation reads the database first
+        return True
 
     def retire(self) -> None:
         """Close the mailbox: what is in it is still carried out, then the actor ends."""
@@ -142,6 +159,8 @@ class StoreActor:
                 command.reply.give(self._log_state)
             case Reset():
                 await self._reset(command)
+            case Look():
+                await self._look(command)
         self._taken.popleft()
 
     def _answer_all(self, trouble: Refusal) -> None:
@@ -274,6 +293,16 @@ class StoreActor:
             self.followers.replace_all(state)
             command.reply.give(state)
             _log.info("store reset", store=self.store_id, backend_id=state.backend_id)
+
+    async def _look(self, command: Look) -> None:
+        """Take over what another server did. A state read before our own last append is old news."""
+        known, found = self._log_state, command.found
+        if found.log_id != known.log_id:
+            await self._refresh()  # a reset, there or here: the database knows which came last
+        elif found.event_count > known.event_count:
+            with trio.CancelScope(shield=True):
+                await self._adopt(found)
+        command.reply.give(self._log_state)
 
     # --- the cached state ------------------------------------------------------------------------------------------
 

@@ -125,4 +125,21 @@ class Inspect:
     reply: Reply[LogState]
 
 
-Command = Push | Register | Reset | Inspect
+def _unheard(_: object) -> None:
+    """Nobody waits for the answer."""
+
+
+@attrs.define
+class Look:
+    """Another server has changed the log.
+
+    Attributes:
+        found: the state of the log in the database, read not long ago.
+        reply: the state after what was missed has been published.
+    """
+
+    found: LogState
+    reply: Reply[LogState] = attrs.field(factory=lambda: Reply(_unheard))
+
+
+Command = Push | Register | Reset | Inspect | Look

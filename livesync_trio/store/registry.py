@@ -7,7 +7,7 @@ checkpoints, so that no command can fall between an actor that goes and the one 
 import trio
 
 from livesync_trio.errors import Kind, Refusal
-from livesync_trio.model import StoreId
+from livesync_trio.model import LogState, StoreId
 from livesync_trio.store.actor import FAILED, StoreActor
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.persistence import Readers, Writer
@@ -81,6 +81,17 @@ class Registry:
         """Stores that are refused because they kept crashing."""
         now_s = trio.current_time()
         return [store_id for store_id, history in self._crashes.items() if history.fenced(now_s)]
+
+    # --- for news from other servers -------------------------------------------------------------------------------
+
+    def running_stores(self) -> list[StoreId]:
+        """Stores that have an actor now."""
+        return list(self._actors)
+
+    def tell(self, store_id: StoreId, found: LogState) -> bool:
+        """Tell a store's actor, if one runs, what the database holds. False: tell it again, its mailbox is full."""
+        actor = self._actors.get(store_id)
+        return actor is None or actor.tell(found)
 
     # --- for handles -----------------------------------------------------------------------------------------------
 

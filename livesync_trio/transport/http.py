@@ -12,11 +12,12 @@ import h11
 import trio
 
 from livesync_trio.errors import RULES, Kind
-from livesync_trio.limits import HEADERS_MAX_BYTES, RECEIVE_BYTES, REQUEST_BODY_LIMIT_S, WRITE_SLICE_BYTES
-from livesync_trio.transport.sending import PeerGone, send_patiently
+from livesync_trio.limits import HEADERS_MAX_BYTES, REQUEST_BODY_LIMIT_S, UNREAD_BODY_MAX_BYTES, WRITE_SLICE_BYTES
+from livesync_trio.transport import direct
 
 Headers = Iterable[tuple[str, str]]
 
+_VERSIONS: Final = (b"1.1", b"1.0")
 _ANSWERABLE: Final = (h11.IDLE, h11.SEND_RESPONSE)
 
 
@@ -93,6 +94,8 @@ class HttpConnection:
         headers: dict[str, str] = {}
         for name, value in raw:
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        if event.http_version not in _VERSIONS:
+            raise BadRequest(Kind.BAD_HTTP)
         if "transfer-encoding" in headers and "content-length" in headers:
             raise BadRequest(Kind.BAD_HTTP)  # two lengths for one body: what smuggling is made of (RFC 9112, 6.1)
         self._method = event.method.decode("latin-1")
@@ -126,13 +129,11 @@ class HttpConnection:
             try:
                 event = self._h11.next_event()
                 if event is h11.NEED_DATA:
-                    self._h11.receive_data(bytes(await self.stream.receive_some(RECEIVE_BYTES)))
+                    self._h11.receive_data(await direct.receive(self.stream))
                     continue
             except h11.RemoteProtocolError as error:
                 too_big = error.error_status_hint == 431
                 raise BadRequest(Kind.HEADERS_TOO_BIG if too_big else Kind.BAD_HTTP) from None
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return h11.ConnectionClosed()
             return event
 
     def take_leftover(self) -> bytes:
@@ -144,14 +145,14 @@ class HttpConnection:
         if self._h11.our_state not in _ANSWERABLE:
             return
         size = ("content-length", str(len(body)))
-        data = self._h11.send(h11.Response(status_code=status, headers=[*headers, size]))
+        data = self._h11.send(h11.Response(status_code=status, headers=_encoded([*headers, size])))
         if body and self._method != "HEAD":
             data = (data or b"") + (self._h11.send(h11.Data(data=body)) or b"")
         await self._send((data or b"") + (self._h11.send(h11.EndOfMessage()) or b""))
 
     async def answer_stream(self, status: int, headers: Headers, parts: AsyncGenerator[bytes, None]) -> None:
         """Send an answer whose length is not known before; chunked, or until the close for HTTP/1.0."""
-        pending = self._h11.send(h11.Response(status_code=status, headers=list(headers))) or b""
+        pending = self._h11.send(h11.Response(status_code=status, headers=_encoded(headers))) or b""
         async with aclosing(parts):
             async for part in parts:
                 pending += self._h11.send(h11.Data(data=part)) or b""
@@ -165,13 +166,26 @@ class HttpConnection:
     async def _send(self, data: bytes | None) -> None:
         try:
             if data:
-                await send_patiently(self.stream, data, self._stall_limit_s)
-        except PeerGone:
+                await direct.send(self.stream, data, self._stall_limit_s)
+        except direct.PeerGone:
             self._h11.send_failed()
 
-    def ready_for_next(self) -> bool:
-        """Prepare for the next request on this connection; False when there can be none."""
+    async def ready_for_next(self) -> bool:
+        """Prepare for the next request on this connection; False when there can be none.
+
+        Reads what is left of a body that nobody wanted, if it is small and the client sends it without being asked.
+        """
+        if self._h11.their_state is h11.SEND_BODY and not self._h11.they_are_waiting_for_100_continue:
+            try:
+                await self.read_body(UNREAD_BODY_MAX_BYTES)
+            except BadRequest:
+                return False
         if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
             self._h11.start_next_cycle()
             return True
         return False
+
+
+def _encoded(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """As bytes, of which a header may repeat any that the client sent."""
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]

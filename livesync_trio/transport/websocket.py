@@ -1,7 +1,8 @@
 """A WebSocket as a channel of messages, on the sans-I/O protocol of `websockets` (decision 0001).
 
-Owns framing, fragments, control frames and the closing handshake of one connection. Outgoing text frames are framed
-here directly, many to a write, because that is what makes fan-out cheap; everything else is the library's.
+Owns framing, fragments, control frames and the closing handshake of one connection. Plain text frames, which are
+nearly all there are, are taken apart and put together right here (`frames`), because that is what makes fan-out
+cheap; whatever else arrives is the library's, frame by frame.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,13 +14,9 @@ from websockets.protocol import OPEN, SERVER, Protocol
 
 from livesync_trio.connection.channel import ChannelEnded, Incoming
 from livesync_trio.errors import Kind
-from livesync_trio.limits import (
-    CLOSE_LIMIT_S,
-    CONTROL_MAX_BYTES,
-    FRAGMENTS_MAX,
-    RECEIVE_BYTES,
-)
-from livesync_trio.transport.sending import PeerGone, send_patiently
+from livesync_trio.limits import CLOSE_LIMIT_S, CONTROL_MAX_BYTES, FRAGMENTS_MAX, FRAME_HEAD_MAX_BYTES
+from livesync_trio.transport import direct
+from livesync_trio.transport.frames import frame_end, plain_text, text_head
 
 _KIND_OF_FAILURE: Final = {1002: Kind.PROTOCOL_ERROR, 1007: Kind.BAD_TEXT, 1009: Kind.FRAME_TOO_BIG}
 
@@ -33,10 +30,14 @@ class WebSocketChannel:
         "_ended",
         "_fragment_text",
         "_fragments",
+        "_frame_max_bytes",
         "_leftover",
+        "_over",
         "_protocol",
         "_stall_limit_s",
         "_stream",
+        "_unfinished",
+        "_unsent",
         "on_control",
     )
 
@@ -52,11 +53,15 @@ class WebSocketChannel:
         self._stream = stream
         self._leftover = leftover
         self._stall_limit_s = stall_limit_s
+        self._frame_max_bytes = frame_max_bytes
         self._protocol = Protocol(SERVER, state=OPEN, max_size=frame_max_bytes)
+        self._unfinished = bytearray()  # the beginning of a frame whose rest has not come
+        self._unsent = memoryview(b"")  # what the socket did not take
         self._control: list[bytes] = []
         self._control_sent = trio.lowlevel.ParkingLot()
         self._fragments: list[bytes] = []
         self._fragment_text = True
+        self._over: ChannelEnded | None = None
         self._ended = trio.Event()
         self.on_control: Callable[[], None] = lambda: None
 
@@ -70,60 +75,80 @@ class WebSocketChannel:
         """
         while sum(map(len, self._control)) > CONTROL_MAX_BYTES:
             await self._control_sent.park()  # a ping flood from a peer that does not read its pongs
-        data = self._leftover or await self._receive_some()
-        self._leftover = b""
-        protocol = self._protocol
-        if data:
-            protocol.receive_data(data)
-        else:
-            protocol.receive_eof()
-        self._take_control()
-        try:
-            incoming = self._messages()
-        except ChannelEnded:
-            self._ended.set()
-            raise
-        if protocol.state is not OPEN and not incoming:
-            self._ended.set()
-            failure = protocol.parser_exc
-            kind = _KIND_OF_FAILURE.get(protocol.close_sent.code) if failure and protocol.close_sent else None
-            raise ChannelEnded(kind, str(failure or "closed by the peer"))
-        return incoming
-
-    async def _receive_some(self) -> bytes:
-        try:
-            return bytes(await self._stream.receive_some(RECEIVE_BYTES))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return b""
-
-    def _messages(self) -> list[Incoming]:
         incoming: list[Incoming] = []
-        for frame in self._protocol.events_received():
-            assert isinstance(frame, Frame)
-            if frame.opcode in (TEXT, BINARY):
-                self._fragment_text = frame.opcode == TEXT
-            elif frame.opcode != CONT:
-                continue
-            if not frame.fin or self._fragments:
-                self._fragments.append(bytes(frame.data))
-                if len(self._fragments) > FRAGMENTS_MAX:
-                    self._fail(Kind.FRAME_TOO_BIG, 1009, "too many fragments")
-                if not frame.fin:
-                    continue
-                data, self._fragments = b"".join(self._fragments), []
+        if self._over is None:
+            data = self._leftover or await direct.receive(self._stream)
+            self._leftover = b""
+            if data:
+                self._take_apart(data, incoming)
             else:
-                data = bytes(frame.data)
-            try:
-                data.decode()
-            except UnicodeDecodeError:
-                self._fail(Kind.BAD_TEXT, 1007, "not UTF-8")
-            incoming.append(Incoming(data, self._fragment_text))
+                self._protocol.receive_eof()
+                self._note_end()
+        if self._over is not None and not incoming:
+            self._ended.set()
+            raise self._over
         return incoming
+
+    def _take_apart(self, data: bytes, incoming: list[Incoming]) -> None:
+        """Cut what has arrived into frames and these into messages; the beginning of a frame waits for its rest."""
+        buffer: bytes | bytearray = data
+        if self._unfinished:
+            self._unfinished += data
+            buffer = self._unfinished
+        start = 0
+        while self._over is None and (end := frame_end(buffer, start)) is not None:
+            too_long = end - start > self._frame_max_bytes + FRAME_HEAD_MAX_BYTES
+            if end > len(buffer) and not too_long:
+                break
+            text = None if too_long or self._fragments else plain_text(buffer, start, end)
+            if text is not None and len(text) <= self._frame_max_bytes:
+                self._take_message(text, incoming, text=True)
+            else:
+                self._give_to_library(bytes(buffer[start:end]), incoming)
+            start = end
+        self._unfinished = bytearray(buffer[start:])
+
+    def _give_to_library(self, frame: bytes, incoming: list[Incoming]) -> None:
+        """Fragments, binary and control frames, and everything that breaks the rules."""
+        self._protocol.receive_data(frame)
+        for event in self._protocol.events_received():
+            assert isinstance(event, Frame)
+            if event.opcode in (TEXT, BINARY, CONT):
+                self._take_fragment(event, incoming)
+        self._note_end()
+
+    def _take_fragment(self, frame: Frame, incoming: list[Incoming]) -> None:
+        if frame.opcode != CONT:
+            self._fragment_text = frame.opcode == TEXT
+        self._fragments.append(bytes(frame.data))
+        if len(self._fragments) > FRAGMENTS_MAX:
+            self._fail(Kind.FRAME_TOO_BIG, 1009, "too many fragments")
+        elif frame.fin:
+            data, self._fragments = b"".join(self._fragments), []
+            self._take_message(data, incoming, text=self._fragment_text)
+
+    def _take_message(self, data: bytes, incoming: list[Incoming], *, text: bool) -> None:
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            self._fail(Kind.BAD_TEXT, 1007, "not UTF-8")
+        else:
+            incoming.append(Incoming(data, text))
 
     def _fail(self, kind: Kind, code: int, reason: str) -> None:
-        self._protocol.fail(code, reason)
+        if self._over is None:
+            self._over = ChannelEnded(kind, reason)
+            self._protocol.fail(code, reason)
+            self._take_control()
+
+    def _note_end(self) -> None:
+        """See whether the library has found the connection to be over, and collect what it wants sent."""
+        protocol = self._protocol
         self._take_control()
-        raise ChannelEnded(kind, reason)
+        if protocol.state is not OPEN and self._over is None:
+            failure = protocol.parser_exc
+            kind = _KIND_OF_FAILURE.get(protocol.close_sent.code) if failure and protocol.close_sent else None
+            self._over = ChannelEnded(kind, str(failure or "closed by the peer"))
 
     def _take_control(self) -> None:
         """Collect what the protocol wants sent: pongs, close frames."""
@@ -134,23 +159,44 @@ class WebSocketChannel:
 
     # --- sending ---------------------------------------------------------------------------------------------------
 
-    async def send(self, messages: Sequence[bytes]) -> None:
-        """Send control data that waits, then messages as text frames, in one write.
+    @property
+    def has_control(self) -> bool:
+        """Whether pongs or a close frame wait to be sent."""
+        return bool(self._control)
+
+    def begin(self, messages: Sequence[bytes]) -> bool:
+        """Send control data that waits, then messages as text frames, as far as the socket takes them at once.
+
+        Returns:
+            True when all of it was sent; False when `finish` must send the rest.
+
+        Raises:
+            ChannelEnded: the peer is gone.
+        """
+        pieces, self._control = self._control, []
+        if self._control_sent:
+            self._control_sent.unpark_all()
+        if self._protocol.state is OPEN:
+            for message in messages:
+                pieces.append(text_head(len(message)))
+                pieces.append(message)
+        try:
+            self._unsent = direct.send_now(self._stream, b"".join(pieces))
+        except direct.PeerGone as gone:
+            raise ChannelEnded(None, str(gone)) from None
+        return not self._unsent
+
+    async def finish(self) -> None:
+        """Send what `begin` left.
 
         Raises:
             ChannelEnded: the peer is gone, or took no bytes for the stall limit (kind STALLED).
         """
-        pieces, self._control = self._control, []
-        self._control_sent.unpark_all()
-        if self._protocol.state is OPEN:
-            for message in messages:
-                pieces.append(frame_head(len(message)))
-                pieces.append(message)
-        if pieces:
-            try:
-                await send_patiently(self._stream, b"".join(pieces), self._stall_limit_s)
-            except PeerGone as gone:
-                raise ChannelEnded(Kind.STALLED if gone.stalled else None, str(gone)) from None
+        unsent, self._unsent = self._unsent, memoryview(b"")
+        try:
+            await direct.send(self._stream, unsent, self._stall_limit_s)
+        except direct.PeerGone as gone:
+            raise ChannelEnded(Kind.STALLED if gone.stalled else None, str(gone)) from None
 
     def probe(self) -> None:
         """Queue a WebSocket ping."""
@@ -164,7 +210,8 @@ class WebSocketChannel:
             self._protocol.send_close(code, reason)
             self._take_control()
         try:
-            await self.send(())
+            if not self.begin(()):
+                await self.finish()
         except ChannelEnded:
             self._ended.set()
         with trio.move_on_after(CLOSE_LIMIT_S):
@@ -173,12 +220,3 @@ class WebSocketChannel:
 
     def cut(self) -> None:
         """Nothing to do: the stream is closed by whoever opened it, as soon as the connection's tasks have ended."""
-
-
-def frame_head(size: int) -> bytes:
-    """Head of an unmasked, final text frame with `size` bytes of payload (RFC 6455, 5.2)."""
-    if size < 126:
-        return bytes((0x81, size))
-    if size < 65536:
-        return b"\x81\x7e" + size.to_bytes(2, "big")
-    return b"\x81\x7f" + size.to_bytes(8, "big")

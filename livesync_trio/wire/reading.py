@@ -35,6 +35,8 @@ def read(decoder: msgspec.json.Decoder[T], text: bytes) -> tuple[T, Restore]:
         return decoder.decode(text), bytes
     except RecursionError:
         raise Unreadable("JSON is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise Unreadable("JSON is not UTF-8") from None
     except msgspec.DecodeError as error:
         masked = mask(text)
         if masked is None:
@@ -43,19 +45,33 @@ def read(decoder: msgspec.json.Decoder[T], text: bytes) -> tuple[T, Restore]:
         return decoder.decode(masked[0]), masked[1]
     except RecursionError:
         raise Unreadable("JSON is nested too deeply") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Unreadable(str(error)) from None
 
 
 def plain(text: bytes) -> Any:
-    """A JSON text as Python values, for the user's hooks; takes lone surrogates and integers of any size.
+    """A JSON text as Python values, for the user's hooks; takes escapes of lone surrogates, as every string member may.
+
+    An integer of more digits than Python reads at once becomes what it is in JavaScript: infinity.
 
     Raises:
-        Unreadable: not JSON, or nested too deeply.
+        Unreadable: not JSON in UTF-8, or nested too deeply.
     """
     try:
-        return json.loads(text)
+        return json.loads(text.decode(), parse_constant=_no_json, parse_int=_integer)
     except RecursionError:
         raise Unreadable("JSON is nested too deeply") from None
     except ValueError as error:
         raise Unreadable(str(error)) from None
+
+
+def _integer(digits: str) -> int | float:
+    try:
+        return int(digits)
+    except ValueError:  # Python's guard against quadratic time
+        return float(digits)
+
+
+def _no_json(constant: str) -> None:
+    """`NaN` and `Infinity`, which Python reads and JavaScript does not."""
+    raise ValueError(f"{constant} is not JSON")

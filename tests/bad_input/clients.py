@@ -6,8 +6,10 @@ import json
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+from livesync_trio.errors import RULES, Kind
+
 from .websockets import WebSocket
-from .wires import Wire, post
+from .wires import Ended, Wire, post
 
 NO_CURSOR: dict[str, Any] = {"_tag": "None"}
 
@@ -72,6 +74,13 @@ def reason(exit_: dict[str, Any]) -> tuple[str, str]:
     return error["note"], error["cause"]["message"]
 
 
+def check_exit(exit_: Any) -> None:
+    """Assert that a request succeeded, came too late, or was refused for what it is: no fault of the server's."""
+    assert exit_["_tag"] == "Exit"
+    if exit_["exit"]["_tag"] == "Failure" and failure(exit_)["_tag"] != "ServerAheadError":
+        assert reason(exit_)[0] in (Kind.INVALID_REQUEST, Kind.HOOK_REFUSED)
+
+
 class RpcClient(WebSocket):
     """A WebSocket client of 0.4, or of next with `numbered` ids."""
 
@@ -109,6 +118,17 @@ class RpcClient(WebSocket):
         request_id = self.new_id()
         await self.send(push(request_id, self.store, *events))
         return (await self.answer_to(request_id))[1]
+
+    async def is_served(self, request_id: object) -> bool:
+        """Whether a request is served. If not, it must have been refused by its id, or closed as unreadable."""
+        try:
+            _, exit_ = await self.answer_to(request_id)
+        except Ended:
+            assert self.close_code == RULES[Kind.BAD_FRAME].close_code, self.close_reason
+            return False
+        check_exit(exit_)
+        await self.check_ping()
+        return bool(exit_["exit"]["_tag"] == "Success")
 
     async def check_ping(self) -> None:
         """The connection answers; nothing else may be on its way."""

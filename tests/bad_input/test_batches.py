@@ -1,4 +1,4 @@
-"""Batches that would break every subscriber's pull if they were stored (SPEC section 2; section 7, 2): refused whole."""
+"""Batches that would break every subscriber's pull if they were stored (SPEC section 2; 7, no. 2): refused whole."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ async def test_a_mask_that_changes_the_bytes_is_taken_off(server: TestedServer) 
 
 
 async def test_a_length_may_be_written_longer_than_needed(server: TestedServer) -> None:
-    """RFC 6455 forbids it to senders; a server that reads it rightly is as good as one that closes. It must not hang."""
+    """RFC 6455 forbids it to senders; a server that reads it is as good as one that closes. It must not hang."""
     client = await server.rpc()
     await client.send_frame(TEXT, PING_MESSAGE, length=b"\x7e\0" + bytes((len(PING_MESSAGE),)))
     received = await client.receive_frame()

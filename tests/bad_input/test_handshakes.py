@@ -117,7 +117,7 @@ async def test_requests_and_an_upgrade_may_be_pipelined(server: TestedServer) ->
     await client.check_works()
 
 
-# --- half a handshake --------------------------------------------------------------------------------------------------
+# --- half a handshake ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ async def test_a_peer_that_leaves_in_the_middle_of_a_head_is_no_trouble(server: 
         await wire.reset()
 
 
-# --- not HTTP ------------------------------------------------------------------------------------------------------------
+# --- not HTTP --------------------------------------------------------------------------------------------------------
 
 NOT_HTTP_1 = {
     "the h2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
@@ -213,7 +213,7 @@ async def test_a_connect_request_is_refused(server: TestedServer) -> None:
     assert answer.status in (404, 405)
 
 
-# --- every byte ----------------------------------------------------------------------------------------------------------
+# --- every byte ------------------------------------------------------------------------------------------------------
 
 
 async def test_a_handshake_may_be_split_at_every_byte(server: TestedServer) -> None:

@@ -148,7 +148,7 @@ def _check_ping(answer: HttpAnswer) -> None:
     assert (answer.status, answer.json) == (200, [{"_tag": "Exit", "requestId": "1", "exit": pong}])
 
 
-# --- bombs, cuts, pipelines --------------------------------------------------------------------------------------------
+# --- bombs, cuts, pipelines ------------------------------------------------------------------------------------------
 
 BOMBS = {
     "a long target": head("GET /" + "a" * 2 * HEADERS_MAX_BYTES + " HTTP/1.1"),

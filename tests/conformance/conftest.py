@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import pytest
 
+from tests.postgres.server import fresh_schema
+
 from . import node_packages
 from .clients import Generation, SyncClient
 from .node_driver import NodeDriver
@@ -41,12 +43,40 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(config.stash[_NOT_RUN], red=True, bold=True)
 
 
-@pytest.fixture(scope="session", params=["sqlite"])
+ENGINES: dict[str, Callable[[Path], str]] = {
+    "sqlite": lambda directory: f"sqlite:///{directory}/livesync.db",
+    "postgresql": lambda directory: fresh_schema(str(directory)),
+}
+"""By name: the URL of a new, empty database, given a directory."""
+
+_ON_EVERY_ENGINE = (
+    "test_pull_and_push",
+    "test_refusals",
+    "test_arguments",
+    "test_generations_together",
+)
+"""Where the engine may show. The other modules are about sockets, tokens and hooks, and run on SQLite only, unless
+``LIVESYNC_CONFORMANCE_ENGINES=all``."""
+
+
+@pytest.fixture(scope="session", params=ENGINES)
 def database_url_in(request: pytest.FixtureRequest) -> Callable[[Path], str]:
     """Makes the URL of a new, empty database, given a directory: one parameter per storage engine."""
-    if request.param == "sqlite":
-        return lambda directory: f"sqlite:///{directory}/livesync.db"
-    raise AssertionError(f"no such engine: {request.param}")
+    return ENGINES[request.param]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what would only repeat itself on another engine, or on a server whose engine is not ours to choose."""
+    foreign = URL_VARIABLE in os.environ or COMMAND_VARIABLE in os.environ
+    everywhere = os.environ.get("LIVESYNC_CONFORMANCE_ENGINES") == "all"
+
+    def repeats(item: pytest.Item) -> bool:
+        parameters = getattr(item, "callspec", None)
+        first = parameters is None or parameters.params.get("database_url_in", "sqlite") == "sqlite"
+        return not first and (foreign or not (everywhere or item.path.stem in _ON_EVERY_ENGINE))
+
+    config.hook.pytest_deselected(items=[item for item in items if repeats(item)])
+    items[:] = [item for item in items if not repeats(item)]
 
 
 class StartServer(Protocol):

@@ -17,9 +17,9 @@ from .servers import RunningServer
 from .waiting import eventually
 
 # The published runtime drops its own commits when it rebases under faster ones (SPEC section 2): a person's pace.
-HUMAN_PACE_MS = 250
+HUMAN_PACE_MS = 300
 FAST_PACE_MS = 5
-FAST_ROUNDS = 5
+FAST_ROUNDS = 4
 # After a lost connection the client retries after 1, 2, 4 ... s, its pushes as well.
 CONVERGED_DEADLINE_S = 45.0
 

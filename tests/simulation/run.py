@@ -2,37 +2,65 @@
 
 from __future__ import annotations
 
+import functools
+import random
+
+import attrs
 import trio
-import trio._core._run as trio_run
 import trio.testing
 
 from tests.simulation.checker import check
-from tests.simulation.clients import Leader, OldClient, Violation
+from tests.simulation.disk import STORE
+from tests.simulation.leader import Leader, Violation
+from tests.simulation.linearizability import check_linearizable
+from tests.simulation.old_client import OldClient
+from tests.simulation.squeeze import squeezed
 from tests.simulation.world import Trace, World
 
-FAULTS_S = 60.0
-"""Virtual time during which things go wrong."""
-
-HEALING_S = 600.0
+HEALING_S = 900.0
 """Virtual time within which everybody must have come together again, by themselves."""
 
+TROUBLES = (
+    *("crash", "stop", "disk", "disk", "heal", "cut", "cut", "silent"),
+    *("leave", "restart", "slow reader", "bug", "hooks", "reset"),
+)
 
-def simulate(seed: int) -> Trace:
+
+@attrs.frozen
+class Outcome:
+    """What a seed led to: how much was stored and acknowledged, and what the servers counted in all their lives."""
+
+    trace: Trace
+    events: int
+    acknowledged: int
+    resets: int
+    sent_back: int
+    actors_crashed: int
+    orphans_closed: int
+
+
+def simulate(seed: int) -> Outcome:
     """Run one seed.
 
     Raises:
         Violation: a promise was broken; the same seed shows it again.
     """
-    world = World(seed)
-    # The one source of chance outside the world: the order in which Trio runs tasks that are ready at the same time.
-    trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True
-    trio_run._r.seed(seed)
-    try:
-        trio.run(_live, world, clock=trio.testing.MockClock(autojump_threshold=0))
-    except* Violation as violations:
-        reasons = "; ".join(str(violation) for violation in _leaves(violations))
-        raise Violation(f"seed {seed}: {reasons}") from violations
-    return world.trace
+    dice = random.Random(seed)
+    with squeezed(seed, dice) as crashes:
+        world = World(
+            dice,
+            servers=dice.choice([1, 1, 1, 2]),
+            read_max_events=dice.choice([3, 20, 1000]),
+            hooks=dice.random() < 0.3,
+        )
+        try:
+            outcome = trio.run(_live, world, clock=trio.testing.MockClock(autojump_threshold=0))
+        except* Violation as violations:
+            reasons = "; ".join(str(violation) for violation in _leaves(violations))
+            raise Violation(f"seed {seed}: {reasons} {crashes}") from violations
+        if crashes:
+            raise Violation(f"seed {seed}: {crashes}")
+    return outcome
 
 
 def _leaves(group: BaseExceptionGroup[Violation]) -> list[BaseException]:
@@ -42,69 +70,113 @@ def _leaves(group: BaseExceptionGroup[Violation]) -> list[BaseException]:
     return leaves
 
 
-async def _live(world: World) -> None:
+async def _live(world: World) -> Outcome:
     dice = world.dice
-    leaders = [Leader(world, f"c{index}", string_ids=dice.random() < 0.7) for index in range(dice.randint(1, 4))]
-    old = OldClient(world, "old")
+    leaders = [
+        Leader(world.connect, STORE, f"c{index}", dice, string_ids=dice.random() < 0.7)
+        for index in range(dice.randint(1, 4))
+    ]
+    old = OldClient(functools.partial(world.connect, v3=True), "old", dice, lambda: len(world.disk.histories))
     async with trio.open_nursery() as nursery:
-        await world.start_server(nursery)
+        await world.start_servers(nursery)
         for leader in leaders:
             nursery.start_soon(leader.run)
         nursery.start_soon(old.run)
-        with trio.move_on_after(FAULTS_S):
+        with trio.move_on_after(dice.choice([8.0, 15.0, 30.0])):
             async with trio.open_nursery() as troubles:
-                troubles.start_soon(_make_trouble, world, nursery)
+                troubles.start_soon(_make_trouble, world, leaders, nursery)
                 for leader in leaders:
                     troubles.start_soon(_use, world, leader)
-        world.disk.faults.heal()
-        if world.server is None:
-            await world.start_server(nursery)
+        await _make_peace(world, leaders, nursery)
         await _converge(world, leaders)
         nursery.cancel_scope.cancel()
-    check(world.disk.log(), world.disk.heads, leaders)
+    histories = world.disk.conclude()
+    check(histories, leaders, one_server=world.wanted == 1)
+    if world.wanted == 1:
+        check_linearizable(histories, leaders)
+    world.trace.append(f"all that clients were sent: {world.trace.checksum:08x}")
+    acknowledged = sum(attempt.outcome == "ok" for leader in leaders for attempt in leader.attempts)
+    return Outcome(
+        world.trace,
+        sum(len(each.events) for each in histories),
+        acknowledged,
+        len(histories) - 1,
+        sum(counters.followers_sent_back for counters in world.counters),
+        sum(counters.actors_crashed for counters in world.counters),
+        sum(counters.orphans_closed for counters in world.counters),
+    )
 
 
 async def _use(world: World, leader: Leader) -> None:
     """Somebody works with the application."""
-    pace_s = world.dice.choice([0.3, 1.0, 5.0])
+    pace_s = world.dice.choice([0.4, 1.5, 5.0])
     while True:
         await trio.sleep(world.dice.expovariate(1 / pace_s))
-        for _ in range(world.dice.choice([1] * 20 + [5, 120])):
-            leader.commit()
+        for _ in range(world.dice.choice([1] * 20 + [5, 60])):
+            leader.commit("x" * world.dice.choice([0, 0, 0, 150]))
 
 
-async def _make_trouble(world: World, nursery: trio.Nursery) -> None:
+async def _make_trouble(world: World, leaders: list[Leader], nursery: trio.Nursery) -> None:
     dice, faults = world.dice, world.disk.faults
     while True:
-        await trio.sleep(dice.expovariate(1 / 3.0))
-        match dice.choice(["crash", "stop", "cut", "silent", "disk", "disk", "heal"]):
+        await trio.sleep(dice.expovariate(1 / 2.0))
+        trouble = dice.choice(TROUBLES)
+        link = dice.choice(world.links) if world.links else None
+        match trouble:
             case "crash":
                 world.crash_server()
                 await trio.sleep(dice.uniform(0, 3))
-                await world.start_server(nursery)
+                await world.start_servers(nursery)
             case "stop":
                 await world.stop_server()
-                await world.start_server(nursery)
-            case "cut" if world.links:
-                dice.choice(world.links).cut()
-            case "silent" if world.links:
-                dice.choice(world.links).go_silent()
+                await world.start_servers(nursery)
+            case "cut" if link:
+                link.cut()
+            case "silent" if link:
+                link.go_silent()
+            case "leave" if link:
+                link.leave()
+            case "restart":
+                dice.choice(leaders).restart()
+            case "slow reader":
+                dice.choice(leaders).slowness_s = dice.choice([0.0, 0.5, 3.0])
             case "disk":
                 faults.commit_fails = dice.choice([0, 0.1, 1.0])
                 faults.commit_unclear = dice.choice([0, 0.1])
                 faults.read_fails = dice.choice([0, 0.2])
                 faults.disk_slow_s = dice.choice([0, 0.5, 3.0])
+            case "bug":
+                faults.commit_crashes = dice.choice([0, 0.1])
+            case "hooks":
+                world.hooks_refuse = dice.choice([0, 0.3])
+            case "reset" if dice.random() < 0.3:
+                await world.reset_store()
             case _:
                 faults.heal()
+
+
+async def _make_peace(world: World, leaders: list[Leader], nursery: trio.Nursery) -> None:
+    """Nothing goes wrong any more, but that hints between servers go on to be lost."""
+    world.disk.faults.heal()
+    world.hooks_refuse = 0.0
+    for leader in leaders:
+        leader.slowness_s = 0.0
+    await world.start_servers(nursery)
 
 
 async def _converge(world: World, leaders: list[Leader]) -> None:
     """With nobody's help, every client gets everything and has nothing left to push."""
     with trio.move_on_after(HEALING_S):
-        while True:
+        while not _converged(world, leaders):
             await trio.sleep(1.0)
-            log = world.disk.log()
-            if all(not leader.pending and len(leader.contents) == len(log) for leader in leaders):
-                return
-    stuck = {leader.name: (len(leader.pending), leader.head) for leader in leaders}
-    raise Violation(f"not converged: {stuck} (pending, head), the log is at {len(world.disk.log())}")
+        return
+    stuck = {leader.name: (len(leader.pending), leader.log.head) for leader in leaders}
+    raise Violation(f"not converged: {stuck} (pending, head), the log is at {world.disk.state}")
+
+
+def _converged(world: World, leaders: list[Leader]) -> bool:
+    state = world.disk.state
+    return state is not None and all(
+        leader.settled and (leader.log.backend_id, leader.log.head) == (state.backend_id, state.head)
+        for leader in leaders
+    )

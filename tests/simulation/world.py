@@ -1,255 +1,58 @@
 """A world in which everything that can go wrong goes wrong, decided by one seed.
 
-Owns the simulated disk, the simulated network, the server that is started and crashed on them, and the trace. The server's
-rooms in it are the real ones, from the peers down to the storage contract; only threads, sockets and time are simulated.
+Owns the servers that are started and crashed on the simulated disk and network, and the trace. The server's rooms in it are
+the real ones, from the peers down to the storage contract; only threads, sockets and time are simulated.
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections import deque
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import AsyncIterator
 
-import attrs
 import trio
 
-from livesync_trio.connection.channel import ChannelEnded, Incoming
 from livesync_trio.connection.peer import Peer, Surroundings
 from livesync_trio.connection.peers import Peers
 from livesync_trio.connection.rpc_peer import RpcPeer
 from livesync_trio.connection.v3_peer import V3Peer
-from livesync_trio.errors import Kind, StorageUnavailable
 from livesync_trio.hooks import HookContext, HookRunner, Hooks
-from livesync_trio.limits import READ_MAX_BYTES, READ_MAX_EVENTS
-from livesync_trio.model import LogState, StoredEvent, StoreId
-from livesync_trio.storage import base
-from livesync_trio.storage.memory import MemoryEngine
 from livesync_trio.store.registry import Registry
 from livesync_trio.telemetry import Counters
+from tests.simulation.disk import STORE, Disk, DiskOfProcess
+from tests.simulation.leader import Line
+from tests.simulation.network import Link, SimulatedChannel
 
-STORE = StoreId("s")
-STALL_LIMIT_S = 60.0
-WINDOW_BYTES = 64 * 1024
-"""Bytes the simulated network takes before it slows the sender down, like a socket's buffers."""
+DORMANT_AFTER_S = 20.0
+IDLE_LIMIT_S = 75.0
+NEWS_CHECK_S = 5.0
 
 
 class Trace(list[str]):
-    """What happened, in order; two runs of one seed must be equal."""
+    """What happened, in order; two runs of one seed must be equal, down to every byte a client was sent."""
+
+    checksum = 0
 
     def note(self, text: str) -> None:
         self.append(f"{trio.current_time():.6f} {text}")
 
-
-@attrs.frozen
-class Durable:
-    """When a head became durable."""
-
-    time_s: float
-    state: LogState
-
-
-@attrs.define
-class Faults:
-    """How probable each fault is; all zero once the world heals."""
-
-    commit_fails: float = 0.0
-    commit_unclear: float = 0.0
-    read_fails: float = 0.0
-    disk_slow_s: float = 0.0
-
-    def heal(self) -> None:
-        self.commit_fails = self.commit_unclear = self.read_fails = self.disk_slow_s = 0.0
-
-
-class Disk:
-    """The database, which survives every crash. Knows when each head became durable."""
-
-    def __init__(self, dice: random.Random, trace: Trace) -> None:
-        self.dice = dice
-        self.trace = trace
-        self.faults = Faults()
-        self.engine = MemoryEngine()
-        self.engine.open()
-        self.heads: list[Durable] = []
-
-    def apply(self, writer: base.Writer, write: base.Write) -> base.Outcome:
-        outcome = writer.commit([write])[0]
-        if isinstance(outcome, Exception):
-            raise outcome
-        state = outcome if isinstance(outcome, LogState) else outcome.state
-        if not self.heads or self.heads[-1].state != state:
-            self.heads.append(Durable(trio.current_time(), state))
-        self.trace.note(f"{type(write).__name__} -> {type(outcome).__name__} e{state.head}")
-        return outcome
-
-    def log(self) -> list[StoredEvent]:
-        """Everything that is durable, in order."""
-        reader = self.engine.reader()
-        state = reader.state(STORE)
-        return [] if state is None else reader.read(state, 0, state.head, 10**9, 10**12)
-
-
-class DiskOfProcess:
-    """The disk as one server process has it: its handles die with the process. A `Writer` and a `Readers`."""
-
-    def __init__(self, disk: Disk) -> None:
-        self._disk = disk
-        self._writer = disk.engine.writer()
-        self._reader = disk.engine.reader()
-        self.dead = False
-        self.healthy = True
-
-    def start(self) -> None:
-        pass
-
-    async def stop(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-    async def commit(self, write: base.Write) -> base.Outcome:
-        dice, faults = self._disk.dice, self._disk.faults
-        with trio.CancelScope(shield=True):
-            await trio.sleep(dice.uniform(0, 0.01) + dice.random() * faults.disk_slow_s)
-            if self.dead or dice.random() < faults.commit_fails:
-                raise StorageUnavailable("simulated: the disk does not take it")
-            outcome = self._disk.apply(self._writer, write)
-            await trio.sleep(dice.uniform(0, 0.01))
-            if self.dead or dice.random() < faults.commit_unclear:
-                raise StorageUnavailable("simulated: lost at COMMIT")
-        return outcome
-
-    async def read(self, log: LogState, after: int, up_to: int) -> list[StoredEvent]:
-        dice, faults = self._disk.dice, self._disk.faults
-        await trio.sleep(dice.uniform(0, 0.02) + dice.random() * faults.disk_slow_s)
-        if self.dead or dice.random() < faults.read_fails:
-            raise StorageUnavailable("simulated: read error")
-        return self._reader.read(log, after, up_to, READ_MAX_EVENTS, READ_MAX_BYTES)
-
-
-class Wire:
-    """One direction of a connection: in order, after a delay, or never."""
-
-    def __init__(self, dice: random.Random) -> None:
-        self._dice = dice
-        self._items: deque[tuple[float, bytes]] = deque()
-        self._changed = trio.Event()
-        self._last_s = 0.0
-        self.queued_bytes = 0
-        self.cut = False
-        self.swallows = False
-
-    def put(self, message: bytes) -> None:
-        if self.cut or self.swallows:
-            return
-        at_s = max(self._last_s, trio.current_time() + self._dice.uniform(0.001, 0.05))
-        self._last_s = at_s
-        self._items.append((at_s, message))
-        self.queued_bytes += len(message)
-        self._change()
-
-    def end(self) -> None:
-        """Both ends learn that the connection is gone; what is under way is lost."""
-        self.cut = True
-        self._items.clear()
-        self.queued_bytes = 0
-        self._change()
-
-    async def get(self) -> bytes | None:
-        """The next message; None when the connection is gone."""
-        while True:
-            if self.cut:
-                return None
-            if self._items:
-                at_s, message = self._items[0]
-                if at_s <= trio.current_time():
-                    self._items.popleft()
-                    self.queued_bytes -= len(message)
-                    self._change()
-                    return message
-                with trio.move_on_at(at_s):
-                    await self._changed_from_now()
-            else:
-                await self._changed_from_now()
-
-    async def room(self) -> bool:
-        """Wait until the wire takes more. False: not within the stall limit."""
-        with trio.move_on_after(STALL_LIMIT_S):
-            while self.queued_bytes > WINDOW_BYTES and not self.cut:
-                await self._changed_from_now()
-            return True
-        return False
-
-    def _change(self) -> None:
-        changed, self._changed = self._changed, trio.Event()
-        changed.set()
-
-    async def _changed_from_now(self) -> None:
-        await self._changed.wait()
-
-
-class Link:
-    """A connection between a client and a server process."""
-
-    def __init__(self, dice: random.Random) -> None:
-        self.up, self.down = Wire(dice), Wire(dice)
-
-    def cut(self) -> None:
-        self.up.end()
-        self.down.end()
-
-    def go_silent(self) -> None:
-        """Half-open: nothing arrives any more, and nobody is told."""
-        self.up.swallows = self.down.swallows = True
-
-
-class SimulatedChannel:
-    """A link as the server's transport (`connection.channel.Channel`)."""
-
-    def __init__(self, link: Link, note: Callable[[str], None]) -> None:
-        self._link = link
-        self._note = note
-        self.on_control: Callable[[], None] = lambda: None
-
-    async def receive(self) -> list[Incoming]:
-        data = await self._link.up.get()
-        if data is None:
-            raise ChannelEnded(None, "gone")
-        return [Incoming(data, text=True)]
-
-    async def send(self, messages: Sequence[bytes]) -> None:
-        await trio.lowlevel.checkpoint()
-        for message in messages:
-            if not await self._link.down.room():
-                raise ChannelEnded(Kind.STALLED, "took no bytes")
-            self._link.down.put(message)
-
-    def probe(self) -> None:
-        """A WebSocket ping: the client's network stack answers it, if anything arrives there at all."""
-        if not self._link.down.swallows:
-            self._link.up.put(b'{"_tag":"Eof"}')
-
-    async def close(self, code: int, reason: str) -> None:
-        await trio.lowlevel.checkpoint()
-        self._note(f"closed with {code}: {reason}")
-        self._link.cut()
-
-    def cut(self) -> None:
-        self._link.cut()
+    def hear(self, message: bytes) -> None:
+        self.checksum = zlib.crc32(message, self.checksum)
 
 
 class ServerProcess:
-    """One life of the server, from start to crash."""
+    """One life of a server, from start to crash."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._links: list[Link] = []
         self.disk = DiskOfProcess(world.disk)
         self.counters = Counters()
-        self.registry = Registry(self.disk, self.disk, self.counters, dormant_after_s=20.0)
-        self.peers = Peers(idle_limit_s=75.0)
-        self._surroundings = Surroundings(HookRunner(Hooks(), 5.0), self.counters, max_open_pulls=32)
+        world.counters.append(self.counters)
+        self.registry = Registry(self.disk, self.disk, self.counters, DORMANT_AFTER_S)
+        self.peers = Peers(IDLE_LIMIT_S)
+        self._surroundings = Surroundings(HookRunner(world.hooks, 5.0), self.counters, max_open_pulls=32)
         self._scope = trio.CancelScope()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -257,6 +60,8 @@ class ServerProcess:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.registry.run)
                 nursery.start_soon(self.peers.watch)
+                if self._world.wanted > 1:
+                    nursery.start_soon(self._compare_for_ever)
                 self._nursery = nursery
                 task_status.started()
 
@@ -267,7 +72,30 @@ class ServerProcess:
         context = HookContext(STORE, None, {}, "simulated")
         make: type[Peer] = V3Peer if v3 else RpcPeer
         peer = make(channel, self.registry.handle(STORE), context, self._surroundings)
-        self._nursery.start_soon(self.peers.run, peer)
+        self._nursery.start_soon(self._serve, peer)
+
+    async def _serve(self, peer: Peer) -> None:
+        await peer.prepare()
+        await self.peers.run(peer)
+
+    def hear(self) -> None:
+        """A hint from another server, or from this one, is on its way; half of them are lost (decision 0004)."""
+        if self._world.dice.random() < 0.5:
+            self._nursery.start_soon(self._compare)
+
+    async def _compare_for_ever(self) -> None:
+        while True:
+            await trio.sleep(NEWS_CHECK_S)
+            await self._compare()
+
+    async def _compare(self) -> None:
+        """Read what the database holds and tell the actor, which may know better by then."""
+        dice = self._world.dice
+        await trio.sleep(dice.uniform(0, 0.2))
+        state = self._world.disk.state
+        await trio.sleep(dice.uniform(0, 0.1))
+        if state is not None and dice.random() >= self._world.disk.faults.read_fails:
+            self.registry.tell(STORE, state)
 
     def crash(self) -> None:
         """kill -9: nothing leaves the process any more, and nothing it has begun is finished by it."""
@@ -287,39 +115,70 @@ class ServerProcess:
 
 
 class World:
-    """The disk, the network, the server of the moment, and the dice."""
+    """The disk, the network, the servers of the moment, and the dice."""
 
-    def __init__(self, seed: int) -> None:
-        self.dice = random.Random(seed)
+    def __init__(self, dice: random.Random, *, servers: int, read_max_events: int, hooks: bool) -> None:
+        self.dice = dice
         self.trace = Trace()
-        self.disk = Disk(self.dice, self.trace)
-        self.server: ServerProcess | None = None
+        self.disk = Disk(dice, self.trace.note, read_max_events)
+        self.hooks = Hooks(on_push=self._judge, on_pull=self._ponder, on_pull_res=self._ponder) if hooks else Hooks()
+        self.hooks_refuse = 0.0
+        self.wanted = servers
+        self.servers: list[ServerProcess] = []
         self.links: list[Link] = []
+        self.counters: list[Counters] = []
+        if servers > 1:
+            self.disk.on_change = self._hint
 
-    def connect(self, *, v3: bool = False) -> Link | None:
-        """Open a connection; None while no server runs."""
-        if self.server is None:
-            return None
-        link = Link(self.dice)
-        self.links = [other for other in self.links if not other.up.cut]
+    def _hint(self) -> None:
+        for server in self.servers:
+            server.hear()
+
+    @contextlib.asynccontextmanager
+    async def connect(self, *, v3: bool = False) -> AsyncIterator[Line | None]:
+        """Open a connection to any of the servers; None while none runs."""
+        if not self.servers:
+            yield None
+            return
+        link = Link(self.dice, self.trace.hear)
+        self.links = [other for other in self.links if not other.gone]
         self.links.append(link)
-        self.server.accept(link, v3=v3)
-        return link
+        self.dice.choice(self.servers).accept(link, v3=v3)
+        yield link
 
-    async def start_server(self, nursery: trio.Nursery) -> None:
-        server = ServerProcess(self)
-        await nursery.start(server.run)
-        self.server = server
-        self.trace.note("server started")
+    # --- servers -------------------------------------------------------------------------------------------------------
+
+    async def start_servers(self, nursery: trio.Nursery) -> None:
+        """Bring as many servers to life as this world has."""
+        while len(self.servers) < self.wanted:
+            server = ServerProcess(self)
+            await nursery.start(server.run)
+            self.servers.append(server)
+            self.trace.note("server started")
 
     def crash_server(self) -> None:
-        if self.server is not None:
-            self.server.crash()
-            self.server = None
+        if self.servers:
+            self.servers.pop(self.dice.randrange(len(self.servers))).crash()
             self.trace.note("server crashed")
 
     async def stop_server(self) -> None:
-        server, self.server = self.server, None
-        if server is not None:
+        if self.servers:
+            server = self.servers.pop(self.dice.randrange(len(self.servers)))
             await server.stop()
             self.trace.note("server stopped")
+
+    async def reset_store(self) -> None:
+        """What an operator does; whether it was done, the disk knows."""
+        if self.servers:
+            with trio.move_on_after(5):
+                await self.dice.choice(self.servers).registry.handle(STORE).reset()
+
+    # --- hooks ---------------------------------------------------------------------------------------------------------
+
+    async def _ponder(self, *_: object) -> None:
+        await trio.sleep(self.dice.choice([0.0, 0.0, 0.001, 0.3]))
+
+    async def _judge(self, *_: object) -> None:
+        await self._ponder()
+        if self.dice.random() < self.hooks_refuse:
+            raise ValueError("simulated: not now")

@@ -7,7 +7,9 @@ import pytest
 
 from livesync_trio.storage.base import Engine
 from livesync_trio.storage.memory import MemoryEngine
+from livesync_trio.storage.postgres import PostgresEngine
 from livesync_trio.storage.sqlite import SqliteEngine
+from tests.postgres.server import fresh_schema
 from tests.storage.making import Database
 
 
@@ -18,6 +20,7 @@ def _same(engine: Engine) -> Callable[[], Engine]:
 ENGINES: dict[str, Callable[[Path], Callable[[], Engine]]] = {
     "memory": lambda _: _same(MemoryEngine()),
     "sqlite": lambda directory: lambda: SqliteEngine(directory / "live.db"),
+    "postgresql": lambda directory: lambda: PostgresEngine(fresh_schema(str(directory))),
 }
 """By name: given an empty directory, how to make an engine on one and the same data again and again."""
 

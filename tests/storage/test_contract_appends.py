@@ -235,7 +235,7 @@ def _in_threads(*functions: Callable[[], None]) -> None:
 
 
 def test_of_two_writers_racing_for_a_head_exactly_one_wins(db: Database) -> None:
-    rounds, start = 30, threading.Barrier(2)
+    rounds, start = 30, threading.Barrier(2, timeout=10)
     expected = [db.open(f"s{i}") for i in range(rounds)]
     results: dict[str, list[Outcome | Exception]] = {"left": [], "right": []}
 

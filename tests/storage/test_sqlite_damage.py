@@ -82,6 +82,18 @@ def test_events_beyond_the_head_are_not_overwritten(sqlite: Database, tmp_path: 
     assert sqlite.numbers(state) == [1, 2, 3, 4]
 
 
+def test_a_long_append_that_meets_damage_half_way_has_no_effect(sqlite: Database, tmp_path: Path) -> None:
+    state = sqlite.filled("bad", run_of(3))
+    sqlite.append("bad", state, chain(4_000, after=3))
+    change(tmp_path, "UPDATE livesync_7_stores SET head = 3, event_count = 3 WHERE store_id = 'bad'")
+    good = sqlite.open("good")
+    damaged, fine = sqlite.commit(append("bad", state, run_of(5_000, after=3)), append("good", good, run_of(1)))
+    assert isinstance(damaged, StoreDamaged)
+    assert isinstance(fine, Appended)
+    assert sqlite.state("bad") == state
+    assert sqlite.numbers(state) == [1, 2, 3, 4_000]
+
+
 def test_nothing_enters_a_log_by_hand_but_what_continues_its_head(sqlite: Database, tmp_path: Path) -> None:
     state = sqlite.filled("s", run_of(3))
     with closing(sqlite3.connect(tmp_path / "live.db", isolation_level=None)) as connection:

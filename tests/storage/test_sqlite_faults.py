@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from livesync_trio.errors import StorageFull, StorageUnavailable, StoreDamaged
-from livesync_trio.model import LogState
+from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import Appended
 from livesync_trio.storage.sqlite import SqliteEngine
 from livesync_trio.storage.sqlite_connection import translated
@@ -248,5 +248,7 @@ def test_a_file_that_was_moved_away_gets_no_more_events(sqlite: Database, tmp_pa
         sqlite.commit(append("s", state, chain(2, after=1)))
     with pytest.raises(StorageUnavailable, match="replaced"):
         sqlite.writer.clear_replaced(1)
+    with pytest.raises(StorageUnavailable, match="replaced"):
+        sqlite.engine.reader().state(StoreId("s"))
     away.rename(path)
     assert sqlite.append("s", state, chain(2, after=1)).head == 2

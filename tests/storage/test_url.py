@@ -4,6 +4,7 @@ import pytest
 
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.storage.memory import MemoryEngine
+from livesync_trio.storage.postgres import PostgresEngine
 from livesync_trio.storage.url import engine_from_url
 
 
@@ -27,11 +28,18 @@ def test_memory_is_for_tests() -> None:
     assert isinstance(engine_from_url("memory:"), MemoryEngine)
 
 
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
+def test_a_postgresql_url_without_its_secrets(scheme: str) -> None:
+    engine = engine_from_url(f"{scheme}://u:canary@one,two:5433/d?sslmode=require&application_name=x")
+    assert isinstance(engine, PostgresEngine)
+    assert engine.describe() == "postgresql://u@one,two:5433/d"
+
+
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("postgresql://u:canary@h/d", "PostgreSQL"),
-        ("postgres://u:canary@h/d", "PostgreSQL"),
+        ("postgresql://u:canary@h/d?sslmood=require", "no parameter sslmood"),
+        ("postgres://u:can/ary@h:canary/d", "%xx"),
         ("sqlite://live.db", "three slashes"),
         ("mysql://u:canary@h/d", "not a sqlite URL"),
         ("", "not a sqlite URL"),

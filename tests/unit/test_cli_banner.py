@@ -39,12 +39,12 @@ def test_with_a_token_the_client_is_told_to_send_one_but_not_which() -> None:
     ("config", "hook", "words"),
     [
         (Config(), False, "anyone on this machine"),
-        (Config(), True, "clients on this machine that validate_payload accepts"),
+        (Config(), True, "clients on this machine that your hooks accept"),
         (Config(host="0.0.0.0", auth_token=TOKEN), False, "clients that send AUTH_TOKEN"),
         (
             Config(host="0.0.0.0", auth_token=TOKEN),
             True,
-            "clients that send AUTH_TOKEN and that validate_payload accepts",
+            "clients that send AUTH_TOKEN and that your hooks accept",
         ),
         (Config(host="0.0.0.0", insecure=True), False, "ANYONE who reaches this address (--insecure)"),
     ],

@@ -56,7 +56,11 @@ def test_environment_names_are_those_platforms_hand_out() -> None:
 
 def test_secrets_have_no_flag_with_the_value() -> None:
     secrets = {setting.name: setting.flag for setting in SETTINGS if setting.secret}
-    assert secrets == {"auth_token": "--auth-token-file", "admin_secret": "--admin-secret-file"}
+    assert secrets == {
+        "auth_token": "--auth-token-file",
+        "admin_secret": "--admin-secret-file",
+        "jwt_secret": "--jwt-secret-file",
+    }
 
 
 def test_log_levels_are_those_of_the_log() -> None:

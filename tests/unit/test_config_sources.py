@@ -6,6 +6,8 @@ import pytest
 from livesync_trio.config import SETTINGS, BadConfig, Config, Secret, Setting, load
 from livesync_trio.errors import RULES
 
+JWKS_URL = "https://id.example/jwks.json"
+
 EXAMPLES: dict[str, tuple[str, str, Any]] = {
     "host": ("::1", "'::1'", "::1"),
     "port": ("9000", "9000", 9000),
@@ -29,8 +31,45 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
         "['https://a.example', 'https://b.example']",
         ("https://a.example", "https://b.example"),
     ),
+    "listen_url": ("postgresql://h/d", "'postgresql://h/d'", "postgresql://h/d"),
+    "database_wait_s": ("7.5", "7.5", 7.5),
+    "jwt_secret": ("k" * 32, repr("k" * 32), Secret("k" * 32)),
+    "jwt_keys": (JWKS_URL, repr(JWKS_URL), JWKS_URL),
+    "jwt_algorithms": ("RS256, EdDSA", "['RS256', 'EdDSA']", ("RS256", "EdDSA")),
+    "jwt_issuer": ("https://id.example/", "'https://id.example/'", "https://id.example/"),
+    "jwt_audience": ("sync", "'sync'", "sync"),
+    "jwt_leeway_s": ("0", "0", 0.0),
+    "jwt_principal_claim": ("email", "'email'", "email"),
+    "jwt_stores_claim": ("https://a.example/stores", "'https://a.example/stores'", "https://a.example/stores"),
+    "jwt_read_stores_claim": ("reads", "'reads'", "reads"),
+    "jwt_stores": ("team-{org}, u/{sub}/*", "['team-{org}', 'u/{sub}/*']", ("team-{org}", "u/{sub}/*")),
+    "jwt_read_stores": ("public", "['public']", ("public",)),
+    "auth_cookie": ("session", "'session'", "session"),
+    "rate_principal": ("pushes=100/min", "['pushes=100/min']", ("pushes=100/min",)),
+    "rate_address": ("off", "'off'", ("off",)),
+    "rate_store": ("bytes=1_000/s,events=5/h", "'bytes=1_000/s,events=5/h'", ("bytes=1_000/s", "events=5/h")),
+    "max_principal_connections": ("7", "7", 7),
+    "max_address_connections": ("0", "0", 0),
+    "max_principal_stores": ("3", "3", 3),
+    "max_store_events": ("4", "4", 4),
+    "max_store_bytes": ("5", "5", 5),
+    "trusted_proxies": ("loopback,10.0.0.0/8", "['loopback', '10.0.0.0/8']", ("loopback", "10.0.0.0/8")),
+    "forwarded_header": ("Forwarded", "'forwarded'", "forwarded"),
+    "tls_cert": (__file__, repr(__file__), __file__),
+    "tls_key": (__file__, repr(__file__), __file__),
+    "store_id_pattern": ("[a-z]+", "'[a-z]+'", "[a-z]+"),
+    "store_id_max_bytes": ("100", "100", 100),
+    "audit_log": ("-", "'-'", "-"),
 }
 """Of every setting: text for flag and environment, TOML, and the value they mean."""
+
+COMPANIONS = {
+    "jwt_algorithms": {"LIVESYNC_JWT_KEYS": JWKS_URL},
+    "auth_cookie": {"LIVESYNC_CORS_ORIGINS": "https://a.example"},
+    "tls_cert": {"LIVESYNC_TLS_KEY": __file__},
+    "tls_key": {"LIVESYNC_TLS_CERT": __file__},
+}
+"""What must be given beside a setting for it to make sense."""
 
 
 @pytest.fixture
@@ -58,12 +97,13 @@ def test_nothing_given_is_the_defaults() -> None:
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
 def test_every_setting_from_every_source(setting: Setting, toml: Path) -> None:
     text, toml_text, value = EXAMPLES[setting.name]
+    others = COMPANIONS.get(setting.name, {})
     toml.write_text(f"{setting.name} = {toml_text}\n")
-    assert getattr(load({}, {setting.env: text}), setting.name) == value
-    assert getattr(load({"config": str(toml)}, {}), setting.name) == value
-    assert getattr(load({}, {"LIVESYNC_CONFIG": str(toml)}), setting.name) == value
+    assert getattr(load({}, {setting.env: text} | others), setting.name) == value
+    assert getattr(load({"config": str(toml)}, others), setting.name) == value
+    assert getattr(load({}, {"LIVESYNC_CONFIG": str(toml)} | others), setting.name) == value
     if not setting.secret:
-        assert getattr(load({setting.name: text}, {}), setting.name) == value
+        assert getattr(load({setting.name: text}, others), setting.name) == value
 
 
 def test_flag_beats_environment_beats_file_beats_default(toml: Path) -> None:
@@ -220,7 +260,7 @@ class TestSecretsInFiles:
 
 def test_no_message_repeats_a_secret_or_a_database_password(toml: Path) -> None:
     toml.write_text("admin_secret = ['canary']")
-    environ = {"AUTH_TOKEN": " ", "DATABASE_URL": "postgres://u:canary@h/d", "LIVESYNC_CONFIG": str(toml)}
+    environ = {"AUTH_TOKEN": " ", "DATABASE_URL": "postgres:u:canary@h/d", "LIVESYNC_CONFIG": str(toml)}
     problems = problems_of({}, environ)
     assert len(problems) == 3
     assert "canary" not in "".join(problems)

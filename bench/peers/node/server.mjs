@@ -22,7 +22,7 @@ db.exec(`
     PRIMARY KEY (store, seq)) WITHOUT ROWID;
 `)
 const findStore = db.prepare('SELECT id, backend_id FROM stores WHERE name = ?')
-const addStore = db.prepare('INSERT INTO stores (name, backend_id) VALUES (?, ?)')
+const addStore = db.prepare('INSERT INTO stores VALUES (?, ?, ?)')
 const findHead = db.prepare('SELECT max(seq) AS head FROM events WHERE store = ?')
 const addEvent = db.prepare('INSERT INTO events VALUES (?, ?, ?, ?)')
 const countAfter = db.prepare('SELECT count(*) AS events FROM events WHERE store = ? AND seq > ?').pluck()
@@ -33,13 +33,18 @@ const begin = db.prepare('BEGIN IMMEDIATE')
 const commit = db.prepare('COMMIT')
 
 const stores = new Map()
+let lastId = db.prepare('SELECT max(id) AS id FROM stores').get().id ?? 0
+let unsaved = []
 
 function storeNamed(name) {
   let store = stores.get(name)
   if (store === undefined) {
     const row = findStore.get(name)
     const backendId = row?.backend_id ?? randomUUID()
-    const id = row?.id ?? Number(addStore.run(name, backendId).lastInsertRowid)
+    const id = row?.id ?? ++lastId
+    if (row === undefined) {
+      unsaved.push([id, name, backendId]) // with the next commit; whoever only follows an empty store needs no row
+    }
     store = { id, backendId, head: findHead.get(id).head ?? 0, followers: new Set() }
     stores.set(name, store)
   }
@@ -76,6 +81,8 @@ function commitAll() {
   const accepted = []
   const refused = []
   begin.run()
+  for (const row of unsaved) addStore.run(...row)
+  unsaved = []
   for (const { socket, store, request } of group) {
     const { batch } = request.payload
     if (batch.length > 0 && batch[0].parentSeqNum !== store.head) {

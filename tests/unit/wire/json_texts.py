@@ -1,4 +1,4 @@
-r"""JSON as text, with everything that is legal in it and seldom seen, and readings of it that owe nothing to the server.
+r"""JSON as text, with everything that is legal and seldom seen, and readings of it that owe nothing to the server.
 
 Strategies give *texts*, not values: `1.0`, `1e999`, blanks, keys twice, every kind of escape, upper and lower case.
 """
@@ -14,12 +14,18 @@ from hypothesis import strategies as st
 _HEX = "0123456789abcdefABCDEF"
 
 surrogate_escapes = st.builds(
-    "\\u{}{}{}".format, st.sampled_from("dD"), st.sampled_from("89abAB cdefCDEF".replace(" ", "")), st.text(_HEX, min_size=2, max_size=2)
+    "\\u{}{}{}".format,
+    st.sampled_from("dD"),
+    st.sampled_from("89abAB cdefCDEF".replace(" ", "")),
+    st.text(_HEX, min_size=2, max_size=2),
 )
 """Halves of pairs; two that follow each other may be a whole one."""
 
 stand_in_escapes = st.builds(
-    "\\u{}{}{}".format, st.sampled_from("0123456789abcefABCEF"), st.sampled_from("89abcdefABCDEF"), st.text(_HEX, min_size=2, max_size=2)
+    "\\u{}{}{}".format,
+    st.sampled_from("0123456789abcefABCEF"),
+    st.sampled_from("89abcdefABCDEF"),
+    st.text(_HEX, min_size=2, max_size=2),
 )
 """Escapes like those that `wire.surrogates` puts in the place of lone halves."""
 
@@ -32,7 +38,9 @@ _escapes = st.one_of(
 )
 
 _raw = st.one_of(
-    st.sampled_from(["u", "d", "ud83d", "u0800", "ude00", "\u2028", "\u2029", "\U0001f600", "\x7f", "\ufeff", "\ue000"]),
+    st.sampled_from(
+        ["u", "d", "ud83d", "u0800", "ude00", "\u2028", "\u2029", "\U0001f600", "\x7f", "\ufeff", "\ue000"]
+    ),
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters='"\\', min_codepoint=32), max_size=4),
 )
 
@@ -46,7 +54,11 @@ numbers = st.one_of(
     odd_numbers,
     st.integers().map(str),
     st.floats(allow_nan=False, allow_infinity=False).map(repr),
-    st.from_regex(r"-?(0|[1-9][0-9]{0,24})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,4})?", fullmatch=True, alphabet=st.characters(codec="ascii")),
+    st.from_regex(
+        r"-?(0|[1-9][0-9]{0,24})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,4})?",
+        fullmatch=True,
+        alphabet=st.characters(codec="ascii"),
+    ),
 )
 
 blanks = st.text(" \t\n\r", max_size=2)

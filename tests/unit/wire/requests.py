@@ -8,11 +8,18 @@ from livesync_trio.wire.messages import Message, PushRequest
 
 
 def event_text(
-    seq_num: str = "1", parent: str = "0", args: str | None = "null", name: str = '"n"', client: str = '"c"', session: str = '"s"'
+    seq_num: str = "1",
+    parent: str = "0",
+    args: str | None = "null",
+    name: str = '"n"',
+    client: str = '"c"',
+    session: str = '"s"',
 ) -> str:
     """An event; every argument is JSON text. `args` None leaves the member out."""
     more = "" if args is None else f'"args":{args},'
-    return f'{{"name":{name},{more}"seqNum":{seq_num},"parentSeqNum":{parent},"clientId":{client},"sessionId":{session}}}'
+    return (
+        f'{{"name":{name},{more}"seqNum":{seq_num},"parentSeqNum":{parent},"clientId":{client},"sessionId":{session}}}'
+    )
 
 
 def kept_text(

@@ -57,8 +57,15 @@ def test_the_events_of_a_batch_do_not_mix(several: list[str]) -> None:
         assert [event.json for event in events] == expected
 
 
-@given(values, blanks, blanks, st.permutations(["name", "args", "seqNum", "parentSeqNum", "clientId", "sessionId", "extra"]))
-def test_order_blanks_and_members_nobody_knows_are_dropped(args: str, before: str, after: str, order: list[str]) -> None:
+@given(
+    values,
+    blanks,
+    blanks,
+    st.permutations(["name", "args", "seqNum", "parentSeqNum", "clientId", "sessionId", "extra"]),
+)
+def test_order_blanks_and_members_nobody_knows_are_dropped(
+    args: str, before: str, after: str, order: list[str]
+) -> None:
     members = {"name": '"n"', "args": args, "seqNum": "1", "parentSeqNum": "0", "clientId": '"c"', "sessionId": '"s"'}
     members["extra"] = '{"args":[1],"\\ud83d":"\\udfff"}'
     text = "{" + ",".join(f'{before}"{name}"{after}:{before}{members[name]}{after}' for name in order) + "}"

@@ -1,0 +1,172 @@
+"""News between the servers of one database: which stores have changed, and what their actors are told of it.
+
+Owns the notifications, out and in. They are hints (decision 0004): what has changed is read from the database, and only
+the actor decides what to make of it. A hint that is lost costs time, never an event, because the heads of all running
+stores are also compared with the database at intervals: short ones while nothing can be heard.
+"""
+
+from collections.abc import Iterable
+
+import trio
+
+from livesync_trio.errors import StorageUnavailable
+from livesync_trio.limits import NEWS_CHECK_DEAF_S, NEWS_CHECK_S, STORAGE_BACKOFF_FIRST_S
+from livesync_trio.model import StoreId
+from livesync_trio.storage import base
+from livesync_trio.store.persistence import Writer
+from livesync_trio.store.registry import Registry
+from livesync_trio.supervision import open_tasks
+from livesync_trio.telemetry import get_logger
+
+_log = get_logger("news")
+
+
+class Gazette:
+    """Stores that wait to be told of or looked at; each is in it once, however often it was put there."""
+
+    def __init__(self) -> None:
+        self._stores: set[StoreId] = set()
+        self._something = trio.Event()
+
+    def put(self, store_ids: Iterable[StoreId]) -> None:
+        """Add stores."""
+        self._stores.update(store_ids)
+        if self._stores:
+            self._something.set()
+
+    async def take_all(self) -> set[StoreId]:
+        """Wait until there is one; gives all there are. Cancellation takes none."""
+        await self._something.wait()
+        self._something = trio.Event()
+        stores, self._stores = self._stores, set()
+        return stores
+
+
+class TellingWriter:
+    """A writer that passes on which stores it has changed. Implements `persistence.Writer`."""
+
+    def __init__(self, writer: Writer, changed: Gazette) -> None:
+        self._writer = writer
+        self._changed = changed
+
+    @property
+    def healthy(self) -> bool:
+        """See `persistence.Writer`."""
+        return self._writer.healthy
+
+    def start(self) -> None:
+        """See `persistence.Writer`."""
+        self._writer.start()
+
+    async def stop(self) -> None:
+        """See `persistence.Writer`."""
+        await self._writer.stop()
+
+    async def commit(self, write: base.Write) -> base.Outcome:
+        """See `persistence.Writer`. What is durable now is told right after."""
+        outcome = await self._writer.commit(write)
+        if isinstance(outcome, base.Appended) or isinstance(write, base.Reset):
+            self._changed.put([write.store_id])
+        return outcome
+
+
+class News:
+    """Tells the other servers what happens here, and the actors here what happened there."""
+
+    def __init__(self, engine: base.SharedEngine, registry: Registry, changed: Gazette) -> None:
+        """Nothing is started before `run`. `changed`: what a `TellingWriter` puts in."""
+        self._engine = engine
+        self._registry = registry
+        self._changed = changed
+        self._hints = Gazette()
+        self.listening = False
+        """Whether news is heard at once; otherwise it is found by comparing, and comes later."""
+
+    async def run(self) -> None:
+        """Pass on news until cancelled. A database in trouble only makes it late."""
+        async with open_tasks("news") as tasks:
+            tasks.start(self._tell)
+            tasks.start(self._listen)
+            tasks.start(self._compare_hinted)
+            tasks.start(self._compare_all)
+        if tasks.crash is not None:
+            raise tasks.crash
+
+    # --- out -------------------------------------------------------------------------------------------------------
+
+    async def _tell(self) -> None:
+        """Tell of changed stores; while one notification is on its way the next ones gather and become one."""
+        handle = self._engine.news()
+        try:
+            while True:
+                stores = await self._changed.take_all()
+                try:
+                    await trio.to_thread.run_sync(handle.tell, stores)
+                except StorageUnavailable:
+                    self._changed.put(stores)
+                    await trio.sleep(NEWS_CHECK_DEAF_S)
+        finally:
+            handle.close()
+
+    # --- in --------------------------------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        """Keep a listener, and compare everything whenever there is a new one: what was told between was missed."""
+        told = False
+        while True:
+            try:
+                listener = await trio.to_thread.run_sync(self._engine.listener)
+                try:
+                    self._hints.put(self._registry.running_stores())
+                    self.listening, told = True, False
+                    await self._hear(listener)
+                finally:
+                    self.listening = False
+                    listener.close()
+            except StorageUnavailable as error:
+                if not told:
+                    _log.warning("news from other servers comes late", reason=str(error))
+                    told = True
+                await trio.sleep(NEWS_CHECK_DEAF_S)
+
+    async def _hear(self, listener: base.Listener) -> None:
+        while True:
+            with trio.move_on_after(NEWS_CHECK_S) as silence:
+                await trio.lowlevel.wait_readable(listener.fileno())
+            if silence.cancelled_caught:
+                await trio.to_thread.run_sync(listener.check)
+            hints = listener.hear_nowait()
+            running = self._registry.running_stores()
+            self._hints.put(running if hints is None else hints.intersection(running))
+
+    # --- what the database says ------------------------------------------------------------------------------------
+
+    async def _compare_hinted(self) -> None:
+        handle = self._engine.news()
+        try:
+            while True:
+                await self._compare(handle, await self._hints.take_all())
+        finally:
+            handle.close()
+
+    async def _compare_all(self) -> None:
+        """Compare all running stores at intervals: a server may die before it has told what it stored."""
+        compared_s = trio.current_time()
+        while True:
+            await trio.sleep(NEWS_CHECK_DEAF_S)
+            if not self.listening or trio.current_time() - compared_s >= NEWS_CHECK_S:
+                compared_s = trio.current_time()
+                self._hints.put(self._registry.running_stores())
+
+    async def _compare(self, handle: base.News, stores: set[StoreId]) -> None:
+        """Tell actors what the database holds of their stores: one question, however many stores."""
+        try:
+            found = await trio.to_thread.run_sync(handle.states, stores)
+        except StorageUnavailable:
+            self._hints.put(stores)
+            await trio.sleep(NEWS_CHECK_DEAF_S)
+            return
+        full = [store_id for store_id, state in found.items() if not self._registry.tell(store_id, state)]
+        if full:
+            self._hints.put(full)
+            await trio.sleep(STORAGE_BACKOFF_FIRST_S)

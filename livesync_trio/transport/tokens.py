@@ -1,0 +1,123 @@
+"""Tokens: where a client may put one, and what makes a JSON Web Token valid (RFC 7519; PyJWT does the work).
+
+Imported only when tokens are configured: the cryptography behind it costs 60 ms and 10 MB.
+"""
+
+import time
+from typing import Any, Final
+
+import attrs
+import jwt
+
+from livesync_trio.config import Config
+from livesync_trio.config.identity import HMAC_ALGORITHMS, KEY_ALGORITHMS
+from livesync_trio.errors import Kind, Refusal
+from livesync_trio.model import Principal
+from livesync_trio.transport.jwks import KeyRing, read_keys
+
+_DEFAULT_HMAC: Final = ("HS256",)
+_DEFAULT_KEYED: Final = ("RS256", "ES256", "EdDSA")
+
+_INVALID: Final = Refusal(Kind.UNAUTHENTICATED, "The token is not valid here.")
+_EXPIRED: Final = Refusal(Kind.UNAUTHENTICATED, "The token has expired. Come back with a fresh one.")
+_NOT_YET: Final = Refusal(Kind.UNAUTHENTICATED, "The token is not valid yet.")
+
+
+@attrs.frozen
+class Identified:
+    """What a valid token says.
+
+    Attributes:
+        principal: who sent it.
+        expires_in_s: how long it counts from now on, leeway included.
+    """
+
+    principal: Principal
+    expires_in_s: float
+
+
+@attrs.frozen
+class TokenVerifier:
+    """What a token must fulfil.
+
+    Attributes:
+        secret: for signatures with a shared secret, None for none; used with `hmac` algorithms only.
+        hmac: algorithms accepted with the secret.
+        keys: public keys, None for none; used with `keyed` algorithms only, so that a public key is never taken for a
+            secret.
+        keyed: algorithms accepted with the keys.
+        issuer: the `iss` it must have, None for any.
+        audience: the `aud` it must have. None: it must have none, since one that has is meant for somebody else.
+        leeway_s: by how much clocks may differ.
+        principal_claim: the claim that names the user.
+    """
+
+    secret: str | None = attrs.field(default=None, repr=False)
+    hmac: tuple[str, ...] = _DEFAULT_HMAC
+    keys: KeyRing | None = None
+    keyed: tuple[str, ...] = _DEFAULT_KEYED
+    issuer: str | None = None
+    audience: str | None = None
+    leeway_s: float = 0.0
+    principal_claim: str = "sub"
+
+    @classmethod
+    def of(cls, config: Config) -> "TokenVerifier":
+        """The verifier that a configuration says.
+
+        Raises:
+            StartupError: the file with the keys cannot be used.
+        """
+        wanted = config.jwt_algorithms
+        return cls(
+            secret=None if config.jwt_secret is None else config.jwt_secret.reveal(),
+            hmac=tuple(name for name in wanted if name in HMAC_ALGORITHMS) or _DEFAULT_HMAC,
+            keys=None if config.jwt_keys is None else read_keys(config.jwt_keys),
+            keyed=tuple(name for name in wanted if name in KEY_ALGORITHMS) or _DEFAULT_KEYED,
+            issuer=config.jwt_issuer,
+            audience=config.jwt_audience,
+            leeway_s=config.jwt_leeway_s,
+            principal_claim=config.jwt_principal_claim,
+        )
+
+    async def verify(self, token: str) -> Identified | Refusal:
+        """Check a token. The refusal never repeats any of it."""
+        try:
+            header = jwt.get_unverified_header(token)
+        except (jwt.PyJWTError, ValueError):
+            return _INVALID
+        algorithm = header.get("alg")
+        outcome: Identified | Refusal = _INVALID
+        if algorithm in self.hmac and self.secret is not None:
+            outcome = self._check(token, self.secret, algorithm)
+        elif algorithm in self.keyed and self.keys is not None:
+            for key in await self.keys.find(header.get("kid")):
+                outcome = self._check(token, key, algorithm)
+                if outcome is not _INVALID:
+                    break
+        return outcome
+
+    def _check(self, token: str, key: Any, algorithm: str) -> Identified | Refusal:
+        required = ["exp", self.principal_claim]
+        required += ["iss"] if self.issuer is not None else []
+        required += ["aud"] if self.audience is not None else []
+        try:
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=[algorithm],
+                issuer=self.issuer,
+                audience=self.audience,
+                leeway=self.leeway_s,
+                options={"require": required},
+            )
+        except jwt.ExpiredSignatureError:
+            return _EXPIRED
+        except jwt.ImmatureSignatureError:
+            return _NOT_YET
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
+            return _INVALID  # a key of another kind, or a signed token whose claims make no sense
+        name = claims[self.principal_claim]
+        if not isinstance(name, str) or not name:
+            return _INVALID
+        return Identified(Principal(name, claims), int(claims["exp"]) + self.leeway_s - time.time())

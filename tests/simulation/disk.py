@@ -1,0 +1,149 @@
+"""The simulated disk behind the storage contract: slow, full, failing, and cut off at any moment by a crash.
+
+Remembers when everything became durable, also of logs that a reset replaced, for the checker.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import attrs
+import trio
+
+from livesync_trio.errors import StorageUnavailable
+from livesync_trio.model import LogState, StoredEvent, StoreId
+from livesync_trio.storage import base
+from livesync_trio.storage.memory import MemoryEngine
+
+STORE = StoreId("s")
+
+
+class SimulatedBugError(Exception):
+    """Something nobody expected, which crashes the actor."""
+
+
+@attrs.define
+class Faults:
+    """How probable each fault is; all zero once the world heals."""
+
+    commit_fails: float = 0.0
+    commit_unclear: float = 0.0
+    commit_crashes: float = 0.0
+    read_fails: float = 0.0
+    disk_slow_s: float = 0.0
+
+    def heal(self) -> None:
+        self.commit_fails = self.commit_unclear = self.commit_crashes = self.read_fails = self.disk_slow_s = 0.0
+
+
+@attrs.define
+class History:
+    """One log of the store, from its identity to the reset that replaced it.
+
+    Attributes:
+        heads: each durable head with the moment from which it was the head.
+        durable_s: for each event when it became durable.
+        events: the log as it was when it was replaced; of the present one, as it is at the end.
+    """
+
+    backend_id: str
+    heads: list[tuple[float, int]]
+    durable_s: list[float] = attrs.Factory(list)
+    events: list[StoredEvent] = attrs.Factory(list)
+    replaced_s: float = float("inf")
+
+
+class Disk:
+    """The database, which survives every crash."""
+
+    def __init__(self, dice: random.Random, note: Callable[[str], None], read_max_events: int) -> None:
+        self.dice = dice
+        self.note = note
+        self.read_max_events = read_max_events
+        self.faults = Faults()
+        self.engine = MemoryEngine()
+        self.engine.open()
+        self._reader = self.engine.reader()
+        self.histories: list[History] = []
+        self.on_change: Callable[[], None] = lambda: None
+
+    @property
+    def state(self) -> LogState | None:
+        """What is durable now."""
+        return self._reader.state(STORE)
+
+    def apply(self, writer: base.Writer, write: base.Write) -> base.Outcome:
+        before = self.state
+        if isinstance(write, base.Reset) and before is not None:
+            self.histories[-1].events = self._read_all(before)
+            self.histories[-1].replaced_s = trio.current_time()
+        outcome = writer.commit([write])[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+        after = self.state
+        assert after is not None
+        self._remember(before, after, write)
+        self.note(f"{type(write).__name__} -> {type(outcome).__name__} e{after.head}")
+        return outcome
+
+    def _remember(self, before: LogState | None, after: LogState, write: base.Write) -> None:
+        now_s = trio.current_time()
+        if before is None or before.log_id != after.log_id:
+            self.on_change()
+            self.histories.append(History(after.backend_id, [(now_s, 0)]))
+        elif before.head != after.head and isinstance(write, base.Append):
+            self.on_change()
+            self.histories[-1].heads += [(now_s, batch.last_seq_num) for batch in write.batches]
+            self.histories[-1].durable_s += [now_s] * (after.event_count - before.event_count)
+
+    def conclude(self) -> list[History]:
+        """Every log there ever was, in order."""
+        state = self.state
+        if state is not None:
+            self.histories[-1].events = self._read_all(state)
+        return self.histories
+
+    def _read_all(self, state: LogState) -> list[StoredEvent]:
+        return self._reader.read(state, 0, state.head, 10**9, 10**12)
+
+
+class DiskOfProcess:
+    """The disk as one server process has it: its handles die with the process. A `Writer` and a `Readers`."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._writer = disk.engine.writer()
+        self._reader = disk.engine.reader()
+        self.dead = False
+        self.healthy = True
+
+    def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    async def commit(self, write: base.Write) -> base.Outcome:
+        dice, faults = self._disk.dice, self._disk.faults
+        with trio.CancelScope(shield=True):
+            await trio.sleep(dice.uniform(0, 0.01) + dice.random() * faults.disk_slow_s)
+            if self.dead or dice.random() < faults.commit_fails:
+                raise StorageUnavailable("simulated: the disk does not take it")
+            outcome = self._disk.apply(self._writer, write)
+            await trio.sleep(dice.uniform(0, 0.01))
+            if self.dead or dice.random() < faults.commit_unclear:
+                raise StorageUnavailable("simulated: lost at COMMIT")
+            if dice.random() < faults.commit_crashes:
+                raise SimulatedBugError
+        return outcome
+
+    async def read(self, log: LogState, after: int, up_to: int) -> list[StoredEvent]:
+        dice, faults = self._disk.dice, self._disk.faults
+        await trio.sleep(dice.uniform(0, 0.02) + dice.random() * faults.disk_slow_s)
+        if self.dead or dice.random() < faults.read_fails:
+            raise StorageUnavailable("simulated: read error")
+        return self._reader.read(log, after, up_to, self._disk.read_max_events, 10**9)

@@ -1,0 +1,1 @@
+"""Attacks on a real server process: crashes, disks, networks, clients, time (`scripts/torture`)."""
