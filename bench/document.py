@@ -1,4 +1,4 @@
-"""The table of `docs/performance.md`, written from the JSON of a run: `scripts/bench --peers --json …` and then `--draw`.
+"""The table of `docs/performance.md`, written from the JSON of a run: `scripts/bench --json FILE`, then `--draw`.
 
 Owns what stands between `<!-- measured -->` and `<!-- end of measured -->` there.
 """

@@ -21,8 +21,8 @@ _NODE: Final = _HERE / "node"
 _REFERENCE: Final = _HERE / "reference"
 _INSTALL: Final = ("npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts",
                    "--legacy-peer-deps")  # fmt: skip
-REFERENCE_STORES: Final = 2_000
-"""The reference keeps several files open per store, and descriptors are limited; its memory grows linearly."""
+REFERENCE_STORES: Final = 1_000
+"""The reference keeps several files open per store, and opens fewer than a hundred a second."""
 
 _LIMIT_S: Final = 900
 """For one step; better-sqlite3 is compiled, which takes a minute."""

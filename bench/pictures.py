@@ -84,13 +84,16 @@ def _stores_known(figure: Figure, rows: Rows) -> None:
 
 
 def _subscribers(figure: Figure, rows: Rows) -> None:
-    axes = _axes(figure, "Fan-out, by the number of subscribers", "live subscribers of one store", "CPU µs",
-                 logarithmic=True)  # fmt: skip
-    axes.plot(_column(rows, "subscribers"), _column(rows, "cpu_us"), "o-", color=BLUE,
-              label="server's CPU per delivery, its Ack included")  # fmt: skip
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(_thousands)
-    axes.legend(frameon=False)
+    axes = _axes(figure, "Fan-out, by the number of subscribers", "live subscribers of one store", "CPU ms",
+                 logarithmic=False)  # fmt: skip
+    x = _column(rows, "subscribers")
+    per_event = [row["subscribers"] * row["cpu_us"] / 1000 for row in rows]
+    axes.plot(x, per_event, "o-", color=BLUE, label="of the server per event: push, deliveries and their Acks")
+    first, last = 0, len(rows) - 1
+    slope_us = (per_event[last] - per_event[first]) / max(1, x[last] - x[first]) * 1000
+    axes.plot([x[first], x[last]], [per_event[first], per_event[last]], "--", color=GREY,
+              label=f"{slope_us:.0f} µs a delivery")  # fmt: skip
+    _finish(axes)
 
 
 def _connections(figure: Figure, rows: Rows) -> None:

@@ -18,6 +18,10 @@ from bench.sockets import BenchError, Loop
 PROBE_PUSHES: Final = 500
 """Single pushes whose latency and CPU time are measured at every size."""
 
+BURST_STORES: Final = 5
+BURST_EVERY_S: Final = 0.02
+"""Where pauses are looked for: so many pushes so often, a load that leaves the server idle most of the time."""
+
 Row = dict[str, Any]
 
 
@@ -162,7 +166,7 @@ def long_pull(ground: Ground, *, events: int) -> Row:
 
 
 def pauses(ground: Ground, *, actors: int, seconds: int) -> Row:
-    """Latency of steady pushes to 50 stores while many actors exist, whose garbage collection would pause everything.
+    """Latency of steady pushes to a few stores beside many actors, whose garbage collection would pause everything.
 
     One connection can hold one store, so that actors beyond the number of connections are stores that were pushed to
     within the time after which a store leaves memory.
@@ -172,7 +176,7 @@ def pauses(ground: Ground, *, actors: int, seconds: int) -> Row:
     more = actors - len(members)
     if more > 0:
         stores_known(ground, stores=more)
-    busy = [Pusher(ground.address, f"busy-{number}", 1) for number in range(20)]
+    busy = [Pusher(ground.address, f"busy-{number}", 1) for number in range(BURST_STORES)]
     pings = Pings(members)
     for pusher in busy:
         pusher.may_go_on = False
@@ -183,8 +187,8 @@ def pauses(ground: Ground, *, actors: int, seconds: int) -> Row:
         nonlocal due_s
         pings.send_due()
         now_s = time.perf_counter()
-        if now_s >= due_s:  # a burst every 4 ms: latency, not throughput
-            due_s = now_s + 0.004
+        if now_s >= due_s:
+            due_s = now_s + BURST_EVERY_S
             for pusher in busy:
                 if not pusher.waiting:
                     pusher.push()

@@ -80,7 +80,7 @@ class Asking:
         hook = self.runner.hooks.on_push
         if hook is None:
             return Verdict(None)
-        batch = [_hook_event(event.json) for event in request.events]
+        batch = [hook_event(event.json) for event in request.events]
         answer = await self.runner.consult(hook, context.store_id, batch, context)
         return Verdict(answer) if isinstance(answer, Refusal) else Verdict(None, answer)
 
@@ -103,7 +103,7 @@ class Asking:
         hook = self.runner.hooks.on_pull_res
         if hook is not None:
             with self._skipping_unreadable():
-                page = HookPage([_hook_event(event.json) for event in events], remaining)
+                page = HookPage([hook_event(event.json) for event in events], remaining)
                 await self.runner.tell(hook, page, self._context_of(request))
 
     @contextmanager
@@ -121,7 +121,7 @@ class Asking:
         return attrs.evolve(self.context, payload=plain(request.payload))
 
 
-def _hook_event(text: bytes) -> HookEvent:
+def hook_event(text: bytes) -> HookEvent:
     """An event as hooks see it, from the text that is kept of it. Raises Unreadable."""
     fields = plain(text)
     return HookEvent(

@@ -367,6 +367,9 @@ def test_killed_at_commit_when_it_was_durable(private_server: PostgresServer, db
         assert isinstance(outcomes, StorageUnavailable)
     else:
         assert outcomes == [Appended(state_at(state, 4)), Appended(state_at(other, 2))]
+    eventually(lambda: _works(db.engine), "it has recovered")
+    private_server.run("SELECT pg_reload_conf()")
+    eventually(lambda: private_server.run("SHOW synchronous_standby_names") == [("",)], "it waits for nobody")
     comes_back(db, state_at(state, 4), 5)
 
 

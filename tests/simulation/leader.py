@@ -116,12 +116,15 @@ class Leader:
         *,
         string_ids: bool = True,
         pace: Pace | None = None,
+        clock: Callable[[], float] = trio.current_time,
     ) -> None:
+        """`clock` tells when things were asked, answered and received; the client itself lives by Trio's."""
         self._connect = connect
         self._store = store
         self._dice = dice
         self._string_ids = string_ids
         self._pace = pace or Pace()
+        self._clock = clock
         self.name = name
         self.log = Received()
         self.earlier: list[Received] = []
@@ -214,7 +217,7 @@ class Leader:
         if self.log.backend_id is not None and self.log.numbers:
             position = {"backendId": self.log.backend_id, "eventSequenceNumber": self.log.head}
             cursor = {"_tag": "Some", "value": position}
-        self._asked_s, self._pull_backend_id = trio.current_time(), None
+        self._asked_s, self._pull_backend_id = self._clock(), None
         self._pull_id = self._request("Pull", {"live": True, "cursor": cursor})
 
     async def _read(self, line: Line) -> None:
@@ -282,14 +285,14 @@ class Leader:
             self.log = Received()
         log = self.log
         log.backend_id = page["backendId"]
-        foreign = False
+        foreign, now = False, self._clock()
         for item in page["batch"]:
             event = item["eventEncoded"]
             if event["parentSeqNum"] != log.head or event["seqNum"] <= log.head:
                 raise Violation(f"{self.name}: at e{log.head}, got {event['seqNum']} after {event['parentSeqNum']}")
             log.numbers.append(event["seqNum"])
             log.contents.append(event["args"])
-            log.at_s.append(self._heard_s)
+            log.at_s.append(now)
             foreign = self._confirm(event["args"]) or foreign
         if self._asked_s is not None and page["pageInfo"]["_tag"] == "NoMore":
             self.reads.append(Read(page["backendId"], self._asked_s, len(log.numbers)))
@@ -363,25 +366,23 @@ class Leader:
             }
             for number, content in enumerate(contents, parent + 1)
         ]
-        attempt = Attempt(self.name, backend_id, parent, contents, trio.current_time())
+        attempt = Attempt(self.name, backend_id, parent, contents, self._clock())
         request_id = self._request("Push", {"batch": batch, "backendId": {"_tag": "Some", "value": backend_id}})
         push = self._push = _OpenPush(request_id)
         try:
             await push.done.wait()
         finally:
             self._push = None
-            self.attempts.append(_concluded(attempt, push.answer))
+            self.attempts.append(_concluded(attempt, push.answer, self._clock()))
         return push
 
 
-def _concluded(attempt: Attempt, answer: dict[str, Any] | None) -> Attempt:
+def _concluded(attempt: Attempt, answer: dict[str, Any] | None, now_s: float) -> Attempt:
     if answer is None:
         return attempt
     error = error_of(answer)
     outcome = {None: "ok", "ServerAheadError": "ahead"}.get(error.get("_tag"), "unknown")
-    return attrs.evolve(
-        attempt, answered_s=trio.current_time(), outcome=outcome, head=error.get("minimumExpectedNum", 0)
-    )
+    return attrs.evolve(attempt, answered_s=now_s, outcome=outcome, head=error.get("minimumExpectedNum", 0))
 
 
 def error_of(exit_value: dict[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,9 @@ import trio
 import trio.testing
 
 from livesync_trio import hooks
+from livesync_trio.connection.asking import hook_event
 from livesync_trio.errors import Kind, Refusal, StartupError
-from livesync_trio.hooks import HookContext, HookEvent, HookRunner, Hooks, load_hooks
+from livesync_trio.hooks import HookContext, HookRunner, Hooks, load_hooks
 from livesync_trio.telemetry import configure_logging, get_logger
 
 CONTEXT = HookContext("a", None, {}, "127.0.0.1:1")
@@ -100,7 +101,7 @@ def test_what_does_not_exist_ends_the_start_with_a_reason(spec: str) -> None:
 )
 def test_an_event_is_decoded_for_a_hook(args: str) -> None:
     text = f'{{"name":"\\ud83d","args":{args},"seqNum":2,"parentSeqNum":1,"clientId":"c","sessionId":"s"}}'
-    event = HookEvent.from_json(text.encode())
+    event = hook_event(text.encode())
     assert (event.name, event.seq_num, event.parent_seq_num) == ("\ud83d", 2, 1)
     assert (event.client_id, event.session_id) == ("c", "s")
     assert repr(event.args) == repr(json.loads(args))

@@ -1,0 +1,174 @@
+"""Behind real Caddy, as the README says: every client works, through restarts of the server and over two servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from . import caddy as caddy_program
+from .caddy import Caddy
+from .clients import Generation
+from .conftest import MakeClient, StartServer
+from .events import chain, numbers
+from .servers import ServerProcess
+from .waiting import eventually
+
+StartCaddy = Callable[[str], Caddy]
+
+ADDRESSES_HOOK = """
+from pathlib import Path
+
+def validate_payload(payload, context):
+    with Path("addresses").open("a") as file:
+        file.write(f"{context.client_address}\\n")
+"""
+
+BALANCED = """
+  request_header X-Store-Id {{query.storeId}}
+  reverse_proxy 127.0.0.1:{0} 127.0.0.1:{1} {{
+    lb_policy header X-Store-Id
+  }}
+"""
+
+
+@pytest.fixture
+def start_caddy(tmp_path: Path) -> Iterator[StartCaddy]:
+    """Starts Caddy with one site. Without Caddy: skipped, said loudly; under ``CI=true`` a failure."""
+    if caddy_program.missing():
+        reason = "NOT RUN BEHIND A PROXY: caddy not found (apt-get install caddy)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    started: list[Caddy] = []
+
+    def start(site: str) -> Caddy:
+        directory = tmp_path / f"caddy-{len(started)}"
+        directory.mkdir()
+        started.append(Caddy(directory, site))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.close()
+
+
+def in_front_of(server: ServerProcess) -> str:
+    """The site of the README."""
+    return f"reverse_proxy 127.0.0.1:{server.port}"
+
+
+def test_every_client_works_through_it(
+    make_client: MakeClient, generation: Generation, start_server: StartServer, start_caddy: StartCaddy, store_id: str
+) -> None:
+    proxy = start_caddy(in_front_of(start_server()))
+    writer = make_client(generation, proxy.url, store_id)
+    follower = make_client(generation, proxy.url, store_id).follow()
+    follower.wait_for_first_page()
+    writer.push(chain(1, 50))
+    writer.push(chain(51, 1))
+    follower.wait_for_numbers(range(1, 52))
+    assert numbers(writer.pull()) == list(range(1, 52))
+
+
+def test_the_pool_of_connections_is_used_for_requests_and_websockets_alike(
+    make_client: MakeClient, start_server: StartServer, start_caddy: StartCaddy, store_id: str, tmp_path: Path
+) -> None:
+    hook = tmp_path / "rules.py"
+    hook.write_text(ADDRESSES_HOOK)
+    server = start_server(LIVESYNC_HOOKS=str(hook))
+    proxy = start_caddy(in_front_of(server))
+    over_http = make_client(Generation.V04_HTTP, proxy.url, store_id)
+    for number in range(1, 11):
+        over_http.push(chain(number, 1))
+    addresses = addresses_in(server)
+    assert len(addresses) >= 10
+    assert len(set(addresses)) < len(addresses) / 2, "Caddy did not reuse its connections, so this shows nothing"
+    over_ws = make_client(Generation.V04_WS, proxy.url, store_id)
+    assert numbers(over_ws.pull()) == list(range(1, 11))
+    assert addresses_in(server)[-1] in addresses, "the WebSocket did not come on a connection used before"
+    over_http.push(chain(11, 1))
+
+
+def addresses_in(server: ServerProcess) -> list[str]:
+    return (server._directory / "addresses").read_text().splitlines()
+
+
+def test_a_client_is_seen_with_its_own_address_and_not_the_one_it_wrote(
+    start_server: StartServer, start_caddy: StartCaddy, tmp_path: Path
+) -> None:
+    hook = tmp_path / "rules.py"
+    hook.write_text(ADDRESSES_HOOK)
+    server = start_server(LIVESYNC_HOOKS=str(hook), LIVESYNC_TRUSTED_PROXIES="loopback")
+    proxy = start_caddy(in_front_of(server))
+    for header in ("X-Forwarded-For", "Forwarded"):
+        request = urllib.request.Request(
+            f"{proxy.url}/?storeId=s&transport=http", b"{}", {header: "192.0.2.66, for=192.0.2.66"}
+        )
+        with pytest.raises(OSError, match="400"):
+            urllib.request.urlopen(request, timeout=5)
+    assert addresses_in(server) == ["127.0.0.1"] * 2
+
+
+@pytest.mark.parametrize("websocket_generation", [Generation.V04_WS], ids=lambda each: each.label)
+def test_a_restart_of_the_server_behind_it_is_survived(
+    make_client: MakeClient,
+    start_server: StartServer,
+    start_caddy: StartCaddy,
+    store_id: str,
+    websocket_generation: Generation,
+) -> None:
+    server = start_server()
+    proxy = start_caddy(in_front_of(server))
+    client = make_client(websocket_generation, f"{proxy.url}/restart", store_id)
+    over_http = make_client(Generation.V04_HTTP, proxy.url, store_id)
+    follower = client.follow(resume=True)
+    client.push(chain(1, 1))
+    over_http.push(chain(2, 1))
+    follower.wait_for_numbers([1, 2])
+    for how, last in ((server.stop, 3), (server.kill, 4)):
+        how()
+        assert proxy.status("/health") == 502
+        server.start()
+        over_http.push(chain(last, 1))  # on a pooled connection that the old process has taken to its grave
+        follower.wait_for_numbers(range(1, last + 1), timeout_s=30)
+    mine = [record for record in client.sockets("/restart") if store_id in record["url"]]
+    assert mine[0]["closed"]["code"] == 1012  # told through the proxy
+    assert {failure["_tag"] for failure in follower.failures} == {"IsOfflineError"}
+
+
+def test_stores_are_balanced_over_two_servers_and_each_stays_with_one(
+    make_client: MakeClient, start_server: StartServer, start_caddy: StartCaddy, store_id: str
+) -> None:
+    servers = [start_server(), start_server()]
+    proxy = start_caddy(BALANCED.format(*(server.port for server in servers)))
+    stores = [f"{store_id}-{number}" for number in range(8)]
+    for store in stores:
+        over_ws = make_client(Generation.V04_WS, proxy.url, store, payload={"any": store})
+        follower = over_ws.follow()
+        follower.wait_for_first_page()
+        over_http = make_client(Generation.V04_HTTP, proxy.url, store)
+        over_http.push(chain(1, 1))
+        over_ws.push(chain(2, 1))
+        follower.wait_for_numbers([1, 2])
+        assert numbers(over_http.pull()) == [1, 2]
+    active = [json.load(urllib.request.urlopen(f"{server.url}/health", timeout=5))["stores_active"] for server in servers]
+    assert sum(active) == len(stores)
+    assert all(active), f"all stores went to one server: {active}"
+
+
+def test_a_client_whose_server_is_away_is_told_by_the_proxy_and_comes_back(
+    make_client: MakeClient, start_server: StartServer, start_caddy: StartCaddy, store_id: str
+) -> None:
+    server = start_server()
+    proxy = start_caddy(in_front_of(server))
+    server.stop()
+    client = make_client(Generation.V04_WS, f"{proxy.url}/away", store_id)
+    push = client.start_push(chain(1, 1))
+    eventually(lambda: len(client.sockets("/away")) >= 2, "a second attempt to connect")
+    server.start()
+    push.result(30)

@@ -1,0 +1,80 @@
+"""The failing disk (`shim.c`): compiled when it is first wanted, armed while the server runs."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import shutil
+import struct
+import subprocess
+from enum import IntEnum
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("shim.c")
+_CONTROL = struct.Struct("=6i")
+
+
+class Call(IntEnum):
+    """Calls that can be made to fail."""
+
+    WRITE = 1
+    SYNC = 2
+    OPEN = 3
+    TRUNCATE = 4
+
+
+def missing_programs() -> list[str]:
+    """What is missing to compile it."""
+    return [] if shutil.which("gcc") else ["gcc"]
+
+
+def compiled(directory: Path) -> Path:
+    """The shared library."""
+    library = directory / "shim.so"
+    if not library.exists():
+        command = ["gcc", "-O1", "-fPIC", "-shared", "-o", str(library), str(SOURCE), "-ldl", "-lpthread"]
+        subprocess.run(command, check=True, capture_output=True)
+    return library
+
+
+class Shim:
+    """The disk of one server: what to put into its environment, and the lever to make it fail."""
+
+    def __init__(self, directory: Path, database: Path) -> None:
+        self.journal = directory / "journal"
+        control = directory / "control"
+        control.write_bytes(bytes(_CONTROL.size))
+        with control.open("r+b") as file:
+            self._control = mmap.mmap(file.fileno(), _CONTROL.size)
+        self.environment = {
+            "LD_PRELOAD": str(compiled(directory)),
+            "SHIM_PREFIX": str(database),
+            "SHIM_CONTROL": str(control),
+        }
+
+    def arm(self, call: Call, error: int, *, passes: int = 0, times: int = 1, torn: int = 0) -> None:
+        """Let `passes` calls pass and then `times` of them (-1: all that come) fail; counts from zero again."""
+        self._control[:] = _CONTROL.pack(0, 0, 0, 0, 0, 0)
+        self._control[4:] = _CONTROL.pack(call, passes, times, error, torn, 0)[4:]
+        self._control[:4] = struct.pack("=i", call)
+
+    def disarm(self) -> None:
+        """Let everything pass."""
+        self._control[:4] = bytes(4)
+
+    @property
+    def injected(self) -> int:
+        """Calls that failed since it was armed."""
+        return int(_CONTROL.unpack(self._control[:])[5])
+
+    def close(self) -> None:
+        """Let go of the lever."""
+        self._control.close()
+
+    @property
+    def position(self) -> int:
+        """How many bytes of journal there are."""
+        try:
+            return os.stat(self.journal).st_size
+        except FileNotFoundError:
+            return 0
