@@ -60,10 +60,10 @@ def _thousands(value: float, _position: float) -> str:
     return f"{value:,.0f}"
 
 
-def _finish(axes: Axes, *, legend: bool = True) -> None:
-    axes.set_ylim(bottom=0)
-    if legend:
-        axes.legend(frameon=False)
+def _finish(axes: Axes) -> None:
+    """Begin at zero, and leave room for the legend above everything."""
+    axes.set_ylim(0, 1.35 * axes.get_ylim()[1])
+    axes.legend(frameon=False, loc="upper left", ncols=2)
 
 
 def _log_length(figure: Figure, rows: Rows) -> None:

@@ -111,7 +111,8 @@ SQLITE_WAL_KEPT_BYTES: Final = 16 * 1024 * 1024
 
 SQLITE_WRITER_CACHE_KIB: Final = 16 * 1024
 SQLITE_READER_CACHE_KIB: Final = 4 * 1024
-"""Page cache of the writing handle, and of each reading one (decision 0003)."""
+SQLITE_KEEPER_CACHE_KIB: Final = 64
+"""Page cache of the writing handle, of each reading one (decision 0003), and of the one that only keeps the file open."""
 
 SQLITE_INSERT_MAX_ROWS: Final = 2_048
 """Events in one statement; seven parameters each, below the 32,766 that SQLite allows. A power of two."""

@@ -196,23 +196,29 @@ class Pull(abc.ABC):
         """
         beyond_answer = self._answered
         while not self.closed and self._cursor is not None and self._cursor.seq_num < state.head:
-            await self._outbox.low()
-            try:
-                events = await self._handle.read(state, self._cursor.seq_num, state.head)
-            except LogReplaced:
-                return True  # registering again tells what the log is called now
-            except (StorageUnavailable, StoreDamaged) as trouble:
-                _log.warning("history cannot be read", store=self._handle.store_id, reason=str(trouble))
-                return False
-            if not events:
+            async with self._outbox.reading:
+                await self._outbox.low()
+                try:
+                    sent = await self._send_next(state, self._cursor.seq_num, live=beyond_answer)
+                except LogReplaced:
+                    return True  # registering again tells what the log is called now
+                except (StorageUnavailable, StoreDamaged) as trouble:
+                    _log.warning("history cannot be read", store=self._handle.store_id, reason=str(trouble))
+                    return False
+            if not sent:
                 return False  # the head is an event: an empty answer is trouble, not the end
-            for page in pages(events, RPC_ITEM_OVERHEAD_BYTES, PAGE_OVERHEAD_BYTES):
-                if self.closed:
-                    return True
-                last = page[-1]
-                await self.send_page(page, state.event_count - last.ordinal, state, live=beyond_answer)
-                self._cursor = Cursor(last.seq_num, state.backend_id)
         self._answered = True
         if not self._live and not self.closed:
             self.send_end()
         return True
+
+    async def _send_next(self, state: LogState, after: int, *, live: bool) -> bool:
+        """Read and send the next pages of history. False: there was nothing, although the head is above `after`."""
+        events = await self._handle.read(state, after, state.head)
+        for page in pages(events, RPC_ITEM_OVERHEAD_BYTES, PAGE_OVERHEAD_BYTES):
+            if self.closed:
+                break
+            last = page[-1]
+            await self.send_page(page, state.event_count - last.ordinal, state, live=live)
+            self._cursor = Cursor(last.seq_num, state.backend_id)
+        return bool(events)

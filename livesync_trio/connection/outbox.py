@@ -29,7 +29,7 @@ class Closing:
 class Outbox:
     """Ready messages on their way to one peer."""
 
-    __slots__ = ("_announced", "_messages", "_queued_bytes", "_room", "closing", "on_work")
+    __slots__ = ("_announced", "_messages", "_queued_bytes", "_room", "closing", "on_work", "reading")
 
     def __init__(self) -> None:
         self._messages: deque[bytes] = deque()
@@ -37,6 +37,8 @@ class Outbox:
         self._announced = False  # somebody has been told of the work and will take it
         self._room = trio.lowlevel.ParkingLot()  # whoever waits for the queue to shrink
         self.closing: Closing | None = None
+        self.reading = trio.Lock()
+        """Held by the pull that reads history, so that many pulls of one peer hold one page in memory, not many."""
         self.on_work: Callable[[], None] = lambda: None
         """Called when there is something to write or the connection is to be closed."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from livesync_trio.errors import Kind, StartupError
-from livesync_trio.limits import SQLITE_VERSION_MIN, SQLITE_WRITER_CACHE_KIB
+from livesync_trio.limits import SQLITE_KEEPER_CACHE_KIB, SQLITE_VERSION_MIN
 from livesync_trio.storage.file_lock import FileLock
 from livesync_trio.storage.sqlite_connection import Connector, translated
 from livesync_trio.storage.sqlite_reader import SqliteReader
@@ -41,6 +41,7 @@ class SqliteEngine:
         self._path = Path(path).resolve()
         self._connector = Connector(self._path, connection_class)
         self._lock = FileLock(self._path)
+        self._keeper: sqlite3.Connection | None = None
 
     def open(self) -> None:
         """Lock the file, make it when there is none, and bring its tables up to date.
@@ -77,6 +78,9 @@ class SqliteEngine:
 
     def close(self) -> None:
         """Let go of the file."""
+        if self._keeper is not None:
+            self._keeper.close()
+            self._keeper = None
         self._lock.release()
 
     # --- on opening -------------------------------------------------------------------------------------------------
@@ -100,16 +104,22 @@ class SqliteEngine:
             raise self._unusable(f"{error.strerror}: the server must be able to read and write it") from error
 
     def _prepare(self) -> None:
-        """Bring the tables up to date."""
+        """Bring the tables up to date, and keep the connection.
+
+        While there is one, SQLite keeps the index of the WAL. Whoever opens the file as its only user makes that anew,
+        for which a full disk has no room: after a failed commit nothing could be read any more.
+        """
         try:
-            connection = self._connector.connect(SQLITE_WRITER_CACHE_KIB)
+            connection = self._connector.connect(SQLITE_KEEPER_CACHE_KIB)
             try:
                 (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
                 if mode != "wal":
                     raise self._unusable("its file system cannot do write-ahead logging: keep it on a local disk")
                 migrate(connection)
-            finally:
+            except BaseException:
                 connection.close()
+                raise
+            self._keeper = connection
         except NotOurs as error:
             raise self._unusable(str(error)) from error
         except sqlite3.Error as error:

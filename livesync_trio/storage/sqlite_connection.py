@@ -95,6 +95,9 @@ _UNAVAILABLE: Final = frozenset(
         sqlite3.SQLITE_NOTADB,
     }
 )
+_NOT_TEXT: Final = "Could not decode to UTF-8"
+"""How Python's `sqlite3` says, without a code, that what should be text is none."""
+
 _PRIMARY: Final = 0xFF
 """Mask that reduces an extended result code to its primary one (sqlite.org/rescode.html)."""
 
@@ -112,7 +115,7 @@ def translated(error: sqlite3.Error, path: Path) -> LivesyncError | None:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY
     if code == sqlite3.SQLITE_FULL:
         return StorageFull(f"There is no room left for {path}: free some space; nothing was lost.")
-    if code == sqlite3.SQLITE_CORRUPT:
+    if code == sqlite3.SQLITE_CORRUPT or str(error).startswith(_NOT_TEXT):
         return StoreDamaged(f"{path} is damaged ({error}): restore a backup.")
     if code in _UNAVAILABLE:
         return StorageUnavailable(f"{path} cannot be used now: {error}.")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from itertools import accumulate, count, pairwise, starmap
 from typing import Any, Final
 
-from livesync_trio.errors import LogReplaced
+from livesync_trio.errors import LogReplaced, StoreDamaged
 from livesync_trio.limits import SQLITE_READER_CACHE_KIB
 from livesync_trio.model import BackendId, LogState, StoredEvent, StoreId
 from livesync_trio.storage.chain import check_no_hole
@@ -90,14 +90,21 @@ class SqliteReader:
         if not events:
             return []
         check_no_hole(log, events, first_ordinal, last_ordinal)
-        bounds = accumulate(map(int, sizes.split(_SEPARATOR)), initial=0)
+        try:
+            bounds = list(accumulate(map(int, sizes.split(_SEPARATOR)), initial=0))
+            numbers = list(map(int, seq_nums.split(_SEPARATOR)))
+        except ValueError:
+            raise _damaged(log) from None
+        moments = created_ats.split(_SEPARATOR)
+        if bounds[-1] != len(texts) or not len(bounds) - 1 == len(numbers) == len(moments) == events:
+            raise _damaged(log)
         return list(
             map(
                 StoredEvent,
-                map(int, seq_nums.split(_SEPARATOR)),
+                numbers,
                 count(first_ordinal),
                 map(texts.__getitem__, starmap(slice, pairwise(bounds))),
-                created_ats.split(_SEPARATOR),
+                moments,
             )
         )
 
@@ -129,6 +136,13 @@ class SqliteReader:
             if failure is None:
                 raise
             raise failure from error
+
+
+def _damaged(log: LogState) -> StoreDamaged:
+    return StoreDamaged(
+        f"Log {log.log_id} is damaged: what is stored beside its events does not fit them. "
+        "Restore a backup, or reset the store."
+    )
 
 
 def log_state(row: tuple[int, str, int, int]) -> LogState:

@@ -13,6 +13,7 @@ import attrs
 import msgspec
 import trio
 from websockets.datastructures import Headers as WebSocketHeaders
+from websockets.exceptions import InvalidHeader
 from websockets.http11 import Request as WebSocketRequest
 from websockets.server import ServerProtocol
 
@@ -229,8 +230,10 @@ class Door:
         self, http: HttpConnection, request: Request, sync: url.SyncUrl, context: HookContext, visitor: Visitor
     ) -> Peer | None:
         if not request.wants_websocket:
-            refusal = Refusal(Kind.UPGRADE_REQUIRED, "This URL is for a WebSocket: expected Upgrade: websocket.")
-            await self._refuse(http, request, refusal)
+            # A 0.3 client that was refused asks again in this way, to log the reason for its developer.
+            checked = await self._admit(context)
+            expected = Refusal(Kind.UPGRADE_REQUIRED, "This URL is for a WebSocket: expected Upgrade: websocket.")
+            await self._refuse(http, request, checked if isinstance(checked, Refusal) else expected)
             return None
         await http.read_body(0)
         admitted = await self._admit(context, visitor)
@@ -239,15 +242,17 @@ class Door:
             await self._refuse(http, request, admitted)
             return None
         context, entitlement = admitted
+        try:
+            headers = WebSocketHeaders(request.raw_headers)
+        except InvalidHeader:  # the library is stricter about control characters than h11
+            raise BadRequest(Kind.BAD_HTTP) from None
         shaken = ServerProtocol().accept(
-            WebSocketRequest(
-                request.target, WebSocketHeaders(request.raw_headers), request.method, f"HTTP/{request.http_version}"
-            )
+            WebSocketRequest(request.target, headers, request.method, f"HTTP/{request.http_version}")
         )
         if shaken.status_code != 101:
             body = bytes(shaken.body or b"")
-            headers = [TEXT, ("connection", "close"), *self._cors.headers(request.headers.get("origin"))]
-            await http.answer(shaken.status_code, headers, body)
+            fields = [TEXT, ("connection", "close"), *self._cors.headers(request.headers.get("origin"))]
+            await http.answer(shaken.status_code, fields, body)
             return None
         channel = WebSocketChannel(
             http.stream,

@@ -182,6 +182,7 @@ class HttpConnection:
                 return False
         if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
             self._h11.start_next_cycle()
+            self._method = ""  # the next request may be too broken to have one: its answer has a body
             return True
         return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import uuid
@@ -100,20 +101,19 @@ def start_server(
     request: pytest.FixtureRequest, tmp_path: Path, database_url_in: Callable[[Path], str]
 ) -> Iterator[StartServer]:
     """Servers of this test's own, which it may stop, kill and restart."""
-    started: list[ServerProcess] = []
     shown = request.node.stash.setdefault(_STARTED, [])
 
-    def start(**settings: str) -> ServerProcess:
-        directory = tmp_path / f"server-{len(started)}"
-        directory.mkdir()
-        server = _start(directory, database_url_in, settings)
-        started.append(server)
-        shown.append(server)
-        return server
+    with contextlib.ExitStack() as at_the_end:
 
-    yield start
-    for server in started:
-        server.stop_if_ours()
+        def start(**settings: str) -> ServerProcess:
+            directory = tmp_path / f"server-{len(shown)}"
+            directory.mkdir()
+            server = _start(directory, database_url_in, settings)
+            at_the_end.callback(server.stop_if_ours)
+            shown.append(server)
+            return server
+
+        yield start
 
 
 @pytest.fixture(scope="session")
@@ -121,16 +121,14 @@ def start_shared_server(
     tmp_path_factory: pytest.TempPathFactory, database_url_in: Callable[[Path], str]
 ) -> Iterator[StartServer]:
     """Servers that live until the end of the session; every test has a store of its own on them."""
-    started: list[ServerProcess] = []
+    with contextlib.ExitStack() as at_the_end:
 
-    def start(**settings: str) -> ServerProcess:
-        server = _start(tmp_path_factory.mktemp("server"), database_url_in, settings)
-        started.append(server)
-        return server
+        def start(**settings: str) -> ServerProcess:
+            server = _start(tmp_path_factory.mktemp("server"), database_url_in, settings)
+            at_the_end.callback(server.stop_if_ours)
+            return server
 
-    yield start
-    for server in started:
-        server.stop_if_ours()
+        yield start
 
 
 @pytest.fixture(scope="session")

@@ -75,7 +75,7 @@ def test_every_client_works_through_it(
     assert numbers(writer.pull()) == list(range(1, 52))
 
 
-def test_the_pool_of_connections_is_used_for_requests_and_websockets_alike(
+def test_requests_share_a_pool_of_connections(
     make_client: MakeClient, start_server: StartServer, start_caddy: StartCaddy, store_id: str, tmp_path: Path
 ) -> None:
     hook = tmp_path / "rules.py"
@@ -88,9 +88,9 @@ def test_the_pool_of_connections_is_used_for_requests_and_websockets_alike(
     addresses = addresses_in(server)
     assert len(addresses) >= 10
     assert len(set(addresses)) < len(addresses) / 2, "Caddy did not reuse its connections, so this shows nothing"
+    # Caddy 2.6 takes a fresh connection for an upgrade; one on a used connection is in tests/bad_input.
     over_ws = make_client(Generation.V04_WS, proxy.url, store_id)
     assert numbers(over_ws.pull()) == list(range(1, 11))
-    assert addresses_in(server)[-1] in addresses, "the WebSocket did not come on a connection used before"
     over_http.push(chain(11, 1))
 
 

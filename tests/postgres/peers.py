@@ -7,11 +7,12 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import attrs
 import httpx
 import trio
-from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, connect_websocket_url
+from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, wrap_client_stream
 
 PATIENCE_S: Final = 30.0
 """No single answer takes longer; a test that waits for more is lost."""
@@ -113,16 +114,34 @@ class Peer:
 
 
 @asynccontextmanager
-async def peer(url: str, store: str) -> AsyncIterator[Peer]:
-    """Connect to a server (`http://…`) for a store."""
-    async with trio.open_nursery() as nursery:
-        address = f"{url.replace('http', 'ws', 1)}/?storeId={store}&transport=ws"
-        with trio.fail_after(PATIENCE_S):
-            ws = await connect_websocket_url(nursery, address)
-        try:
-            yield Peer(ws, store)
-        finally:
-            nursery.cancel_scope.cancel()
+async def _socket(url: str) -> AsyncIterator[WebSocketConnection]:
+    """A WebSocket that is torn down at the end without a word, as clients go."""
+    parts = urlsplit(url)
+    stream = await trio.open_tcp_stream(str(parts.hostname), int(parts.port or 0))
+    try:
+        async with trio.open_nursery() as nursery:
+            with trio.fail_after(PATIENCE_S):
+                target = f"{parts.path}?{parts.query}"
+                ws = await wrap_client_stream(nursery, stream, parts.netloc, target)
+            try:
+                yield ws
+            finally:
+                nursery.cancel_scope.cancel()
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+@asynccontextmanager
+async def peer(url: str, store: str, *, following: bool = True) -> AsyncIterator[Peer]:
+    """Connect to a server (`http://…`) for a store.
+
+    `following`: have a live pull whose pages nobody reads; a client without one that comes too late is sent away.
+    """
+    async with _socket(f"{url}/?storeId={store}&transport=ws") as ws:
+        connected = Peer(ws, store)
+        if following:
+            await connected._request("Pull", cursor={"_tag": "None"}, live=True)
+        yield connected
 
 
 @attrs.define
@@ -188,7 +207,7 @@ class Follower:
         """Follow for ever, as LiveStore's leader does: a connection that ends is made again."""
         while True:
             try:
-                async with peer(url, self.store) as connection:
+                async with peer(url, self.store, following=False) as connection:
                     while True:
                         await connection.follow(self)
             except* (ConnectionClosed, HandshakeError, OSError):
@@ -206,19 +225,16 @@ async def health(url: str) -> tuple[int, str]:
 async def health_becomes(url: str, status: str) -> None:
     """Wait until /health says so."""
     with trio.fail_after(PATIENCE_S):
-        while (await health(url))[1] != status:
+        while (await health(url))[1] != status:  # noqa: ASYNC110 - another process decides
             await trio.sleep(0.05)
 
 
 async def reset(url: str, store: str, secret: str) -> bool:
     """Reset a store as an admin, which the 0.3 protocol allows; whether it was done."""
-    async with trio.open_nursery() as nursery:
-        address = f"{url.replace('http', 'ws', 1)}/websocket?storeId={store}"
+    async with _socket(f"{url}/websocket?storeId={store}") as ws:
+        request = {"_tag": "WSMessage.AdminResetRoomReq", "requestId": "reset", "adminSecret": secret}
+        await ws.send_message(json.dumps(request))
         with trio.fail_after(PATIENCE_S):
-            ws = await connect_websocket_url(nursery, address)
-            request = {"_tag": "WSMessage.AdminResetRoomReq", "requestId": "reset", "adminSecret": secret}
-            await ws.send_message(json.dumps(request))
             while (answer := json.loads(await ws.get_message())).get("requestId") != "reset":
                 pass
-        nursery.cancel_scope.cancel()
     return bool(answer["_tag"] == "WSMessage.AdminResetRoomRes")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 
@@ -18,6 +18,15 @@ from tests.postgres.server import PostgresServer
 
 SECRET = "the operator's own"
 StartServer = Callable[..., ServerProcess]
+
+
+@attrs.frozen
+class Fault:
+    """Something that happens to the database behind a port."""
+
+    port: int
+    begin: Callable[[], object]
+    end: Callable[[], object]
 
 
 @pytest.fixture
@@ -162,7 +171,7 @@ async def test_without_notifications_news_is_late_and_complete(
     assert (follower.problems, follower.interruptions) == ([], 0)
 
 
-# --- the database goes away under them ---------------------------------------------------------------------------------
+# --- the database goes away under them -------------------------------------------------------------------------------
 
 
 async def _push_in_time(url: str, store: str, parent: int, number: int) -> Answer:
@@ -172,16 +181,37 @@ async def _push_in_time(url: str, store: str, parent: int, number: int) -> Answe
             return await client.push(parent, number)
 
 
-@pytest.mark.parametrize("fault", ["immediate", "vanished", "read-only"])
-async def test_live_pulls_are_held_open_while_the_database_is_away(
-    private_server: PostgresServer,
-    database: str,
-    start: StartServer,
-    make_proxy: Callable[[int], TcpProxy],
-    fault: str,
-) -> None:
+@pytest.fixture(params=["immediate", "vanished", "read-only"])
+def fault(
+    request: pytest.FixtureRequest, private_server: PostgresServer, make_proxy: Callable[[int], TcpProxy]
+) -> Iterator[Fault]:
+    """Something that happens to a database, and its end."""
     proxy = make_proxy(private_server.port)
-    url = private_server.url(database=database, port=proxy.port)
+
+    def vanish() -> None:
+        proxy.refuse()
+        proxy.silence()
+
+    def read_only(setting: str) -> None:
+        for statement in ("SET default_transaction_read_only = off", setting, "SELECT pg_reload_conf()"):
+            admin.execute(statement.encode())
+
+    with private_server.connect() as admin:
+        begin, end = {
+            "immediate": (private_server.stop, private_server.start),
+            "vanished": (vanish, proxy.restore),
+            "read-only": (
+                lambda: read_only("ALTER SYSTEM SET default_transaction_read_only = on"),
+                lambda: read_only("ALTER SYSTEM RESET default_transaction_read_only"),
+            ),
+        }[request.param]
+        yield Fault(proxy.port, begin, end)
+
+
+async def test_live_pulls_are_held_open_while_the_database_is_away(
+    private_server: PostgresServer, database: str, start: StartServer, fault: Fault
+) -> None:
+    url = private_server.url(database=database, port=fault.port)
     servers = start(url), start(url)
     followers = Follower("s"), Follower("s")
     async with trio.open_nursery() as nursery:
@@ -190,38 +220,18 @@ async def test_live_pulls_are_held_open_while_the_database_is_away(
         assert await _push_in_time(servers[0].url, "s", 0, 1) == Answer("accepted")
         for follower in followers:
             await follower.reached(1)
-
-        match fault:
-            case "immediate":
-                private_server.stop(signal.SIGQUIT)
-            case "vanished":
-                proxy.refuse()
-                proxy.silence()
-            case "read-only":
-                private_server.run("ALTER SYSTEM SET default_transaction_read_only = on")
-                private_server.run("SELECT pg_reload_conf()")
+        fault.begin()
         for server in servers:
             answer = await _push_in_time(server.url, "s", 1, 2)
             assert (answer.what, answer.note) == ("error", "storage-unavailable")
             await health_becomes(server.url, "storage unavailable")
             assert (await health(server.url))[0] == 503
-        match fault:
-            case "immediate":
-                private_server.start()
-            case "vanished":
-                proxy.restore()
-            case "read-only":
-                private_server.run("SET default_transaction_read_only = off; ALTER SYSTEM RESET ALL")
-                private_server.run("SELECT pg_reload_conf()")
-
-        for server in servers:
+        fault.end()
+        for number, server in enumerate(servers, 2):
             await health_becomes(server.url, "ok")
-        head = 1
-        for server in servers:
-            assert await _push_in_time(server.url, "s", head, head + 1) == Answer("accepted")
-            head += 1
+            assert await _push_in_time(server.url, "s", number - 1, number) == Answer("accepted")
         for follower in followers:
-            await follower.reached(head)
+            await follower.reached(3)
         nursery.cancel_scope.cancel()
     for follower in followers:
         assert follower.numbers == [1, 2, 3]
@@ -264,7 +274,7 @@ async def test_failover_to_a_promoted_replica(
         replica.stop()
 
 
-# --- starting ------------------------------------------------------------------------------------------------------------
+# --- starting --------------------------------------------------------------------------------------------------------
 
 
 def test_the_start_waits_for_the_database(private_server: PostgresServer, database: str, tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""A healthy client whose every ping is timed, and the memory of a server process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import trio
+
+from tests.bad_input.clients import RpcClient
+
+KIB = 1024
+
+
+def memory_bytes(pid: int) -> int:
+    """Resident memory of a process."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * KIB
+    raise AssertionError("no such process")
+
+
+class Patient:
+    """A healthy client that pings and pushes as long as it is let."""
+
+    def __init__(self, client: RpcClient, pause_s: float = 0.01) -> None:
+        self._client = client
+        self._pause_s = pause_s
+        self.times_s: list[float] = []
+
+    async def live(self) -> None:
+        """Ping until cancelled; any trouble of this client is raised."""
+        while True:
+            start_s = trio.current_time()
+            await self._client.send({"_tag": "Ping"})
+            assert await self._client.receive() == {"_tag": "Pong"}
+            self.times_s.append(trio.current_time() - start_s)
+            await trio.sleep(self._pause_s)
+
+    def take_p99_s(self) -> float:
+        """The 99th percentile of what was measured since the last time."""
+        times_s, self.times_s = sorted(self.times_s), []
+        assert times_s, "nothing was measured"
+        return times_s[int(len(times_s) * 0.99)]
