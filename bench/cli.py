@@ -62,10 +62,12 @@ def main(
             if quick:
                 rounds, seconds = 1, QUICK_SECONDS
             scale = QUICK_SCALE if quick else 1.0
-            results = session.measure(_chosen(only), servers, rounds=rounds, seconds=seconds, scale=scale, say=_say)
+            results = []
+            for scenario in _chosen(only):
+                results += session.measure(scenario, servers, rounds=rounds, seconds=seconds, scale=scale, say=_say)
+                if json_path is not None:  # after each, so that a long session may be cut short
+                    report.write_json(json_path, report.as_json(results, seconds, rounds))
             report.show(results)
-            if json_path is not None:
-                report.write_json(json_path, report.as_json(results, seconds, rounds))
     except BenchError as error:
         raise click.ClickException(str(error)) from error
 

@@ -64,7 +64,7 @@ def _median(values: Iterable[float | None]) -> float | None:
 
 
 def measure(
-    scenarios: Sequence[Scenario],
+    scenario: Scenario,
     servers: Sequence[Server],
     *,
     rounds: int,
@@ -72,28 +72,25 @@ def measure(
     scale: float,
     say: Callable[[str], None],
 ) -> list[Result]:
-    """Run every scenario against every server, `rounds` times, the servers taking turns.
+    """Run a scenario against every server that can do it, `rounds` times, the servers taking turns.
 
     Args:
-        scenarios: what to do.
+        scenario: what to do.
         servers: the first is the one in question.
         rounds: how many times.
         seconds: length of a window.
         scale: of the sizes.
         say: told what is going on.
     """
-    results = []
-    for scenario in scenarios:
-        mine = [Result(scenario, server.name) for server in servers if server.name not in scenario.not_for]
-        taking_part = {server.name: server for server in servers}
-        for number in range(rounds):
-            turn = mine if number % 2 == 0 else mine[::-1]
-            for result in turn:
-                say(f"{scenario.name}, round {number + 1} of {rounds}: {result.server}")
-                _run(result, taking_part[result.server], seconds, scale)
-                if result.errors and result.runs[-1] is None:
-                    say(f"  failed: {result.errors[-1]}")
-        results += mine
+    taking_part = [server for server in servers if server.name not in scenario.not_for]
+    results = [Result(scenario, server.name) for server in taking_part]
+    for number in range(rounds):
+        pairs = list(zip(results, taking_part, strict=True))
+        for result, server in pairs if number % 2 == 0 else pairs[::-1]:
+            say(f"{scenario.name}, round {number + 1} of {rounds}: {server.name}")
+            _run(result, server, seconds, scale)
+            if result.runs[-1] is None:
+                say(f"  failed: {result.errors[-1]}")
     return results
 
 

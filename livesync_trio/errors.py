@@ -29,7 +29,7 @@ class Kind(enum.StrEnum):
     NOT_ALLOWED = "not-allowed"
     HOOK_REFUSED = "hook-refused"
     HOOK_TIMEOUT = "hook-timeout"
-    TOKEN_EXPIRED = "token-expired"
+    TOKEN_EXPIRED = "token-expired"  # noqa: S105 - the name of an error
     TOO_MANY_REQUESTS = "too-many-requests"
     TOO_FAST = "too-fast"
     QUOTA_EXCEEDED = "quota-exceeded"

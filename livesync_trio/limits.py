@@ -241,7 +241,7 @@ PRINCIPAL_STORES_WINDOW_S: Final = 86_400.0
 """How long a store counts as used by a principal after it was last opened."""
 
 PUSH_PATIENCE_S: Final = 5.0
-"""A push that is too fast waits up to this before it is refused instead; half of a client's ping interval (SPEC 3.6)."""
+"""A push that is too fast waits up to this before it is refused instead; half a client's ping interval (SPEC 3.6)."""
 
 V3_PUSH_PATIENCE_S: Final = 60.0
 """The same for 0.3, which takes a refusal for a conflict and waits for a broadcast that may not come (SPEC 5.3)."""

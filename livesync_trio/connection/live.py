@@ -205,8 +205,9 @@ class Pull(abc.ABC):
                 except (StorageUnavailable, StoreDamaged) as trouble:
                     _log.warning("history cannot be read", store=self._handle.store_id, reason=str(trouble))
                     return False
-            if not sent:
-                return False  # the head is an event: an empty answer is trouble, not the end
+            if not sent:  # the head is an event: an empty answer is trouble, not the end
+                _log.warning("history ends before the head", store=self._handle.store_id, head=state.head)
+                return False
         self._answered = True
         if not self._live and not self.closed:
             self.send_end()

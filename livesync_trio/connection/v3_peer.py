@@ -17,7 +17,7 @@ from livesync_trio.connection.recording import record
 from livesync_trio.connection.sharing import v3_message
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal, ServerAhead
 from livesync_trio.limits import V3_PUSH_PATIENCE_S
-from livesync_trio.model import Cursor, LogState, Publication, StoredEvent
+from livesync_trio.model import ROOT_SEQ_NUM, Cursor, LogState, Publication, StoredEvent
 from livesync_trio.store.commands import Inspect, Reply, Reset
 from livesync_trio.wire import v3
 from livesync_trio.wire.messages import (
@@ -190,7 +190,7 @@ class V3Pull(Pull):
     def send_refusal(self, refusal: Refusal) -> None:
         """0.3 knows no identities: after a reset it just goes on with the new log (SPEC 5.3, Admin)."""
         if isinstance(refusal, BackendIdMismatch):
-            self._restart_at_head()
+            self._restart()
         elif self.request is not _BROADCASTS:
             self.closed = True
             self._peer.refuse(self.request.id, refusal)
@@ -200,8 +200,9 @@ class V3Pull(Pull):
 
     def log_replaced(self, state: LogState) -> None:
         """The store was reset: this client is told nothing and gets what comes (SPEC 5.3, Admin)."""
-        self._restart_at_head()
+        self._restart()
 
-    def _restart_at_head(self) -> None:
-        self._cursor = None
+    def _restart(self) -> None:
+        """Give it the new log from its first event on, as the reference's broadcasts would: no hole in it at least."""
+        self._cursor = Cursor(ROOT_SEQ_NUM, None)
         self._catch_up()

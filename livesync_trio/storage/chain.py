@@ -96,6 +96,19 @@ def check_whole(store_id: StoreId, state: LogState, ends: Ends | None) -> None:
     raise StoreDamaged(f"Store {store_id!r} is damaged: {what}. Restore a backup, or reset the store.")
 
 
+def check_continues(log: LogState, after: int, first_parent: int) -> None:
+    """Check that nothing is missing between a cursor, which need not be an event, and the first event read behind it.
+
+    Raises:
+        StoreDamaged: something is.
+    """
+    if first_parent > after:
+        raise StoreDamaged(
+            f"Log {log.log_id} is damaged: what should stand behind e{after} begins after e{first_parent}. "
+            "Restore a backup, or reset the store."
+        )
+
+
 def check_no_hole(log: LogState, events: int, first_ordinal: int, last_ordinal: int) -> None:
     """Check that a run of events read from a log has no hole, by the ordinals at its ends.
 

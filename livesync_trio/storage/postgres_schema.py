@@ -163,5 +163,6 @@ def _check_there(connection: Connection) -> None:
 
 
 def _exists(connection: Connection, table: str) -> bool:
-    (found,) = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (table,)).fetchall()
-    return bool(found[0])
+    # Not to_regclass: inside a transaction it may go on answering from a cache what was true before we got the lock.
+    rows = connection.execute("SELECT FROM pg_class WHERE relname = %s AND pg_table_is_visible(oid)", (table,))
+    return rows.fetchone() is not None

@@ -26,6 +26,9 @@ _HEADER: Final = b"SQLite format 3\0"
 _NOT_A_DATABASE: Final = "it is not an SQLite database: name another file, or restore a backup"
 
 
+_DAMAGED: Final = "it is damaged: restore a backup"
+
+
 class SqliteEngine:
     """Keeps logs in one SQLite file (`base.Engine`)."""
 
@@ -124,6 +127,8 @@ class SqliteEngine:
             raise self._unusable(str(error)) from error
         except sqlite3.Error as error:
             raise self._unusable(_advice(error, self._path)) from error
+        except UnicodeDecodeError as error:  # what Python's `sqlite3` makes of a message that quotes damaged text
+            raise self._unusable(_DAMAGED) from error
 
     def _unusable(self, reason: str) -> StartupError:
         return StartupError(Kind.DATABASE_UNUSABLE, f"{self._path} cannot be used: {reason}.")
@@ -153,7 +158,7 @@ def _advice(error: sqlite3.Error, path: Path) -> str:
     if code == sqlite3.SQLITE_NOTADB:
         return _NOT_A_DATABASE
     if code == sqlite3.SQLITE_CORRUPT:
-        return "it is damaged: restore a backup"
+        return _DAMAGED
     if code == sqlite3.SQLITE_BUSY:
         return "another program has locked it: close that one"
     if code == sqlite3.SQLITE_FULL:

@@ -9,12 +9,13 @@ it takes alone (decision 0003).
 import sqlite3
 from collections.abc import Mapping
 from itertools import accumulate, count, pairwise, starmap
+from operator import lt
 from typing import Any, Final
 
 from livesync_trio.errors import LogReplaced, StoreDamaged
 from livesync_trio.limits import SQLITE_READER_CACHE_KIB
 from livesync_trio.model import BackendId, LogState, StoredEvent, StoreId
-from livesync_trio.storage.chain import check_no_hole
+from livesync_trio.storage.chain import check_continues, check_no_hole
 from livesync_trio.storage.sqlite_connection import Connector, translated
 
 STATE_OF_STORE: Final = """
@@ -26,11 +27,11 @@ STATE_OF_STORE: Final = """
 _WHOLE_PAGE: Final = """
     SELECT
         EXISTS (SELECT 1 FROM livesync_7_stores WHERE log_id = :log_id),
-        count(*), min(ordinal), max(ordinal),
+        count(*), min(parent_seq_num), min(ordinal), max(ordinal),
         group_concat(seq_num), group_concat(size_bytes), group_concat(created_at),
         CAST(group_concat(event, '') AS BLOB)
     FROM (
-        SELECT seq_num, ordinal, size_bytes, created_at, event FROM livesync_7_events
+        SELECT seq_num, parent_seq_num, ordinal, size_bytes, created_at, event FROM livesync_7_events
         WHERE log_id = :log_id AND seq_num > :after AND seq_num <= :up_to AND :limit_bytes >= (
             SELECT sum(size_bytes) FROM (
                 SELECT size_bytes FROM livesync_7_events
@@ -46,7 +47,7 @@ _WHOLE_PAGE: Final = """
 # come in the order of the index, and CROSS JOIN keeps SQLite from turning the join round: the texts do, too.
 _CUT_PAGE: Final = """
     WITH span AS (
-        SELECT rowid AS id, seq_num, ordinal, size_bytes, created_at,
+        SELECT rowid AS id, seq_num, parent_seq_num, ordinal, size_bytes, created_at,
             sum(size_bytes) OVER (ORDER BY seq_num ROWS UNBOUNDED PRECEDING) AS total_bytes
         FROM livesync_7_events
         WHERE log_id = :log_id AND seq_num > :after AND seq_num <= :up_to
@@ -54,7 +55,7 @@ _CUT_PAGE: Final = """
     )
     SELECT
         EXISTS (SELECT 1 FROM livesync_7_stores WHERE log_id = :log_id),
-        count(*), min(span.ordinal), max(span.ordinal),
+        count(*), min(span.parent_seq_num), min(span.ordinal), max(span.ordinal),
         group_concat(span.seq_num), group_concat(span.size_bytes), group_concat(span.created_at),
         CAST(group_concat(event, '') AS BLOB)
     FROM span CROSS JOIN livesync_7_events AS events ON events.rowid = span.id
@@ -84,12 +85,13 @@ class SqliteReader:
         row = self._ask(_WHOLE_PAGE, question)
         if not row[1]:  # nothing in the range, or too much for one answer
             row = self._ask(_CUT_PAGE, question)
-        is_current, events, first_ordinal, last_ordinal, seq_nums, sizes, created_ats, texts = row
+        is_current, events, first_parent, first_ordinal, last_ordinal, seq_nums, sizes, created_ats, texts = row
         if not is_current:
             raise LogReplaced(f"log {log.log_id} has been replaced")
         if not events:
             return []
         check_no_hole(log, events, first_ordinal, last_ordinal)
+        check_continues(log, after, first_parent)
         try:
             bounds = list(accumulate(map(int, sizes.split(_SEPARATOR)), initial=0))
             numbers = list(map(int, seq_nums.split(_SEPARATOR)))
@@ -97,6 +99,8 @@ class SqliteReader:
             raise _damaged(log) from None
         moments = created_ats.split(_SEPARATOR)
         if bounds[-1] != len(texts) or not len(bounds) - 1 == len(numbers) == len(moments) == events:
+            raise _damaged(log)
+        if not (after < numbers[0] and numbers[-1] <= up_to and all(map(lt, numbers, numbers[1:]))):
             raise _damaged(log)
         return list(
             map(

@@ -98,6 +98,11 @@ class StoreActor:
                 pass  # it is ending; the next generation reads the database first
         return True
 
+    def doubt(self, log: LogState) -> None:
+        """A reader has found that another server replaced this log: look before anything else is carried out."""
+        if self._state is not None and self._state.log_id == log.log_id:
+            self._stale = True
+
     def retire(self) -> None:
         """Close the mailbox: what is in it is still carried out, then the actor ends."""
         self._mailbox.close()

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import trio
 
-from livesync_trio.errors import Refusal
+from livesync_trio.errors import LogReplaced, Refusal
 from livesync_trio.model import Batch, Cursor, LogState, StoredEvent, StoreId
 from livesync_trio.store.actor import StoreActor
 from livesync_trio.store.commands import (
@@ -121,8 +121,17 @@ class StoreHandle:
     # --- beside the mailbox ----------------------------------------------------------------------------------------
 
     async def read(self, log: LogState, after: int, up_to: int) -> list[StoredEvent]:
-        """Read history. See `Readers.read`."""
-        return await self._directory.readers.read(log, after, up_to)
+        """Read history. See `Readers.read`.
+
+        A log that is gone is doubted where it came from, so that who registers again is not sent to it once more.
+        """
+        try:
+            return await self._directory.readers.read(log, after, up_to)
+        except LogReplaced:
+            actor = self._directory.running(self.store_id)
+            if actor is not None:
+                actor.doubt(log)
+            raise
 
     def leave(self, follower: Follower) -> None:
         """Stop following."""

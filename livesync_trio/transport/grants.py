@@ -1,7 +1,7 @@
 """Which stores the claims of a token give. Pure.
 
-A store is named exactly, or by a prefix that ends in `*`. What a claim holds and what a template becomes with its claims
-put in is compared byte for byte, as store ids are everywhere.
+A store is named exactly, or by a prefix that ends in `*`. What a claim holds, and what a template becomes with its
+claims put in, is compared byte for byte, as store ids are everywhere.
 """
 
 import re

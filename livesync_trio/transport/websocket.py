@@ -106,7 +106,10 @@ class WebSocketChannel:
             else:
                 self._give_to_library(bytes(buffer[start:end]), incoming)
             start = end
-        self._unfinished = bytearray(buffer[start:])
+        if buffer is self._unfinished:
+            del self._unfinished[:start]  # a copy for each piece of a large frame would take the square of its size
+        else:
+            self._unfinished = bytearray(buffer[start:])
 
     def _give_to_library(self, frame: bytes, incoming: list[Incoming]) -> None:
         """Fragments, binary and control frames, and everything that breaks the rules."""

@@ -7,15 +7,18 @@ levels, on how deep its own stack is at the moment. Whatever is taken must be gi
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 
 from livesync_trio.errors import RULES, Kind
 
 from .clients import event, http_rpc, push, reason, sync_url
 from .nesting import depths_near_the_border, nested
-from .servers import FRAME_MAX_BYTES, STORE, TestedServer
+from .servers import FRAME_MAX_BYTES, STORE, TestedServer, running_server
 from .websockets import BINARY, CONTINUATION, TEXT, frame
 from .wires import head, post
 
@@ -139,3 +142,19 @@ async def test_a_body_of_exactly_the_limit_is_taken(server: TestedServer) -> Non
     answer = await server.ask(post(sync_url(STORE, "http"), body))
     assert answer.status == 200
     assert answer.json == [{"_tag": "Exit", "requestId": "1", "exit": {"_tag": "Success", "value": {}}}]
+
+
+async def test_a_large_message_that_comes_in_small_pieces_costs_no_more_than_its_size() -> None:
+    """A copy of what has come with every piece would let one slow connection stop the server for all."""
+    size = 16 * 1024 * 1024
+    whole = frame(TEXT, b" " * size + b'{"_tag":"Ping"}')
+    async with running_server(frame_max_bytes=2 * size) as server:
+        client = await server.rpc()
+        began_s = time.thread_time()
+        for start in range(0, size - 300, 65_536):
+            await client.wire.send(whole[start : min(start + 65_536, size - 300)])
+        await client.wire.send_piecemeal(whole[size - 300 : size + 10])
+        await trio.testing.wait_all_tasks_blocked()
+        await client.wire.send(whole[size + 10 :])
+        assert await client.receive() == {"_tag": "Pong"}
+        assert time.thread_time() - began_s < 0.7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -11,10 +12,20 @@ from livesync_trio.errors import RULES, Kind
 
 from .clients import RpcClient, event, pull, push, sync_url
 from .servers import STORE, TestedServer
-from .websockets import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, frame, text, upgrade
+from .websockets import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, WebSocket, frame, text, upgrade
+from .wires import Ended
 
 PING_MESSAGE = b'{"_tag":"Ping"}'
 PONG_MESSAGE = Frame(TEXT, b'{"_tag":"Pong"}')
+
+
+def masked(opcode: int, payload: bytes) -> bytes:
+    """A frame with a mask that changes every byte."""
+    mask = b"\x12\x34\x56\x78"
+    plain = frame(opcode, payload)
+    head = len(plain) - len(payload) - len(mask)
+    return plain[:head] + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+
 
 BROKEN: dict[str, bytes] = {
     "without a mask": frame(TEXT, PING_MESSAGE, masked=False),
@@ -121,14 +132,6 @@ async def test_fragments_that_never_end_are_refused(server: TestedServer) -> Non
     assert await client.closed() == RULES[Kind.FRAME_TOO_BIG].close_code
 
 
-async def test_a_mask_that_changes_the_bytes_is_taken_off(server: TestedServer) -> None:
-    client = await server.rpc()
-    mask = b"\x12\x34\x56\x78"
-    hidden = bytes(byte ^ mask[at % 4] for at, byte in enumerate(PING_MESSAGE))
-    await client.wire.send(bytes((0x81, 0x80 | len(hidden))) + mask + hidden)
-    assert await client.receive_frame() == PONG_MESSAGE
-
-
 async def test_a_length_may_be_written_longer_than_needed(server: TestedServer) -> None:
     """RFC 6455 forbids it to senders; a server that reads it is as good as one that closes. It must not hang."""
     client = await server.rpc()
@@ -196,6 +199,49 @@ async def test_a_client_that_vanishes_in_the_middle_of_a_frame_leaves_no_trace(s
         await client.receive()
         await client.wire.send(cut)
         await client.wire.reset()
+
+
+@pytest.mark.parametrize("size", [15, 125, 126, 127, 128, 65_535, 65_536, 65_537])
+async def test_messages_of_every_kind_of_length_are_unmasked_and_taken(server: TestedServer, size: int) -> None:
+    client = await server.rpc()
+    message = PING_MESSAGE[:-1] + b" " * (size - len(PING_MESSAGE)) + b"}"
+    await client.wire.send(masked(TEXT, message) + masked(BINARY, message) + masked(PING, b"x"))
+    assert sorted([await client.receive_frame() for _ in range(3)]) == [PONG_MESSAGE, PONG_MESSAGE, Frame(PONG, b"x")]
+
+
+@pytest.mark.parametrize("size", [0, 15, 125, 65_535])
+async def test_a_length_written_longer_than_needed_does_not_shift_what_follows(server: TestedServer, size: int) -> None:
+    """Whoever reads the length wrongly takes the middle of a message for a frame: what smuggling is made of."""
+    client = await server.rpc()
+    length = b"\x7f" + size.to_bytes(8, "big") if size > 125 else b"\x7e" + size.to_bytes(2, "big")
+    inner = frame(PING, b"smuggled")
+    await client.wire.send(frame(BINARY, (inner + b" " * size)[:size], length=length) + frame(PING, b"after"))
+    assert Frame(PONG, b"smuggled") not in await received_until_pong_or_end(client)
+
+
+async def received_until_pong_or_end(client: WebSocket) -> list[Frame]:
+    received: list[Frame] = []
+    with contextlib.suppress(Ended):
+        while Frame(PONG, b"after") not in received:
+            received.append(await client.receive_frame())
+    return received
+
+
+async def test_frames_of_all_kinds_may_be_split_at_every_byte(server: TestedServer) -> None:
+    client = await server.rpc()
+    several = (
+        text({"_tag": "Ping"})
+        + masked(PING, b"x" * 125)
+        + frame(TEXT, PING_MESSAGE[:4], fin=False)
+        + frame(PING, b"")
+        + masked(CONTINUATION, PING_MESSAGE[4:])
+        + frame(TEXT, PING_MESSAGE + b" " * 200)
+        + masked(BINARY, PING_MESSAGE)
+    )
+    expected = sorted([PONG_MESSAGE] * 4 + [Frame(PONG, b"x" * 125), Frame(PONG, b"")])
+    for split in range(1, len(several)):
+        await client.wire.send_piecemeal(several, split)
+        assert sorted([await client.receive_frame() for _ in expected]) == expected, split
 
 
 async def test_frames_may_arrive_byte_by_byte(server: TestedServer) -> None:

@@ -27,9 +27,7 @@ class Caddy:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         file = directory / "Caddyfile"
-        file.write_text(
-            f"{{\n  admin off\n  auto_https off\n}}\nhttp://127.0.0.1:{self.port} {{\n{site}\n}}\n"
-        )
+        file.write_text(f"{{\n  admin off\n  auto_https off\n}}\nhttp://127.0.0.1:{self.port} {{\n{site}\n}}\n")
         self._log = directory / "caddy.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(

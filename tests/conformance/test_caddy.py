@@ -156,7 +156,9 @@ def test_stores_are_balanced_over_two_servers_and_each_stays_with_one(
         over_ws.push(chain(2, 1))
         follower.wait_for_numbers([1, 2])
         assert numbers(over_http.pull()) == [1, 2]
-    active = [json.load(urllib.request.urlopen(f"{server.url}/health", timeout=5))["stores_active"] for server in servers]
+    active = [
+        json.load(urllib.request.urlopen(f"{server.url}/health", timeout=5))["stores_active"] for server in servers
+    ]
     assert sum(active) == len(stores)
     assert all(active), f"all stores went to one server: {active}"
 

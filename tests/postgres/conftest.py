@@ -30,6 +30,7 @@ def private_server() -> Iterator[PostgresServer]:
 def database(private_server: PostgresServer) -> Iterator[str]:
     """Name of a new database on the private server, which runs whatever the test before did to it."""
     if not private_server.running:
+        private_server.forget_settings()
         private_server.start()
     name = f"d{secrets.token_hex(4)}"
     private_server.run(f"CREATE DATABASE {name}")

@@ -17,6 +17,9 @@ from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
 PATIENCE_S: Final = 30.0
 """No single answer takes longer; a test that waits for more is lost."""
 
+HANDSHAKE_S: Final = 5.0
+"""Time for a server to answer a handshake."""
+
 _ids = itertools.count(1)
 
 
@@ -120,9 +123,12 @@ async def _socket(url: str) -> AsyncIterator[WebSocketConnection]:
     stream = await trio.open_tcp_stream(str(parts.hostname), int(parts.port or 0))
     try:
         async with trio.open_nursery() as nursery:
-            with trio.fail_after(PATIENCE_S):
+            # trio-websocket waits for ever when the other end goes away in the middle of the handshake.
+            with trio.move_on_after(HANDSHAKE_S) as handshake:
                 target = f"{parts.path}?{parts.query}"
                 ws = await wrap_client_stream(nursery, stream, parts.netloc, target)
+            if handshake.cancelled_caught:
+                raise ConnectionResetError("no handshake")
             try:
                 yield ws
             finally:
@@ -199,9 +205,11 @@ class Follower:
 
     async def stands_at(self, backend_id: str, head: int) -> None:
         """Wait until everything of this log has come."""
-        with trio.fail_after(PATIENCE_S):
+        with trio.move_on_after(PATIENCE_S):
             while (self.backend_id, self.head) != (backend_id, head):
                 await self._changed.wait()
+            return
+        raise AssertionError(f"not at e{head} of {backend_id} in {PATIENCE_S} s: {self}")
 
     async def run(self, url: str) -> None:
         """Follow for ever, as LiveStore's leader does: a connection that ends is made again."""

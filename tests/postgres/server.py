@@ -200,6 +200,10 @@ class PostgresServer:
             self._process.wait(START_DEADLINE_S)
             self._process = None
 
+    def forget_settings(self) -> None:
+        """Undo every ALTER SYSTEM of a server that does not run."""
+        (self.directory / "postgresql.auto.conf").write_text("")
+
     def connect(self) -> psycopg.Connection[tuple[object, ...]]:
         """A superuser's connection."""
         return psycopg.connect(self.url(), autocommit=True)

@@ -245,9 +245,11 @@ def test_no_room_for_what_is_written(private_server: PostgresServer, database: s
     comes_back(db, state, 4)
 
 
-def test_a_row_that_somebody_holds(private_server: PostgresServer, database: str, db: Database) -> None:
+def test_a_row_that_somebody_holds(
+    monkeypatch: pytest.MonkeyPatch, private_server: PostgresServer, database: str, db: Database
+) -> None:
     """PostgreSQL itself gives up before we do, so nothing happens later behind our back."""
-    limits.POSTGRES_ANSWER_LIMIT_S = 6.0
+    monkeypatch.setattr(limits, "POSTGRES_ANSWER_LIMIT_S", 6.0)
     state = db.filled("s", run_of(3))
     with psycopg.connect(private_server.url(database=database)) as holder:
         holder.execute("SELECT * FROM livesync_7_stores FOR UPDATE")
@@ -321,9 +323,9 @@ def _in_background(fn: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
 
 @pytest.mark.parametrize("kill", [True, False], ids=["kill -9", "terminated"])
 def test_killed_at_commit_before_it_was_durable(
-    private_server: PostgresServer, database: str, db: Database, kill: bool
+    monkeypatch: pytest.MonkeyPatch, private_server: PostgresServer, database: str, db: Database, kill: bool
 ) -> None:
-    limits.POSTGRES_ANSWER_LIMIT_S = 20.0
+    monkeypatch.setattr(limits, "POSTGRES_ANSWER_LIMIT_S", 20.0)
     state = db.filled("s", run_of(3))
     with _trigger(private_server, database, "PERFORM pg_sleep(60)", at_commit=True):
         thread, result = _in_background(lambda: db.append("s", state, chain(4, after=3)))
@@ -341,9 +343,11 @@ def test_killed_at_commit_before_it_was_durable(
 
 
 @pytest.mark.parametrize("kill", [True, False], ids=["kill -9", "terminated"])
-def test_killed_at_commit_when_it_was_durable(private_server: PostgresServer, db: Database, kill: bool) -> None:
+def test_killed_at_commit_when_it_was_durable(
+    monkeypatch: pytest.MonkeyPatch, private_server: PostgresServer, db: Database, kill: bool
+) -> None:
     """A primary that waits for a replica has flushed its commit already. Either the truth is told, or nothing."""
-    limits.POSTGRES_ANSWER_LIMIT_S = 20.0
+    monkeypatch.setattr(limits, "POSTGRES_ANSWER_LIMIT_S", 20.0)
     state, other = db.filled("s", run_of(3)), db.open("other")
     private_server.run("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
     private_server.run("SELECT pg_reload_conf()")
@@ -357,7 +361,7 @@ def test_killed_at_commit_when_it_was_durable(private_server: PostgresServer, db
         statement = "SELECT pid FROM pg_stat_activity WHERE application_name = 'livesync' AND wait_event = 'SyncRep'"
         [(pid,)] = admin.execute(statement).fetchall()
         if kill:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(int(str(pid)), signal.SIGKILL)
         else:
             admin.execute("SELECT pg_terminate_backend(%s)", (pid,))
             admin.execute("SELECT pg_reload_conf()")

@@ -1,4 +1,4 @@
-"""Hostile bytes from a seed: what clients send, cut, mixed, doubled and flipped. One seed always gives the same bytes."""
+"""Hostile bytes from a seed: what clients send, cut, mixed, doubled and flipped. One seed gives the same bytes."""
 
 from __future__ import annotations
 
@@ -88,7 +88,9 @@ class Fuzzer:
         target = choose.choice(("/", "/health", "*", "http://x/", "//", sync_url(STORE), "/" + "a" * 70_000, "/\x7f"))
         headers = [f"X-{number}: {'y' * choose.choice((1, 100, 5000))}" for number in range(choose.choice((0, 3, 300)))]
         body = choose.randbytes(choose.choice((0, 10, 5000)))
-        return choose.choice((head(f"{method} {target} HTTP/1.1", *headers) + body, post(sync_url(STORE, "http"), body)))
+        return choose.choice(
+            (head(f"{method} {target} HTTP/1.1", *headers) + body, post(sync_url(STORE, "http"), body))
+        )
 
     def _damaged(self, data: bytes) -> bytes:
         choose = self._random

@@ -28,7 +28,8 @@ class Patient:
         self.times_s: list[float] = []
 
     async def live(self) -> None:
-        """Ping until cancelled; any trouble of this client is raised."""
+        """Pull, so that it is not taken for an orphan (SPEC 3.6), then ping until cancelled; any trouble is raised."""
+        await self._client.pull()
         while True:
             start_s = trio.current_time()
             await self._client.send({"_tag": "Ping"})

@@ -60,7 +60,7 @@ async def assert_let_in(server: TestedServer, store: str, payload: object = ...,
     assert http.json[-1]["exit"]["_tag"] == "Success"
 
 
-# --- where a token may stand -------------------------------------------------------------------------------------------
+# --- where a token may stand -----------------------------------------------------------------------------------------
 
 
 async def test_a_token_may_come_in_three_ways() -> None:
@@ -113,7 +113,14 @@ async def test_tenants_cannot_reach_each_other(own: str) -> None:
                     await assert_let_in(server, store, tenant(own))
                 else:
                     await assert_kept_out(server, store, tenant(own), 403, "not for this store")
-        for store in (f"team-{own}x", f"team-{own.upper()}", "team-", "team-{org}", f" team-{own}", f"team-{own}\u0301"):
+        for store in (
+            f"team-{own}x",
+            f"team-{own.upper()}",
+            "team-",
+            "team-{org}",
+            f" team-{own}",
+            f"team-{own}\u0301",
+        ):
             await assert_kept_out(server, store, tenant(own), 403, "not for this store")
 
 
@@ -126,7 +133,9 @@ async def test_a_frame_cannot_name_another_tenants_store() -> None:
         assert reason((await acme.answer_to("1"))[1])[0] == Kind.STORE_MISMATCH
         await acme.send(request("2", "SyncWsRpc.Push", push_payload("team-beta", event(2, 1))))
         assert reason((await acme.answer_to("2"))[1])[0] == Kind.STORE_MISMATCH
-        body = http_rpc("team-beta", "1", "Pull", {"storeId": "team-beta", "cursor": NO_CURSOR}).partition(b"\r\n\r\n")[2]
+        body = http_rpc("team-beta", "1", "Pull", {"storeId": "team-beta", "cursor": NO_CURSOR}).partition(b"\r\n\r\n")[
+            2
+        ]
         answer = await server.ask(post(sync_url("team-acme", "http", tenant("acme")), body))
         assert reason(answer.json[0])[0] == Kind.STORE_MISMATCH
         assert b"secret of beta" not in acme.wire.received + answer.body
@@ -135,7 +144,8 @@ async def test_a_frame_cannot_name_another_tenants_store() -> None:
 
 async def test_a_token_that_names_no_store_opens_none() -> None:
     async with tenants_server() as server:
-        for stores in ([], None, {}, 7, [None], [[]]):
+        nothing: list[Any] = [[], None, {}, 7, [None], [[]]]
+        for stores in nothing:
             payload = {"authToken": token(stores=stores)}
             await assert_kept_out(server, "s", payload, 403, "not for this store")
 
@@ -176,7 +186,7 @@ async def test_the_names_of_claims_can_be_chosen() -> None:
         await assert_let_in(server, "s", {"authToken": token(email="a", peeks="s")})
 
 
-# --- hooks -------------------------------------------------------------------------------------------------------------
+# --- hooks -----------------------------------------------------------------------------------------------------------
 
 
 async def test_every_hook_knows_the_user() -> None:
@@ -286,7 +296,9 @@ async def test_what_on_push_returns_is_told_with_the_result() -> None:
 
 
 async def test_store_ids_can_be_held_to_a_pattern_and_are_never_rewritten() -> None:
-    async with running_server(store_id_pattern=r"store/ö 1|another store|[a-z]+(-[a-z]+)*", store_id_max_bytes=20) as server:
+    async with running_server(
+        store_id_pattern=r"store/ö 1|another store|[a-z]+(-[a-z]+)*", store_id_max_bytes=20
+    ) as server:
         await assert_let_in(server, "team-notes")
         for store in ("Team", "team_notes", "team-", "team\n", "team-notes\n", "té", "../etc"):
             for answer in await doors(server, store):

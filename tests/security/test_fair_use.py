@@ -25,7 +25,7 @@ from tests.concurrency.stage import Stage, connected, running
 
 from .tokens import SECRET, token
 
-# --- buckets -----------------------------------------------------------------------------------------------------------
+# --- buckets ---------------------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.floats(0.01, 50)), max_size=60))
@@ -92,7 +92,9 @@ def test_this_machine_is_not_counted(host: str) -> None:
     assert address_group(host) is None
 
 
-@pytest.mark.parametrize("text", ["pushes", "pushes=0/s", "pushes=1/day", "pushes=-1/s", "pulls=1/s", "pushes=1.5/s", ""])
+@pytest.mark.parametrize(
+    "text", ["pushes", "pushes=0/s", "pushes=1/day", "pushes=-1/s", "pulls=1/s", "pushes=1.5/s", ""]
+)
 def test_what_is_no_rate(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_rates((text,))
@@ -133,7 +135,7 @@ def test_only_what_is_configured_is_metered() -> None:
     assert Fairness(only_addresses).meter("ann", "127.0.0.1", "s") is None
 
 
-# --- one connection, on Trio's virtual clock ---------------------------------------------------------------------------
+# --- one connection, on Trio's virtual clock -------------------------------------------------------------------------
 
 
 def stage_with(**settings: Any) -> Stage:
@@ -197,10 +199,18 @@ async def test_0_3_waits_longer_because_a_refusal_would_stop_it(autojump_clock: 
     async with running(stage) as nursery, connected(stage, nursery, "/websocket?storeId=a") as client:
         for number in range(1, 5):
             events = [
-                {"name": "n", "args": None, "seqNum": number, "parentSeqNum": number - 1, "clientId": "c", "sessionId": "s"}
+                {
+                    "name": "n",
+                    "args": None,
+                    "seqNum": number,
+                    "parentSeqNum": number - 1,
+                    "clientId": "c",
+                    "sessionId": "s",
+                }
             ]
             await client.send({"_tag": "WSMessage.PushReq", "requestId": f"p{number}", "batch": events})
-        acks, start_s = [], trio.current_time()
+        acks: list[str] = []
+        start_s = trio.current_time()
         while len(acks) < 4:
             message = await client.receive()
             assert message["_tag"] != "WSMessage.Error", message
@@ -209,7 +219,7 @@ async def test_0_3_waits_longer_because_a_refusal_would_stop_it(autojump_clock: 
         assert PUSH_PATIENCE_S < trio.current_time() - start_s <= V3_PUSH_PATIENCE_S
 
 
-# --- the door ----------------------------------------------------------------------------------------------------------
+# --- the door --------------------------------------------------------------------------------------------------------
 
 
 def behind_a_proxy(host: str) -> str:
@@ -271,7 +281,7 @@ async def test_a_user_has_only_so_many_connections_and_gets_them_back() -> None:
         await server.rpc("s")  # somebody else
         await first.wire.close()
         with trio.fail_after(5):
-            while (await server.ask(upgrade(target))).status != 101:
+            while (await server.ask(upgrade(target))).status != 101:  # noqa: ASYNC110
                 await trio.sleep(0.01)
 
 
@@ -284,7 +294,7 @@ async def test_an_address_has_only_so_many_connections_and_gets_them_back() -> N
         await WebSocket.shake_hands(await server.wire(), sync_url("s"), behind_a_proxy("192.0.2.2"))
         await first.wire.close()
         with trio.fail_after(5):
-            while (await server.ask(upgrade(sync_url("s"), behind_a_proxy("192.0.2.1")))).status != 101:
+            while (await server.ask(upgrade(sync_url("s"), behind_a_proxy("192.0.2.1")))).status != 101:  # noqa: ASYNC110
                 await trio.sleep(0.01)
 
 
@@ -319,10 +329,10 @@ def test_a_day_later_another_store_may_be_used() -> None:
     assert fairness.arrival_at("ann", "b", 86_401) is None
 
 
-# --- how much a store may hold -----------------------------------------------------------------------------------------
+# --- how much a store may hold ---------------------------------------------------------------------------------------
 
 
-async def check_full(settings: dict[str, int], size: Callable[[int], Any], room: int) -> None:
+async def check_full(settings: dict[str, Any], size: Callable[[int], Any], room: int) -> None:
     """A store with room for `room` events takes no more, says so, and goes on being read."""
     async with running_server(**settings) as server:
         client = await server.rpc("full")
@@ -363,7 +373,7 @@ async def test_bytes_are_counted_of_what_was_there_before() -> None:
         assert (await client.push(event(6, 5)))["exit"]["_tag"] == "Success"
 
 
-# --- admin -------------------------------------------------------------------------------------------------------------
+# --- admin -----------------------------------------------------------------------------------------------------------
 
 
 async def test_wrong_admin_secrets_are_slowed_down_and_the_right_one_with_them() -> None:

@@ -1,7 +1,7 @@
 """A server process under hostile sockets: a healthy client goes on, memory stays bounded, nothing dies.
 
-Measured loosely, because a busy machine measures mostly itself: a healthy client's p99 may be ten times its quiet value, or
-`P99_S`. docs/hardening.md has what was seen.
+Measured loosely, because a busy machine measures mostly itself: a healthy client's p99 may be ten times its quiet
+value, or `P99_S`. docs/hardening.md has what was seen.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Besieged:
     def check_patient(self, what: str) -> None:
         """The healthy client hardly noticed."""
         p99_s = self.patient.take_p99_s()
-        print(f"{what}: p99 {p99_s * 1000:.1f} ms (quiet {self.quiet_p99_s * 1000:.1f}), grown {self.grown_bytes // 1024} KiB")
+        times = f"p99 {p99_s * 1000:.1f} ms (quiet {self.quiet_p99_s * 1000:.1f})"
+        print(f"{what}: {times}, grown {self.grown_bytes // 1024} KiB")
         assert p99_s <= max(10 * self.quiet_p99_s, P99_S), what
 
 

@@ -85,7 +85,7 @@ async def test_pages_may_send_cookies_only_where_they_count() -> None:
 
 
 def test_cookies_and_pages_from_everywhere_do_not_go_together() -> None:
-    with pytest.raises(BadConfig, match="LIVESYNC_AUTH_COOKIE: .*LIVESYNC_CORS_ORIGINS"):
+    with pytest.raises(BadConfig, match=r"LIVESYNC_AUTH_COOKIE: .*LIVESYNC_CORS_ORIGINS"):
         load({}, {"LIVESYNC_AUTH_COOKIE": "session"})
     assert load({}, {"LIVESYNC_AUTH_COOKIE": "session", "LIVESYNC_CORS_ORIGINS": APP}).auth_cookie == "session"
 

@@ -1,4 +1,4 @@
-"""For whom a proxy asks (`transport.proxies`): believed from configured proxies only, and never what strangers wrote."""
+"""For whom a proxy asks (`transport.proxies`): believed from configured proxies only, never from strangers."""
 
 from __future__ import annotations
 
@@ -87,7 +87,9 @@ def test_a_client_cannot_choose_its_address(written: list[str]) -> None:
     assert client("10.0.0.1:5", ", ".join([*written, "192.0.2.7"])) == "192.0.2.7"
 
 
-@pytest.mark.parametrize(("trusted", "seen"), [(("loopback",), "192.0.2.7"), (("10.0.0.0/8",), "127.0.0.1"), ((), "127.0.0.1")])
+@pytest.mark.parametrize(
+    ("trusted", "seen"), [(("loopback",), "192.0.2.7"), (("10.0.0.0/8",), "127.0.0.1"), ((), "127.0.0.1")]
+)
 async def test_hooks_see_the_address_of_the_client(trusted: tuple[str, ...], seen: str) -> None:
     contexts: list[HookContext] = []
 

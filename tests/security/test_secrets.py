@@ -145,7 +145,9 @@ async def test_no_secret_is_seen_anywhere(tmp_path: Path, style: str, level: str
         for secret in (WRONG, CANARIES["ADMIN_SECRET"]):
             await old.send({"_tag": "WSMessage.AdminInfoReq", "requestId": "x", "adminSecret": secret})
             await old.receive()
-        await old.send({"_tag": "WSMessage.AdminResetRoomReq", "requestId": "x", "adminSecret": CANARIES["ADMIN_SECRET"]})
+        await old.send(
+            {"_tag": "WSMessage.AdminResetRoomReq", "requestId": "x", "adminSecret": CANARIES["ADMIN_SECRET"]}
+        )
         await old.receive()
         await old.wire.send(frame(0x3, WRONG.encode()))
         await old.closed()
@@ -199,7 +201,7 @@ async def test_the_audit_log_is_opened_anew_on_sighup(tmp_path: Path) -> None:
         assert process._process is not None
         process._process.send_signal(signal.SIGHUP)
         deadline = time.monotonic() + 5
-        while not (tmp_path / "audit.jsonl").exists() and time.monotonic() < deadline:
+        while not (tmp_path / "audit.jsonl").exists() and time.monotonic() < deadline:  # noqa: ASYNC110 - another process or thread sets it
             await trio.sleep(0.02)
         await server.websocket(sync_url("second"))
     finally:

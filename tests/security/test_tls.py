@@ -1,4 +1,4 @@
-"""TLS of the server's own: WebSockets and HTTP over it, strangers that do not speak it, certificates renewed on SIGHUP."""
+"""TLS of the server's own: WebSockets and HTTP over it, strangers who do not speak it, new certificates on SIGHUP."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class TlsServer(TestedServer):
         context.set_alpn_protocols(["h2", "http/1.1"])
         secured = trio.SSLStream(stream, context, server_hostname="127.0.0.1", https_compatible=True)
         await secured.do_handshake()
-        self.seen = secured.getpeercert(binary_form=True)  # type: ignore[attr-defined]
-        assert secured.selected_alpn_protocol() == "http/1.1"  # type: ignore[attr-defined]
+        self.seen = secured.getpeercert(binary_form=True)
+        assert secured.selected_alpn_protocol() == "http/1.1"
         self._wires.append(Wire(secured))  # type: ignore[arg-type]
         return self._wires[-1]
 
@@ -76,7 +76,7 @@ async def test_a_new_certificate_is_taken_on_sighup_and_a_broken_one_is_not(tmp_
         write_certificate(tmp_path)
         os.kill(os.getpid(), signal.SIGHUP)
         with trio.fail_after(5):
-            while not server.logged("reloaded"):
+            while not server.logged("reloaded"):  # noqa: ASYNC110 - another process or thread sets it
                 await trio.sleep(0.01)
         after = await server.rpc("s")
         assert server.seen not in (None, first)
@@ -87,7 +87,7 @@ async def test_a_new_certificate_is_taken_on_sighup_and_a_broken_one_is_not(tmp_
         (tmp_path / "cert.pem").write_text("nonsense")
         os.kill(os.getpid(), signal.SIGHUP)
         with trio.fail_after(5):
-            while not server.logged("reload failed, the old files go on"):
+            while not server.logged("reload failed, the old files go on"):  # noqa: ASYNC110 - another process or thread sets it
                 await trio.sleep(0.01)
         server.cert_file = tmp_path / "kept.pem"
         await server.rpc("s")

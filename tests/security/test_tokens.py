@@ -183,7 +183,7 @@ def test_a_file_without_a_public_key_stops_the_start(tmp_path: Path, content: by
     assert error.value.kind is Kind.BAD_CONFIG
 
 
-# --- a JWKS URL --------------------------------------------------------------------------------------------------------
+# --- a JWKS URL ------------------------------------------------------------------------------------------------------
 
 
 class Issuer:

@@ -37,10 +37,12 @@ def private_pem_of(private: Any) -> bytes:
 
 def jwk(private: Any, key_id: str | None, **more: Any) -> dict[str, Any]:
     """The public key as a JWK."""
-    algorithm = {RSA: jwt.algorithms.RSAAlgorithm, OTHER_RSA: jwt.algorithms.RSAAlgorithm}.get(private)
-    if algorithm is None:
-        algorithm = jwt.algorithms.ECAlgorithm if private is EC else jwt.algorithms.OKPAlgorithm
-    fields = json.loads(algorithm.to_jwk(private.public_key()))  # type: ignore[attr-defined]
+    algorithm: Any = jwt.algorithms.RSAAlgorithm
+    if private is EC:
+        algorithm = jwt.algorithms.ECAlgorithm
+    elif private is ED:
+        algorithm = jwt.algorithms.OKPAlgorithm
+    fields: dict[str, Any] = json.loads(algorithm.to_jwk(private.public_key()))
     fields.pop("key_ops", None)
     return {**fields, **({} if key_id is None else {"kid": key_id}), **more}
 

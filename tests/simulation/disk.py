@@ -11,7 +11,7 @@ from collections.abc import Callable
 import attrs
 import trio
 
-from livesync_trio.errors import StorageUnavailable
+from livesync_trio.errors import LogReplaced, StorageUnavailable
 from livesync_trio.model import LogState, StoredEvent, StoreId
 from livesync_trio.storage import base
 from livesync_trio.storage.memory import MemoryEngine
@@ -66,6 +66,7 @@ class Disk:
         self.engine.open()
         self._reader = self.engine.reader()
         self.histories: list[History] = []
+        self.reads_of_replaced = 0
         self.on_change: Callable[[], None] = lambda: None
 
     @property
@@ -146,4 +147,8 @@ class DiskOfProcess:
         await trio.sleep(dice.uniform(0, 0.02) + dice.random() * faults.disk_slow_s)
         if self.dead or dice.random() < faults.read_fails:
             raise StorageUnavailable("simulated: read error")
-        return self._reader.read(log, after, up_to, self._disk.read_max_events, 10**9)
+        try:
+            return self._reader.read(log, after, up_to, self._disk.read_max_events, 10**9)
+        except LogReplaced:
+            self._disk.reads_of_replaced += 1
+            raise

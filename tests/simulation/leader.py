@@ -282,7 +282,7 @@ class Leader:
             if self.log.numbers:
                 raise Violation(f"{self.name}: pulled from e{self.log.head} and was given another log")
             self.earlier.append(self.log)  # it had nothing and asked without a cursor, which fits any log
-            self.log = Received()
+            self.log, self._blocked = Received(), False
         log = self.log
         log.backend_id = page["backendId"]
         foreign, now = False, self._clock()

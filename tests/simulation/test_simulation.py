@@ -19,7 +19,9 @@ SEEDS = int(os.environ.get("LIVESYNC_SIMULATION_SEEDS", "1000"))
 PROCESSES = 2
 LIMIT_S = 900
 
-EVER_FAILED: dict[int, str] = {}
+EVER_FAILED: dict[int, str] = {
+    4935: "0.3 was given the log after a reset with a hole in it; pulls asked a stale actor for a replaced log in a loop",
+}
 """Seeds that once found a fault of the server, with the fault. They stay here for ever."""
 
 

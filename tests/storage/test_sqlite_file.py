@@ -128,7 +128,9 @@ def test_a_lock_file_left_behind_means_nothing(tmp_path: Path) -> None:
     (tmp_path / "live.db.lock").write_text("1\n")
     made(tmp_path / "live.db")
     (tmp_path / "live.db.lock").write_text("1\n")
-    SqliteEngine(tmp_path / "live.db").open()
+    engine = SqliteEngine(tmp_path / "live.db")
+    engine.open()
+    engine.close()
 
 
 def test_a_closed_engine_lets_the_next_one_in(sqlite: Database, tmp_path: Path) -> None:

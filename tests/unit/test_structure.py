@@ -49,7 +49,7 @@ def test_every_dependency_is_pinned_once() -> None:
     runtime, dev = requirements("requirements.txt"), requirements("requirements-dev.txt")
     assert runtime.keys() & dev.keys() == set()
     for declared, pins in ((project["dependencies"], runtime), (project["optional-dependencies"]["dev"], dev)):
-        assert {re.split(r"[><=]", dependency)[0] for dependency in declared} <= pins.keys()
+        assert {re.split(r"[\[><=]", dependency)[0] for dependency in declared} <= pins.keys()
 
 
 def test_the_procfile_starts_the_server() -> None:
