@@ -1,6 +1,7 @@
 """A client of the HTTP transport, on one connection that is kept alive."""
 
 import time
+from collections.abc import Iterator
 from typing import Final
 
 from bench import wire
@@ -105,6 +106,28 @@ class HttpPoller(HttpClient):
         if not self._backend_id:
             at = body.index(b'"backendId":"') + 13
             self._backend_id = body[at : body.index(b'"', at)].decode()
+
+
+class HttpSower(HttpClient):
+    """Pushes one event to each of many stores, as long as there are names."""
+
+    __slots__ = ("_names",)
+
+    def __init__(self, address: Address, names: Iterator[str]) -> None:
+        super().__init__(address, next(names))
+        self._names = names
+
+    def body(self) -> bytes:
+        """The first event of the store."""
+        return wire.PushTemplate(self.store_id, 1, "SyncHttpRpc").request(self.answers, 0)
+
+    def answer(self, body: bytes) -> None:
+        """It is stored: on to the next store."""
+        name = next(self._names, None)
+        if name is None:
+            self.may_go_on = False
+        else:
+            self.store_id = name
 
 
 def whole_body(got: bytes) -> bytes | None:

@@ -60,10 +60,10 @@ def _thousands(value: float, _position: float) -> str:
     return f"{value:,.0f}"
 
 
-def _finish(axes: Axes) -> None:
+def _finish(axes: Axes, columns: int = 2) -> None:
     """Begin at zero, and leave room for the legend above everything."""
     axes.set_ylim(0, 1.35 * axes.get_ylim()[1])
-    axes.legend(frameon=False, loc="upper left", ncols=2)
+    axes.legend(frameon=False, loc="upper left", ncols=columns)
 
 
 def _log_length(figure: Figure, rows: Rows) -> None:
@@ -78,9 +78,9 @@ def _stores_known(figure: Figure, rows: Rows) -> None:
     axes = _axes(figure, "By the number of stores in the database", "stores", "ms", logarithmic=True)
     x = _column(rows, "stores")
     axes.plot(x, _column(rows, "p50_ms"), "o-", color=BLUE, label="push, median latency")
-    axes.plot(x, _column(rows, "first_push_ms"), "s-", color=ORANGE, label="first push after a start, with connecting")
+    axes.plot(x, _column(rows, "first_push_ms"), "s-", color=ORANGE, label="first push after a start")
     axes.plot(x, _column(rows, "start_ms", 0.01), "^--", color=GREY, label="start-up / 100")
-    _finish(axes)
+    _finish(axes, columns=1)
 
 
 def _subscribers(figure: Figure, rows: Rows) -> None:
@@ -93,7 +93,7 @@ def _subscribers(figure: Figure, rows: Rows) -> None:
     slope_us = (per_event[last] - per_event[first]) / max(1, x[last] - x[first]) * 1000
     axes.plot([x[first], x[last]], [per_event[first], per_event[last]], "--", color=GREY,
               label=f"{slope_us:.0f} µs a delivery")  # fmt: skip
-    _finish(axes)
+    _finish(axes, columns=1)
 
 
 def _connections(figure: Figure, rows: Rows) -> None:

@@ -19,7 +19,7 @@ from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.peers import Peers
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.hooks import HookRunner, Hooks
-from livesync_trio.limits import GC_THRESHOLDS, READER_THREADS
+from livesync_trio.limits import GC_THRESHOLDS, READER_THREADS, SHARED_WRITER_THREADS
 from livesync_trio.storage.base import Engine, SharedEngine
 from livesync_trio.storage.url import engine_from_url
 from livesync_trio.store.news import Gazette, News, TellingWriter
@@ -28,6 +28,7 @@ from livesync_trio.store.persistence import Writer
 from livesync_trio.store.readers import ThreadReaders
 from livesync_trio.store.registry import Registry
 from livesync_trio.store.writer import ThreadWriter
+from livesync_trio.store.writers import SharedOut
 from livesync_trio.supervision import Tasks, open_tasks
 from livesync_trio.telemetry import Counters, configure_logging, get_logger
 from livesync_trio.transport.authentication import Authentication
@@ -96,9 +97,12 @@ class Server:
         self._engine = engine
         self.counters = Counters()
         changed = Gazette()
-        writer: Writer = ThreadWriter(engine.writer)
+        writer: Writer
         if isinstance(engine, SharedEngine):
-            writer = TellingWriter(writer, changed)
+            threads = [ThreadWriter(engine.writer) for _ in range(SHARED_WRITER_THREADS)]
+            writer = TellingWriter(SharedOut(threads), changed)
+        else:
+            writer = ThreadWriter(engine.writer)
         self.registry = Registry(
             writer, ThreadReaders(engine.reader, READER_THREADS), self.counters, config.dormant_after_s
         )

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any, Final
 
 from bench.clients import Puller, Pusher
+from bench.http_client import HttpSower
 from bench.measuring import Ground, percentile_ms, window
 from bench.scenarios.fanout import fanning_out
 from bench.scenarios.idle import PER_CONNECTION, Pings, affordable, idle, subscribe
@@ -17,6 +18,9 @@ from bench.sockets import BenchError, Loop
 
 PROBE_PUSHES: Final = 500
 """Single pushes whose latency and CPU time are measured at every size."""
+
+SOWERS: Final = 50
+"""Connections over which stores are made, each for many stores: HTTP names the store in every request."""
 
 BURST_STORES: Final = 5
 BURST_EVERY_S: Final = 0.02
@@ -70,17 +74,16 @@ def _probe(ground: Ground, loop: Loop, store_id: str, head: int) -> Row:
 def stores_known(ground: Ground, *, stores: int) -> Row:
     """Make a number of stores, one event in each; measured by `known` after the server has started again."""
     loop = Loop()
-    at_a_time = 200
-    for first in range(0, stores, at_a_time):
-        names = [f"known-{number}" for number in range(first, min(first + at_a_time, stores))]
-        pushers = [Pusher(ground.address, name, 1) for name in names]
-        for pusher in pushers:
-            pusher.may_go_on = False
-            loop.add(pusher)
-            pusher.push()
-        stop(loop, pushers)
-        for pusher in pushers:
-            loop.drop(pusher)
+    names = iter([f"known-{number}" for number in range(stores)])
+    sowers = [HttpSower(ground.address, names) for _ in range(min(SOWERS, stores))]
+    for sower in sowers:
+        loop.add(sower)
+        sower.ask()
+    loop.run_until(lambda: not any(sower.waiting for sower in sowers), f"{stores} stores to be made")
+    for sower in sowers:
+        loop.drop(sower)
+    if sum(sower.answers for sower in sowers) != stores:
+        raise BenchError(f"not all of {stores} stores were made")
     return {"stores": stores}
 
 

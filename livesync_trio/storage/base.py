@@ -164,7 +164,7 @@ class Engine(Protocol):
         """
 
     def writer(self) -> Writer:
-        """The writing handle; called once, in the thread that will use it."""
+        """The writing handle; called in the thread that will use it. Once, but several times of a `SharedEngine`."""
 
     def reader(self) -> Reader:
         """A new reading handle; may be called from any thread."""

@@ -102,7 +102,7 @@ def check_continues(log: LogState, after: int, first_parent: int) -> None:
     Raises:
         StoreDamaged: something is.
     """
-    if first_parent > after:
+    if first_parent > max(after, ROOT_SEQ_NUM):
         raise StoreDamaged(
             f"Log {log.log_id} is damaged: what should stand behind e{after} begins after e{first_parent}. "
             "Restore a backup, or reset the store."

@@ -30,9 +30,10 @@ class ThreadReaders:
 
     def _read(self, log: LogState, after: int, up_to: int) -> list[StoredEvent]:
         handle = self._take()
-        events = handle.read(log, after, up_to, READ_MAX_EVENTS, READ_MAX_BYTES)
-        self._idle.append(handle)  # only a handle that worked is used again
-        return events
+        try:
+            return handle.read(log, after, up_to, READ_MAX_EVENTS, READ_MAX_BYTES)
+        finally:
+            self._idle.append(handle)  # after an error, too: a handle mends itself when it is asked again
 
     def _take(self) -> base.Reader:
         try:

@@ -37,10 +37,13 @@ class TestedServer:
         """The log lines, as dictionaries."""
         self._wires: list[Wire] = []
 
-    async def wire(self) -> Wire:
-        """A new TCP connection."""
-        stream = await trio.open_tcp_stream("127.0.0.1", self._port)
-        self._wires.append(Wire(stream))
+    async def wire(self, receive_buffer_bytes: int | None = None) -> Wire:
+        """A new TCP connection. With a small receive buffer, the server soon feels that nobody reads."""
+        connected = trio.socket.socket()
+        if receive_buffer_bytes is not None:
+            connected.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer_bytes)
+        await connected.connect(("127.0.0.1", self._port))
+        self._wires.append(Wire(trio.SocketStream(connected)))
         return self._wires[-1]
 
     async def hang_up(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from livesync_trio.errors import RULES, Kind
+from livesync_trio.limits import ORPHAN_GRACE_S
 
 from .clients import event, failure, pull, push, reason
 from .servers import STORE, TestedServer
@@ -115,11 +116,13 @@ async def test_an_interrupted_push_is_stored_whole_or_not_at_all(server: TestedS
 
 
 async def test_a_0_4_client_that_is_behind_and_has_no_pull_is_closed_within_a_second(server: TestedServer) -> None:
+    assert ORPHAN_GRACE_S <= 0.5
     await (await server.rpc()).push(event(1))
     client = await server.rpc()
-    with trio.fail_after(1):
-        assert failure(await client.push(event(1)))["minimumExpectedNum"] == 1
-        assert await client.closed() == RULES[Kind.ORPHANED_PULL].close_code
+    assert failure(await client.push(event(1)))["minimumExpectedNum"] == 1
+    began_s = trio.current_time()
+    assert await client.closed() == RULES[Kind.ORPHANED_PULL].close_code
+    assert trio.current_time() - began_s >= ORPHAN_GRACE_S / 2, "a client that was about to pull had no time to"
 
 
 async def test_a_next_client_that_is_behind_and_has_no_pull_is_not_closed(

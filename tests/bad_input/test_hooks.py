@@ -38,14 +38,6 @@ async def hang_async(argument: Any, context: HookContext) -> None:
         await trio.sleep_forever()
 
 
-RELEASE = threading.Event()
-
-
-def hang(argument: Any, context: HookContext) -> None:
-    if context.store_id == "hangs":
-        assert RELEASE.wait(10)
-
-
 REFUSING = pytest.mark.parametrize("refusing", [refuse, refuse_async], ids=["plain", "async"])
 PULL = {"storeId": "refused", "cursor": NO_CURSOR}
 
@@ -104,22 +96,68 @@ async def test_whatever_is_raised_is_told_without_a_traceback(error: Exception) 
             assert reason(await client.push(event(1)))[0] == Kind.HOOK_REFUSED
 
 
-@pytest.mark.parametrize("hook", [hang, hang_async], ids=["plain", "async"])
-@pytest.mark.parametrize("asked", ["on_push", "on_pull"])
-async def test_a_hook_that_hangs_is_cut_off_while_the_others_are_served(hook: Hook, asked: str) -> None:
-    RELEASE.clear()
+class Hanging:
+    """A hook that hangs on one store until it is let go, plain or async."""
+
+    def __init__(self) -> None:
+        self.began = trio.Event()
+        self._token = trio.lowlevel.current_trio_token()
+        self._let_go = threading.Event()
+        self._let_go_async = trio.Event()
+
+    def let_go(self) -> None:
+        self._let_go.set()
+        self._let_go_async.set()
+
+    def plain(self, argument: Any, context: HookContext) -> None:
+        if context.store_id == "hangs":
+            self._token.run_sync_soon(self.began.set)
+            assert self._let_go.wait(30)
+
+    async def in_trio(self, argument: Any, context: HookContext) -> None:
+        if context.store_id == "hangs":
+            self.began.set()
+            await self._let_go_async.wait()
+
+
+ASKED = pytest.mark.parametrize("asked", ["on_push", "on_pull"])
+HANGING = pytest.mark.parametrize("kind", ["plain", "in_trio"])
+
+
+def message_to(asked: str, request_id: object) -> Any:
+    return pull(request_id, "hangs") if asked == "on_pull" else push(request_id, "hangs", event(1))
+
+
+@ASKED
+@HANGING
+async def test_while_a_hook_hangs_everybody_else_and_pings_are_answered(kind: str, asked: str) -> None:
+    hanging = Hanging()
+    async with running_server(Hooks(**{asked: getattr(hanging, kind)}), hook_limit_s=60) as server:
+        try:
+            stuck, other, same_store = await server.rpc("hangs"), await server.rpc(), await server.rpc("hangs")
+            await stuck.send(message_to(asked, "1"))
+            await hanging.began.wait()
+            await stuck.check_ping()
+            await other.check_works()
+            await same_store.check_ping()
+            await server.check_works()
+        finally:
+            hanging.let_go()
+        assert (await stuck.answer_to("1"))[1]["exit"]["_tag"] == "Success"
+        await same_store.check_works()
+
+
+@ASKED
+@HANGING
+async def test_a_hook_that_hangs_is_cut_off_at_its_limit(kind: str, asked: str) -> None:
+    hanging = Hanging()
     try:
-        async with running_server(Hooks(**{asked: hook}), hook_limit_s=0.3) as server:
-            stuck, other = await server.rpc("hangs"), await server.rpc()
-            request_id = stuck.new_id()
-            message = pull(request_id, "hangs") if asked == "on_pull" else push(request_id, "hangs", event(1))
-            with trio.fail_after(0.3):
-                await stuck.send(message, {"_tag": "Ping"})
-                assert await stuck.receive() == {"_tag": "Pong"}
-                await other.check_works()
-            kind, text = reason((await stuck.answer_to(request_id))[1])
-            assert kind == Kind.HOOK_TIMEOUT
-            assert hook.__name__ in text
+        async with running_server(Hooks(**{asked: getattr(hanging, kind)}), hook_limit_s=0.05) as server:
+            stuck = await server.rpc("hangs")
+            await stuck.send(message_to(asked, "1"))
+            told, text = reason((await stuck.answer_to("1"))[1])
+            assert told == Kind.HOOK_TIMEOUT
+            assert f"{kind} did not answer" in text
             ask = ("Pull", {"storeId": "hangs", "cursor": NO_CURSOR})
             if asked == "on_push":
                 ask = ("Push", push_payload("hangs", event(1)))
@@ -127,7 +165,7 @@ async def test_a_hook_that_hangs_is_cut_off_while_the_others_are_served(hook: Ho
             assert answer.status == RULES[Kind.HOOK_TIMEOUT].http_status == 503
             assert reason(answer.json[0])[0] == Kind.HOOK_TIMEOUT
     finally:
-        RELEASE.set()
+        hanging.let_go()
 
 
 async def test_while_a_hook_hangs_only_so_many_requests_of_its_connection_wait() -> None:
@@ -233,11 +271,14 @@ async def test_observing_hooks_that_raise_change_no_answer(refusing: Hook) -> No
         assert server.logged("observing hook failed")
 
 
-async def test_an_observing_hook_that_hangs_holds_up_neither_answers_nor_pongs() -> None:
-    async with running_server(Hooks(on_push_res=hang_async), hook_limit_s=0.2) as server:
-        client = await server.rpc("hangs")
-        with trio.fail_after(0.2):
+@HANGING
+async def test_an_observing_hook_that_hangs_holds_up_neither_answers_nor_pongs(kind: str) -> None:
+    hanging = Hanging()
+    async with running_server(Hooks(on_push_res=getattr(hanging, kind)), hook_limit_s=60) as server:
+        try:
+            client = await server.rpc("hangs")
             for n in range(5):
                 assert (await client.push(event(n + 1, n)))["exit"]["_tag"] == "Success"
-            await client.send({"_tag": "Ping"})
-            assert await client.receive() == {"_tag": "Pong"}
+            await client.check_ping()
+        finally:
+            hanging.let_go()

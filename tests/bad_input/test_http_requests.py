@@ -97,6 +97,20 @@ AMBIGUOUS = {
 }
 
 
+CHUNKED = b"%x\r\n%b\r\n0\r\n\r\n" % (SIZE, BODY)
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["length first", "chunks first"])
+async def test_a_body_with_two_lengths_is_refused_even_where_both_say_the_same(
+    server: TestedServer, order: int
+) -> None:
+    wire = await server.wire()
+    headers = [f"Content-Length: {len(CHUNKED)}", "Transfer-Encoding: chunked"][::order]
+    await wire.send(head(f"POST {TARGET} HTTP/1.1", *headers) + CHUNKED + INNER)
+    assert (await wire.read_answer()).status == RULES[Kind.BAD_HTTP].http_status
+    assert await wire.read_to_end() == b""
+
+
 @pytest.mark.parametrize("headers", AMBIGUOUS.values(), ids=AMBIGUOUS)
 async def test_a_body_of_unclear_length_is_refused_and_nothing_behind_it_is_read(
     server: TestedServer, headers: list[str]

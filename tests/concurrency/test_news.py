@@ -18,7 +18,8 @@ from livesync_trio.storage import base
 from livesync_trio.storage.memory import MemoryEngine
 from livesync_trio.store.commands import Accepted, Inspect, Registered, Reply
 from livesync_trio.store.news import Gazette, News, TellingWriter
-from tests.concurrency.stage import UNAVAILABLE, A, Listener, Stage, batch, running
+from livesync_trio.store.writers import SharedOut
+from tests.concurrency.stage import UNAVAILABLE, A, Listener, Stage, StageWriter, batch, running
 
 B = StoreId("b")
 
@@ -380,3 +381,23 @@ async def test_hints_for_a_full_mailbox_are_not_lost(scene: Scene, autojump_cloc
     stage.writer.after.open()
     await trio.sleep(1)
     assert listener.numbers == [1, 2]
+
+
+# --- several writers -------------------------------------------------------------------------------------------------
+
+
+async def test_the_writes_of_a_store_stay_with_one_writer(autojump_clock: trio.abc.Clock) -> None:
+    stage = Stage()
+    writers = [StageWriter(stage.engine) for _ in range(3)]
+    stage.registry.writer = shared = SharedOut(writers)
+    async with running(stage):
+        for number in range(1, 4):
+            for i in range(30):
+                handle = stage.registry.handle(StoreId(f"store {i}"))
+                assert isinstance(await handle.push(batch(number - 1, number), None, b"1", None), Accepted)
+        stores = [{write.store_id for write in writer.writes} for writer in writers]
+        assert all(stores)
+        assert sum(map(len, stores)) == len(set().union(*stores)) == 30
+        assert shared.healthy
+        writers[1].healthy = False
+        assert not shared.healthy

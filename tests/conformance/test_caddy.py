@@ -16,7 +16,6 @@ from .clients import Generation
 from .conftest import MakeClient, StartServer
 from .events import chain, numbers
 from .servers import ServerProcess
-from .waiting import eventually
 
 StartCaddy = Callable[[str], Caddy]
 
@@ -161,16 +160,3 @@ def test_stores_are_balanced_over_two_servers_and_each_stays_with_one(
     ]
     assert sum(active) == len(stores)
     assert all(active), f"all stores went to one server: {active}"
-
-
-def test_a_client_whose_server_is_away_is_told_by_the_proxy_and_comes_back(
-    make_client: MakeClient, start_server: StartServer, start_caddy: StartCaddy, store_id: str
-) -> None:
-    server = start_server()
-    proxy = start_caddy(in_front_of(server))
-    server.stop()
-    client = make_client(Generation.V04_WS, f"{proxy.url}/away", store_id)
-    push = client.start_push(chain(1, 1))
-    eventually(lambda: len(client.sockets("/away")) >= 2, "a second attempt to connect")
-    server.start()
-    push.result(30)

@@ -59,6 +59,7 @@ def test_what_a_claim_names(claim: Any, store: str, allowed: bool) -> None:
         ("team-{org}", {"org": "acme"}, "team-acme2", False),
         ("team-{org}", {"org": "*"}, "team-acme", False),
         ("team-{org}", {"org": "*"}, "team-*", True),
+        ("team-{org}", {"org": "*"}, "team-*x", False),
         ("team-{org}", {}, "team-", False),
         ("team-{org}", {"org": ""}, "team-", False),
         ("team-{org}", {"org": None}, "team-None", False),

@@ -33,9 +33,9 @@ class TlsServer(TestedServer):
     seen: bytes | None = None
     versions: Any = None
 
-    async def wire(self) -> Wire:
+    async def wire(self, *arguments: Any, **named: Any) -> Wire:
         if self.plain:
-            return await super().wire()
+            return await super().wire(*arguments, **named)
         stream = await trio.open_tcp_stream("127.0.0.1", self._port)
         context = ssl.create_default_context(cafile=str(self.cert_file))
         context.set_alpn_protocols(["h2", "http/1.1"])

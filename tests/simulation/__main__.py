@@ -1,6 +1,8 @@
-"""Runs a range of seeds in one process: `python -m tests.simulation FIRST COUNT`. Used by `scripts/torture simulate`.
+"""Runs a range of seeds in one process: `python -m tests.simulation FIRST COUNT [stop]`. Used by `scripts/torture
+simulate`.
 
-Prints one JSON object a failure, and one with totals at the end and after every thousand seeds.
+Prints one JSON object a failure, and one with totals at the end and after every thousand seeds. `stop`: after the
+first.
 """
 
 from __future__ import annotations
@@ -12,21 +14,25 @@ import traceback
 from tests.simulation.run import simulate
 
 
-def main(first: int, count: int) -> int:
+def main(first: int, count: int, *, stop: bool) -> int:
     """Run the seeds; exit code 1 when one failed."""
-    done = events = acknowledged = resets = failed = 0
-    for seed in range(first, first + count):
+    events = acknowledged = resets = failed = 0
+    for done, seed in enumerate(range(first, first + count), 1):
         try:
             outcome = simulate(seed)
         except Exception as failure:
             failed += 1
             where = "" if isinstance(failure, AssertionError) else traceback.format_exc()
-            print(json.dumps({"seed": seed, "failure": f"{type(failure).__name__}: {failure}", "where": where}), flush=True)
+            print(
+                json.dumps({"seed": seed, "failure": f"{type(failure).__name__}: {failure}", "where": where}),
+                flush=True,
+            )
         else:
             events += outcome.events
             acknowledged += outcome.acknowledged
             resets += outcome.resets
-        done += 1
+        if stop and failed:
+            break
         if done % 1000 == 0 or done == count:
             totals = {"seeds": done, "failed": failed, "events": events, "acknowledged": acknowledged, "resets": resets}
             print(json.dumps(totals), flush=True)
@@ -34,4 +40,4 @@ def main(first: int, count: int) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(int(sys.argv[1]), int(sys.argv[2])))
+    raise SystemExit(main(int(sys.argv[1]), int(sys.argv[2]), stop="stop" in sys.argv[3:]))

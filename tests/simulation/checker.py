@@ -1,6 +1,7 @@
 """Is what clients were told true of the disk, and was it true when they were told?
 
-Is given what the disk held and when, what clients asked and were told, and what reached them. Knows nothing of the server.
+Is given what the disk held and when, what clients asked and were told, and what reached them. Knows nothing of the
+server.
 """
 
 from __future__ import annotations
@@ -50,10 +51,10 @@ def check(histories: Sequence[History], leaders: Iterable[Leader], *, one_server
     logs = {history.backend_id: Log.of(history) for history in histories}
     if len(logs) != len(histories):
         raise Violation("an identity was given twice")
-    everything = Counter(content for log in logs.values() for content in log.contents)
-    doubled = [content for content, times in everything.items() if times > 1]
-    if doubled:
-        raise Violation(f"stored twice: {doubled}")
+    for log in logs.values():
+        doubled = [content for content, times in Counter(log.contents).items() if times > 1]
+        if doubled:
+            raise Violation(f"stored twice: {doubled}")
     for leader in leaders:
         for received in (*leader.earlier, leader.log):
             if received.backend_id is not None:

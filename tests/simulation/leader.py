@@ -1,9 +1,9 @@
 """The LiveStore client of 0.4 and next, as SPEC sections 2 and 3.6 describe it, over any network.
 
-Owns `Leader`: it pulls live from its cursor, pushes what its application committed, rebases when it is behind, interrupts
-the push it had under way, tries again when it must, starts over when told so, and has the published client's defects. It
-raises `Violation` as soon as the server breaks a promise that a client can see. The simulation runs it over its own network
-(`network.py`), the torture tests over real sockets (`tests/torture/sockets.py`).
+Owns `Leader`: it pulls live from its cursor, pushes what its application committed, rebases when it is behind,
+interrupts the push it had under way, tries again when it must, starts over when told so, and has the published
+client's defects. It raises `Violation` as soon as the server breaks a promise that a client can see. The simulation
+runs it over its own network (`network.py`), the torture tests over real sockets (`tests/torture/sockets.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import attrs
 import msgspec
 import trio
 
-PING_INTERVAL_S = 10.0
 PUSH_MAX_EVENTS = 50
 
 
@@ -55,6 +54,7 @@ class Pace:
     reconnect_s: tuple[float, float] = (0.8, 1.2)
     retry_first_s: float = 1.0
     retry_max_s: float = 30.0
+    ping_s: float = 10.0
 
 
 @attrs.frozen
@@ -146,7 +146,7 @@ class Leader:
         self._heard_s = 0.0
         self._process = trio.CancelScope()
 
-    # --- the application -----------------------------------------------------------------------------------------------
+    # --- the application ----------------------------------------------------------------------------------------------
 
     def commit(self, padding: str = "") -> None:
         """The application commits an event."""
@@ -163,7 +163,7 @@ class Leader:
         """Nothing is left to push."""
         return not self.pending
 
-    # --- the connection ------------------------------------------------------------------------------------------------
+    # --- the connection -----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Stay connected for ever, through restarts of the application."""
@@ -235,13 +235,13 @@ class Leader:
         while True:
             sent_s = trio.current_time()
             self._send({"_tag": "Ping"})
-            await trio.sleep(PING_INTERVAL_S)
+            await trio.sleep(self._pace.ping_s)
             if self._heard_s < sent_s:
                 # The client gives up the socket, but not its open requests: the published defect (SPEC 3.6).
                 self._orphaned = self._string_ids
                 raise GoneError
 
-    # --- what the server says --------------------------------------------------------------------------------------------
+    # --- what the server says -----------------------------------------------------------------------------------------
 
     def _take(self, message: dict[str, Any]) -> None:
         if message["_tag"] == "Pong":
@@ -312,14 +312,15 @@ class Leader:
             raise Violation(f"{self.name}: own event {content:.40} out of order")
         return True
 
-    # --- pushing -------------------------------------------------------------------------------------------------------
+    # --- pushing ------------------------------------------------------------------------------------------------------
 
     def _stir(self) -> None:
         self._wake.set()
         self._wake = trio.Event()
 
     def _interrupt(self, push: _OpenPush) -> None:
-        """The leader interrupts a running push when it rebases (SPEC 3.4); what becomes of it, it learns by the pull."""
+        """The leader interrupts a running push when it rebases (SPEC 3.4); what becomes of it, it learns by the
+        pull."""
         push.interrupted = True
         push.done.set()
         request_id: object = push.request_id if self._string_ids else int(push.request_id)

@@ -1,8 +1,8 @@
 """Could the history that clients saw have come from one append-only log with compare-and-set on its head?
 
-Independent of the disk and its clock: looks at what clients asked, when they asked and when they were answered, and at the
-order of events they all agree on. For an operation there must be a moment between question and answer at which it happened;
-with the order of the log given, that means that real time never contradicts it.
+Independent of the disk and its clock: looks at what clients asked, when they asked and when they were answered, and
+at the order of events they all agree on. For an operation there must be a moment between question and answer at which
+it happened; with the order of the log given, that means that real time never contradicts it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
+from tests.simulation.checker import Log
 from tests.simulation.disk import History
 from tests.simulation.leader import Attempt, Leader, Violation
-from tests.simulation.checker import Log
 
 
 @attrs.define

@@ -1,7 +1,7 @@
 """The simulated network: connections that delay, stall, lose, end half, and deliver what a client sent before it left.
 
-Each connection has delays of its own, so that what two of them carry overtakes each other; a client that comes back on a new
-connection may find what it sent on the old one arriving after it.
+Each connection has delays of its own, so that what two of them carry overtakes each other; a client that comes back
+on a new connection may find what it sent on the old one arriving after it.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Link:
         self._arrived: deque[bytes] = deque()
         self._note = note
 
-    # --- the client's end ----------------------------------------------------------------------------------------------
+    # --- the client's end ---------------------------------------------------------------------------------------------
 
     def put(self, message: bytes) -> None:
         self.up.put(message)
@@ -117,7 +117,7 @@ class Link:
         self.up.finish()
         self.down.end()
 
-    # --- the weather ---------------------------------------------------------------------------------------------------
+    # --- the weather --------------------------------------------------------------------------------------------------
 
     @property
     def gone(self) -> bool:

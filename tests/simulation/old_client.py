@@ -15,9 +15,7 @@ from tests.simulation.leader import Connect, Violation
 class OldClient:
     """Pulls once a connection and applies every broadcast after it."""
 
-    def __init__(
-        self, connect: Connect, name: str, dice: random.Random, resets: Callable[[], int] = lambda: 0
-    ) -> None:
+    def __init__(self, connect: Connect, name: str, dice: random.Random, resets: Callable[[], int] = lambda: 0) -> None:
         """`resets`: how often the store was reset, of which 0.3 is not told; its user restarts the application."""
         self._connect = connect
         self._resets = resets

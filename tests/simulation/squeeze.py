@@ -1,12 +1,13 @@
 """Makes a run depend on its seed alone, and small enough that what takes megabytes outside happens within it.
 
-Patches the server's clock of events, its identities and its log away, and, for some seeds, its limits down to where mailboxes
-fill, outboxes overflow and pages break after a few events. Everything is put back afterwards.
+Patches the server's clock of events, its identities and its log away, and, for some seeds, its limits down to where
+mailboxes fill, outboxes overflow and pages break after a few events. Everything is put back afterwards.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import random
 from collections.abc import Iterator, MutableMapping
@@ -46,13 +47,21 @@ def squeezed(seed: int, dice: random.Random) -> Iterator[list[str]]:
     with contextlib.ExitStack() as stack:
         crashes = stack.enter_context(_silence())
         stack.enter_context(_ordered_by(seed))
-        make = mock.patch.object(memory, "new_backend_id", lambda: BackendId(f"id-{identities.getrandbits(64):x}"))
+        make = mock.patch.object(memory, "new_backend_id", new=functools.partial(_identity, identities))
         stack.enter_context(make)
-        stack.enter_context(mock.patch.object(actor, "_now", lambda: f"{trio.current_time():.3f}"))
+        stack.enter_context(mock.patch.object(actor, "_now", new=_moment))
         for module, name, (least, most) in _TIGHT:
             if tight:
                 stack.enter_context(mock.patch.object(module, name, dice.randint(least, most)))
         yield crashes
+
+
+def _identity(dice: random.Random) -> BackendId:
+    return BackendId(f"id-{dice.getrandbits(64):x}")
+
+
+def _moment() -> str:
+    return f"{trio.current_time():.3f}"
 
 
 @contextlib.contextmanager
@@ -75,11 +84,7 @@ def _silence() -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def _ordered_by(seed: int) -> Iterator[None]:
-    """The one source of chance outside the world: the order in which Trio runs tasks that are ready at the same time."""
-    before = trio_run._ALLOW_DETERMINISTIC_SCHEDULING
-    trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True
-    trio_run._r.seed(seed)
-    try:
+    """Trio runs tasks that are ready at the same time in an order of chance, the only one outside the world."""
+    with mock.patch.object(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", new=True):
+        trio_run._r.seed(seed)
         yield
-    finally:
-        trio_run._ALLOW_DETERMINISTIC_SCHEDULING = before

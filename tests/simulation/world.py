@@ -1,7 +1,7 @@
 """A world in which everything that can go wrong goes wrong, decided by one seed.
 
-Owns the servers that are started and crashed on the simulated disk and network, and the trace. The server's rooms in it are
-the real ones, from the peers down to the storage contract; only threads, sockets and time are simulated.
+Owns the servers that are started and crashed on the simulated disk and network, and the trace. The server's rooms in
+it are the real ones, from the peers down to the storage contract; only threads, sockets and time are simulated.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class World:
         self.dice.choice(self.servers).accept(link, v3=v3)
         yield link
 
-    # --- servers -------------------------------------------------------------------------------------------------------
+    # --- servers ------------------------------------------------------------------------------------------------------
 
     async def start_servers(self, nursery: trio.Nursery) -> None:
         """Bring as many servers to life as this world has."""
@@ -173,7 +173,7 @@ class World:
             with trio.move_on_after(5):
                 await self.dice.choice(self.servers).registry.handle(STORE).reset()
 
-    # --- hooks ---------------------------------------------------------------------------------------------------------
+    # --- hooks --------------------------------------------------------------------------------------------------------
 
     async def _ponder(self, *_: object) -> None:
         await trio.sleep(self.dice.choice([0.0, 0.0, 0.001, 0.3]))

@@ -105,6 +105,25 @@ def test_a_torn_write_at_the_end_of_the_wal_takes_nothing_with_it(tmp_path: Path
     check(database, {})
 
 
+def test_what_a_crash_left_in_the_wal_is_synced_before_it_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between write and fsync: the events are there, and from now on they count as durable."""
+    database = tmp_path / "live.db"
+    kill(start(database), 0.05)
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    wal = database.with_name("live.db-wal").stat().st_ino
+    check(database, {})
+    assert wal in synced
+
+
 def test_an_acknowledged_event_is_in_the_file_without_any_closing(sqlite: Database, tmp_path: Path) -> None:
     """A copy of the files at this moment, as a power cut would leave them."""
     state = sqlite.filled("s", run_of(50))

@@ -211,6 +211,15 @@ def test_a_disk_that_fails_in_the_middle_refuses_and_takes_nothing_with_it(sqlit
     assert sqlite.open("s").head == 303
 
 
+def test_reading_goes_on_while_the_disk_takes_nothing(sqlite: Database) -> None:
+    """Without a connection that stays, a reader would be the first and need room for a new index of the WAL."""
+    state = sqlite.filled("s", run_of(3))
+    with _no_file_grows_beyond(1):
+        with pytest.raises(StorageUnavailable):
+            sqlite.commit(append("s", state, chain(4, after=3)))
+        assert sqlite.read(state) == stored([run_of(3)])
+
+
 def test_another_program_that_holds_the_write_lock_makes_it_unavailable(
     sqlite: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

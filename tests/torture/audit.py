@@ -1,7 +1,8 @@
 """The auditor: compares what clients were told with what the database file holds.
 
-Stands outside: it reads a copy of the SQLite files with statements of its own and knows nothing of the server's code. It
-copies before it looks, so that a file left by `kill -9` is recovered in the copy only, and the server meets the original.
+Stands outside: it reads a copy of the SQLite files with statements of its own and knows nothing of the server's code.
+It copies before it looks, so that a file left by `kill -9` is recovered in the copy only, and the server meets the
+original.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Kills a real server with -9 at random points while clients work on it; the auditor looks at the file after each.
 
-Clients live on through the server's lives, as real ones do. Points: under load, while starting (with a new file: while its
-tables are made), during a reset, during shutdown.
+Clients live on through the server's lives, as real ones do. Points: under load, while starting (with a new file:
+while its tables are made), during a reset, during shutdown.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import trio
 
 from tests.simulation.leader import Leader, Pace, Violation
 from tests.simulation.old_client import OldClient
+from tests.simulation.waiting import until
 from tests.torture.admin import reset
 from tests.torture.audit import Auditor
 from tests.torture.server import ServerProcess
@@ -24,7 +25,7 @@ from tests.torture.sockets import to_store
 
 LIVES_A_FILE = 20
 CONVERGED_LIMIT_S = 120.0
-IMPATIENT = Pace(reconnect_s=(0.02, 0.1), retry_first_s=0.05, retry_max_s=0.5)
+IMPATIENT = Pace(reconnect_s=(0.02, 0.1), retry_first_s=0.05, retry_max_s=0.5, ping_s=3.0)
 POINTS = ("load",) * 12 + ("start",) * 4 + ("reset",) * 3 + ("shutdown",) * 2
 
 
@@ -129,9 +130,7 @@ class Crashes:
 
 
 async def _converge(clients: dict[str, list[Leader]]) -> None:
-    with trio.move_on_after(CONVERGED_LIMIT_S):
-        while not all(_together(leaders) for leaders in clients.values()):
-            await trio.sleep(0.05)
+    if await until(lambda: all(_together(leaders) for leaders in clients.values()), CONVERGED_LIMIT_S):
         return
     apart = [
         (leader.name, len(leader.pending), leader.log.head, leader.log.backend_id)

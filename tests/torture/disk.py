@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import random
 import signal
 from collections import Counter
@@ -19,6 +18,7 @@ from livesync_trio.storage.base import OpenStore
 from livesync_trio.storage.sqlite import SqliteEngine
 from livesync_trio.storage.sqlite_reader import SqliteReader
 from tests.simulation.leader import Leader, Violation
+from tests.simulation.waiting import until
 from tests.torture.audit import Auditor, StoredLog, read_logs
 from tests.torture.crash import IMPATIENT
 from tests.torture.disk_image import power_cuts
@@ -69,26 +69,18 @@ class Work:
 
     async def more_acknowledged(self, than: int) -> None:
         """Wait until pushes are acknowledged (again). Raises Violation."""
-        with trio.move_on_after(RECOVERY_LIMIT_S):
-            while self.acknowledged <= than:
-                await trio.sleep(0.01)
-            return
-        raise Violation(f"no push was acknowledged for {RECOVERY_LIMIT_S:g} s\n{self.server.log_tail()}")
+        if not await until(lambda: self.acknowledged > than, RECOVERY_LIMIT_S):
+            raise Violation(f"no push was acknowledged for {RECOVERY_LIMIT_S:g} s\n{self.server.log_tail()}")
 
     async def settled(self) -> None:
         """Wait until nobody has anything to push, and all of a store stand at the same head."""
-        with trio.move_on_after(RECOVERY_LIMIT_S):
-            while not all(
-                leader.settled and leader.log.head == leaders[0].log.head
-                for leaders in self.clients.values()
-                for leader in leaders
-            ):
-                await trio.sleep(0.02)
-            return
-        raise Violation(f"not converged: {[(each.name, len(each.pending), each.log.head) for each in self.everybody]}")
+        if not await until(lambda: all(map(_together, self.clients.values())), RECOVERY_LIMIT_S):
+            raise Violation(
+                f"not converged: {[(each.name, len(each.pending), each.log.head) for each in self.everybody]}"
+            )
 
 
-# --- calls that fail ---------------------------------------------------------------------------------------------------
+# --- calls that fail --------------------------------------------------------------------------------------------------
 
 
 async def failing_calls(directory: Path, faults: int, dice: random.Random, say: Callable[[str], None]) -> None:
@@ -123,11 +115,9 @@ async def _one_fault(work: Work, shim: Shim, dice: random.Random, injected: Coun
     error = dice.choice(FAILURES)
     times = dice.choice([1, 1, 3, -1])
     shim.arm(call, error, passes=dice.randrange(6), times=times, torn=dice.choice([0, 0, 100, 5_000]))
-    with trio.move_on_after(0.5):  # opens and truncates are rare: they are met or not
-        while shim.injected == 0:
-            await trio.sleep(0.005)
-        if times == -1:
-            await trio.sleep(dice.uniform(0, 0.4))
+    await until(lambda: shim.injected > 0, 0.5, every_s=0.005)  # opens and truncates are rare: they are met or not
+    if times == -1:
+        await trio.sleep(dice.uniform(0, 0.4))
     shim.disarm()
     injected[f"{call.name} {errno.errorcode[error]}"] += shim.injected
     await work.more_acknowledged(work.acknowledged)
@@ -148,11 +138,11 @@ async def full_disk(directory: Path, dice: random.Random) -> None:
             before = work.acknowledged
             for leader in work.everybody:
                 leader.commit()
-            await _until(lambda: shim.injected >= 3)
+            await _expect(lambda: shim.injected >= 3, "pushes meet the full disk")
             store = STORES[0]
             newcomer = Leader(to_store(lambda: work.server.port, store), store, "newcomer", dice, pace=IMPATIENT)
             nursery.start_soon(newcomer.run)
-            await _until(lambda: newcomer.log.head == work.clients[store][0].log.head)
+            await _expect(lambda: newcomer.log.head == work.clients[store][0].log.head, "a newcomer reads the log")
             if work.acknowledged != before:
                 raise Violation("acknowledged on a full disk")
             if "no room left" not in work.server.log_tail():
@@ -167,13 +157,16 @@ async def full_disk(directory: Path, dice: random.Random) -> None:
         shim.close()
 
 
-async def _until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(RECOVERY_LIMIT_S):
-        while not condition():
-            await trio.sleep(0.01)
+async def _expect(condition: Callable[[], bool], what: str) -> None:
+    if not await until(condition, RECOVERY_LIMIT_S):
+        raise Violation(f"not within {RECOVERY_LIMIT_S:g} s: {what}")
 
 
-# --- power cuts --------------------------------------------------------------------------------------------------------
+def _together(leaders: list[Leader]) -> bool:
+    return all(leader.settled and leader.log.head == leaders[0].log.head for leader in leaders)
+
+
+# --- power cuts -------------------------------------------------------------------------------------------------------
 
 
 async def cut_power(directory: Path, pushes: int, cuts: int, dice: random.Random, say: Callable[[str], None]) -> None:
@@ -226,7 +219,7 @@ def _check_cut(position: int, log: StoredLog, leaders: list[Leader]) -> int:
     return checked
 
 
-# --- flipped bits ------------------------------------------------------------------------------------------------------
+# --- flipped bits -----------------------------------------------------------------------------------------------------
 
 
 def flip_bits(directory: Path, database: Path, flips: int, dice: random.Random) -> Counter[str]:
@@ -294,7 +287,9 @@ def _read_all(reader: SqliteReader, state: LogState) -> list[StoredEvent]:
 
 def _compare(served: list[StoredEvent], state: LogState, whole: StoredLog) -> str:
     if [event.seq_num for event in served] != whole.numbers[: len(served)]:
-        raise Violation(f"store {whole.store}: served {len(served)} of {len(whole.numbers)} events, not the same numbers")
+        raise Violation(
+            f"store {whole.store}: served {len(served)} of {len(whole.numbers)} events, not the same numbers"
+        )
     differing = sum(content.encode() not in event.json for event, content in zip(served, whole.contents, strict=False))
     if len(served) < len(whole.numbers):
         if state.head != whole.head:
@@ -307,4 +302,4 @@ def _compare(served: list[StoredEvent], state: LogState, whole: StoredLog) -> st
 
 def size_kib(path: Path) -> int:
     """Of a file, for reports."""
-    return os.stat(path).st_size // 1024
+    return path.stat().st_size // 1024

@@ -1,7 +1,7 @@
 """What is on the disk after a power cut: rebuilt from the journal of the shim, for any moment.
 
-What was synced is there. Of what was written since, each 512-byte sector is there or not, as the dice fall; a file's length
-may lag behind. That is the worst an honest disk does.
+What was synced is there. Of what was written since, each 512-byte sector is there or not, as the dice fall; a file's
+length may lag behind. That is the worst an honest disk does.
 """
 
 from __future__ import annotations

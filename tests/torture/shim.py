@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 import shutil
 import struct
 import subprocess
@@ -75,6 +74,6 @@ class Shim:
     def position(self) -> int:
         """How many bytes of journal there are."""
         try:
-            return os.stat(self.journal).st_size
+            return self.journal.stat().st_size
         except FileNotFoundError:
             return 0

@@ -6,8 +6,8 @@ everything, and the auditor compares the file with what was acknowledged.
 
 from __future__ import annotations
 
+import functools
 import json
-import os
 import random
 import statistics
 from collections.abc import Callable
@@ -19,9 +19,11 @@ import trio
 
 from tests.simulation.leader import Leader, Violation
 from tests.simulation.old_client import OldClient
+from tests.simulation.waiting import until
 from tests.torture import server as proc
 from tests.torture.admin import reset
 from tests.torture.audit import Auditor
+from tests.torture.plot import Curve, svg
 from tests.torture.sockets import connected, open_stream, target_of, to_store
 
 HOOK = """
@@ -96,7 +98,9 @@ class Soak:
             nursery.start_soon(self._old_client(server, store, random.Random(dice.random())).run)
         for number in range(self.idle):
             store = f"idle-{number}"
-            self.leaders[store] = [Leader(to_store(lambda: server.port, store), store, store, random.Random(dice.random()))]
+            self.leaders[store] = [
+                Leader(to_store(lambda: server.port, store), store, store, random.Random(dice.random()))
+            ]
         for leaders in self.leaders.values():
             for leader in leaders:
                 nursery.start_soon(leader.run)
@@ -136,12 +140,10 @@ class Soak:
             store = f"once-{number}"
             visitor = Leader(to_store(lambda: server.port, store), store, "visitor", random.Random(number))
             visitor.commit()
-            with trio.move_on_after(20):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(visitor.run)
-                    while not visitor.settled:
-                        await trio.sleep(0.2)
-                    nursery.cancel_scope.cancel()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(visitor.run)
+                await until(functools.partial(_is_settled, visitor), 20)
+                nursery.cancel_scope.cancel()
 
     async def _sample(
         self, server: proc.ServerProcess, noted: Path, minutes: float, say: Callable[[str], None]
@@ -149,9 +151,11 @@ class Soak:
         start_s = trio.current_time()
         interval_s = max(1.0, minutes * 60 / 360)
         while True:
-            async with connected(server.port, f"{target_of('s')}&payload={quote_plus(quote(json.dumps('statistics')))}"):
+            async with connected(
+                server.port, f"{target_of('s')}&payload={quote_plus(quote(json.dumps('statistics')))}"
+            ):
                 pass
-            tasks = json.loads(noted.read_text())["tasks"] if noted.exists() else 0
+            tasks = _tasks(noted)
             pid, events = server.pid, sum(len(leaders[0].log.numbers) for leaders in self.leaders.values())
             sample = Sample(
                 round(trio.current_time() - start_s, 1),
@@ -166,9 +170,7 @@ class Soak:
             await trio.sleep(interval_s)
 
     async def _settle(self) -> None:
-        with trio.move_on_after(SETTLE_LIMIT_S):
-            while not all(_together(leaders) for leaders in self.leaders.values()):
-                await trio.sleep(0.5)
+        if await until(lambda: all(map(_together, self.leaders.values())), SETTLE_LIMIT_S):
             return
         apart = {
             leader.name: (len(leader.pending), leader.log.head)
@@ -178,6 +180,20 @@ class Soak:
         }
         raise Violation(f"not converged: {apart}")
 
+    def drawing(self, heading: str) -> str:
+        """The samples as SVG."""
+        return svg(
+            heading,
+            [sample.at_s / 60 for sample in self.samples],
+            [
+                Curve("memory (MiB)", [sample.memory_kib / 1024 for sample in self.samples]),
+                Curve("open descriptors", [sample.descriptors for sample in self.samples]),
+                Curve("threads", [sample.threads for sample in self.samples]),
+                Curve("Trio tasks", [sample.tasks for sample in self.samples]),
+                Curve("events in the logs of the busy stores", [sample.events for sample in self.samples]),
+            ],
+        )
+
     def check_flat(self) -> None:
         """The last third holds no more than the second, but for noise. Raises Violation."""
         third = len(self.samples) // 3
@@ -186,6 +202,15 @@ class Soak:
             last = statistics.median(getattr(sample, what) for sample in self.samples[2 * third :])
             if last > middle * slack + 2:
                 raise Violation(f"{what} grows: {middle:g} in the second third, {last:g} in the last")
+
+
+def _tasks(noted: Path) -> int:
+    """What the hook wrote down last."""
+    return int(json.loads(noted.read_text())["tasks"]) if noted.exists() else 0
+
+
+def _is_settled(leader: Leader) -> bool:
+    return leader.settled
 
 
 def _together(leaders: list[Leader]) -> bool:
@@ -204,7 +229,9 @@ async def _read_slowly(server: proc.ServerProcess, dice: random.Random, stores: 
             async with stream:
                 target = target_of(dice.choice(stores))
                 line = f"GET {target} HTTP/1.1\r\nHost: t\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                await stream.send_all(f"{line}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {'A' * 22}==\r\n\r\n".encode())
+                await stream.send_all(
+                    f"{line}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {'A' * 22}==\r\n\r\n".encode()
+                )
                 for _ in range(30):
                     with trio.move_on_after(1):
                         if not await stream.receive_some(500):
@@ -238,10 +265,3 @@ async def _pull_over_http(server: proc.ServerProcess, dice: random.Random, store
                 size += len(data)
             if size < 100:
                 raise Violation(f"a pull over HTTP of {store} gave {size} bytes")
-
-
-def directory_for_long_runs() -> Path:
-    """Where files of runs by hand go: `TORTURE_DIRECTORY`, else a temporary directory of the system."""
-    import tempfile
-
-    return Path(tempfile.mkdtemp(prefix="torture-", dir=os.environ.get("TORTURE_DIRECTORY")))

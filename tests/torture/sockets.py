@@ -1,4 +1,5 @@
-"""Light WebSocket clients over real sockets, for `tests.simulation.leader`: one Python process carries hundreds of them."""
+"""Light WebSocket clients over real sockets, for `tests.simulation.leader`: one Python process carries hundreds of
+them."""
 
 from __future__ import annotations
 
@@ -152,6 +153,8 @@ async def connected(port: int, target: str) -> AsyncIterator[SocketLine | None]:
         line.leave()
 
 
-def to_store(port: Callable[[], int], store: str, *, v3: bool = False) -> Callable[[], AbstractAsyncContextManager[Line | None]]:
+def to_store(
+    port: Callable[[], int], store: str, *, v3: bool = False
+) -> Callable[[], AbstractAsyncContextManager[Line | None]]:
     """How a client connects to a store on whatever port the server has at that moment."""
     return lambda: connected(port(), target_of(store, v3=v3))

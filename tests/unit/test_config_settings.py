@@ -76,7 +76,7 @@ def test_log_levels_are_those_of_the_log() -> None:
         ("host", ""),
         ("host", "http://localhost"),
         ("host", "[::1]"),
-        ("database_url", "postgresql://h/d"),
+        ("database_url", "mysql://h/d"),
         ("auth_token", Secret("")),
         ("auth_token", Secret(" \n")),
         ("hooks", ""),

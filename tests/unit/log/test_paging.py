@@ -69,6 +69,9 @@ def test_exactly_the_limit_fits_and_one_byte_more_does_not() -> None:
     half = (PAGE_MAX_BYTES - 500) // 2 - 50
     assert [len(page) for page in pages([event(1, half), event(2, half)], 50, 500)] == [2]
     assert [len(page) for page in pages([event(1, half), event(2, half + 1)], 50, 500)] == [1, 1]
+    large = event(3, PAGE_MAX_BYTES)
+    assert [len(page) for page in pages([large, event(1, half), event(2, half)], 50, 500)] == [1, 2]
+    assert [len(page) for page in pages([large, event(1, half), event(2, half + 1)], 50, 500)] == [1, 1, 1]
 
 
 def test_a_large_event_is_a_page_of_its_own_wherever_it_stands() -> None:

@@ -61,6 +61,9 @@ numbers = st.one_of(
     ),
 )
 
+any_text = st.text(st.characters(exclude_categories=[]) | st.characters(categories=["Cs"]))
+"""Python strings, half surrogate pairs and all: what a hook's message may be."""
+
 blanks = st.text(" \t\n\r", max_size=2)
 
 _leaves = st.one_of(strings, strings, numbers, st.sampled_from(["null", "true", "false"]))

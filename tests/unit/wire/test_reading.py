@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 
 import msgspec
 import pytest
@@ -58,6 +59,11 @@ def test_deep_nesting_is_unreadable(depth: int, more: str) -> None:
 @given(values)
 def test_plain_gives_hooks_what_python_reads(text: str) -> None:
     assert repr(plain(text.encode())) == repr(json.loads(text))
+
+
+def test_an_integer_that_python_refuses_to_read_is_infinite_for_hooks_as_for_javascript() -> None:
+    assert plain(b"[%b,-%b]" % (b"1" * 5_000, b"1" * 5_000)) == [math.inf, -math.inf]
+    assert plain(b"1" * 4_000) == int("1" * 4_000)
 
 
 def test_plain_refuses_what_is_not_json() -> None:

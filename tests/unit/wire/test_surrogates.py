@@ -96,6 +96,12 @@ def test_a_document_that_uses_every_stand_in_is_left_to_be_refused() -> None:
     assert mask(f'["\\ud83d","{taken}"]'.encode()) is None
 
 
+def test_a_document_with_raw_zeros_is_left_to_be_refused() -> None:
+    """They stand for escaped backslashes inside `mask`; JSON has no place for them."""
+    for text in (b'"\\ud83d\0\0"', b'["\\ud83d"]\0\0', b'"\\ud83d\\\\\0\0"'):
+        assert mask(text) is None
+
+
 def test_restoring_gives_bytes_also_for_views() -> None:
     masked = mask(rb'["\ud83d"]')
     assert masked is not None

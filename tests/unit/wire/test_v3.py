@@ -24,7 +24,7 @@ from livesync_trio.wire.messages import (
     RequestId,
     Unintelligible,
 )
-from tests.unit.wire.json_texts import strings, values
+from tests.unit.wire.json_texts import any_text, strings, values
 from tests.unit.wire.requests import event_text, kept_text, v3_push_text
 
 X = RequestId(b'"x"', Generation.V3)
@@ -143,7 +143,7 @@ def test_short_answers_carry_the_id_as_it_came(text: str) -> None:
         assert json.loads(message) == {"_tag": f"WSMessage.{tag}", "requestId": json.loads(text), **more}
 
 
-@given(st.text(st.characters(categories=None, exclude_categories=[])))
+@given(any_text)
 def test_any_message_can_be_sent_in_an_error(message: str) -> None:
     v3.error(X, message).decode()
     if message.isprintable():

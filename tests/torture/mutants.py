@@ -1,0 +1,102 @@
+"""Breaks the server on purpose, one fault at a time in a scratch copy, and sees whether the named test notices.
+
+The faults are data: `mutants.toml`. A test that hangs has not noticed: every one has its time.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+
+from tests.torture.server import ROOT
+
+DATA = Path(__file__).with_name("mutants.toml")
+SIMULATION = "tests/simulation/test_simulation.py::test_no_promise_is_broken"
+SIMULATION_SEEDS = 1000
+LIMIT_S = 240.0
+_COPIED = ("livesync_trio", "tests", "pyproject.toml")
+_TEST_FAILED = 1
+
+
+@attrs.frozen
+class Mutant:
+    """One fault: texts of one file and what stands there instead."""
+
+    name: str
+    killed_by: str
+    file: str
+    edits: list[tuple[str, str]]
+
+    @property
+    def test(self) -> str:
+        """The test, as pytest takes it."""
+        return SIMULATION if self.killed_by == "simulation" else self.killed_by
+
+    def mutated(self, text: str) -> str:
+        """The file with the fault. Raises LookupError when the product does not look as the data says."""
+        for old, new in self.edits:
+            if text.count(old) != 1:
+                raise LookupError(f"{self.name}: {self.file} has {text.count(old)} times {old!r}")
+            text = text.replace(old, new)
+        return text
+
+
+def mutants() -> list[Mutant]:
+    """All of them."""
+    found = tomllib.loads(DATA.read_text())["mutant"]
+    return [
+        Mutant(each["name"], each["killed_by"], each["file"], [(old, new) for old, new in each["edits"]])
+        for each in found
+    ]
+
+
+def survivors(chosen: list[Mutant], directory: Path, say: Callable[[str], None]) -> list[str]:
+    """Apply each and run its test; gives the names of those that nobody noticed."""
+    survived: list[str] = []
+    for number, mutant in enumerate(chosen):
+        copy = directory / f"mutant-{number}"
+        start_s = time.monotonic()
+        killed = _is_killed(mutant, copy)
+        shutil.rmtree(copy)
+        say(f"{'killed' if killed else 'SURVIVED'} in {time.monotonic() - start_s:.0f} s: {mutant.name}")
+        if not killed:
+            survived.append(mutant.name)
+    return survived
+
+
+def _is_killed(mutant: Mutant, copy: Path) -> bool:
+    copy.mkdir()
+    for name in _COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("node_modules", "__pycache__"))
+        else:
+            shutil.copy(source, copy / name)
+    path = copy / mutant.file
+    path.write_text(mutant.mutated(path.read_text()))
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", mutant.test]
+    environment = os.environ | {
+        "PYTHONPATH": str(copy),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "LIVESYNC_SIMULATION_SEEDS": str(SIMULATION_SEEDS),
+    }
+    process = subprocess.Popen(
+        command, cwd=copy, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        said, _ = process.communicate(timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, 9)
+        process.communicate()
+        return False
+    if process.returncode not in (0, _TEST_FAILED):
+        raise RuntimeError(f"{mutant.name}: pytest ended with {process.returncode}\n{said.decode()[-3000:]}")
+    return process.returncode == _TEST_FAILED

@@ -1,0 +1,270 @@
+"""Attacks on the network before a real server: half-open connections, stalls, storms of reconnecting, readers that
+stop.
+
+Everything over loopback sockets of this process; a connection becomes half-open when its client simply stops to read
+and to answer, or, over TCP, when a proxy swallows what passes (`tests/conformance/proxy.py`).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import random
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+
+from tests.conformance.proxy import TcpProxy
+from tests.simulation.leader import Leader, Violation
+from tests.simulation.waiting import until
+from tests.torture import server as proc
+from tests.torture.audit import Auditor
+from tests.torture.crash import IMPATIENT
+from tests.torture.server import ServerProcess
+from tests.torture.sockets import SocketLine, connected, open_stream, shake_hands, target_of, to_store
+
+PATIENCE_S = 60.0
+OPENING_AT_ONCE = 400
+"""Connections that this process opens at the same time; the kernel's queue of a listener has a few hundred places."""
+
+
+def raise_descriptors() -> int:
+    """Allow as many descriptors as the system lets us; gives the number."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+async def health(port: int) -> dict[str, Any]:
+    """What `/health` says."""
+    stream = await open_stream(port)
+    if stream is None:
+        return {}
+    async with stream:
+        await stream.send_all(b"GET /health HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n")
+        answer = b""
+        while data := await stream.receive_some(65536):
+            answer += data
+    found: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
+    return found
+
+
+async def until_connections(port: int, wanted: Callable[[int], bool]) -> float:
+    """Wait until the server has that many connections; gives how long it took. Raises Violation."""
+    start_s = trio.current_time()
+    with trio.move_on_after(PATIENCE_S):
+        while not wanted((await health(port)).get("connections", -1)):  # noqa: ASYNC110 -- only asking tells
+            await trio.sleep(0.1)
+        return trio.current_time() - start_s
+    raise Violation(f"the server still has {(await health(port)).get('connections')} connections")
+
+
+def _pull(store: str) -> bytes:
+    payload = {"storeId": store, "live": True, "cursor": {"_tag": "None"}}
+    return msgspec.json.encode(
+        {"_tag": "Request", "id": "1", "tag": "SyncWsRpc.Pull", "payload": payload, "headers": []}
+    )
+
+
+# --- half-open --------------------------------------------------------------------------------------------------------
+
+
+async def half_open(
+    directory: Path, dice: random.Random, say: Callable[[str], None], *, orphaning: bool = True
+) -> None:
+    """The network falls silent under clients: the server notices within its limit, frees what they held, and they
+    recover.
+
+    `orphaning`: clients of 0.4, which lose their live pull in this way and must be woken; that takes a while (SPEC
+    3.6).
+    """
+    limit_s = 3.0
+    server = ServerProcess(directory, {"LIVESYNC_IDLE_LIMIT_S": str(limit_s)})
+    await server.start()
+    proxy = TcpProxy(server.port)
+    try:
+        async with trio.open_nursery() as nursery:
+            connect = to_store(lambda: proxy.port, "half")
+            leaders = [
+                Leader(connect, "half", f"h{index}", dice, string_ids=orphaning, pace=IMPATIENT) for index in range(20)
+            ]
+            for leader in leaders:
+                nursery.start_soon(leader.run)
+                leader.commit()
+            await _settled(leaders)
+            proxy.silence()
+            noticed_s = await until_connections(server.port, lambda count: count == 0)
+            if noticed_s > 3 * limit_s:
+                raise Violation(f"half-open connections were noticed after {noticed_s:.1f} s, the limit is {limit_s} s")
+            for leader in leaders:
+                leader.commit()
+            await _settled(leaders)
+            nursery.cancel_scope.cancel()
+        Auditor().audit(server.database, {"half": leaders})
+        await server.stop()
+    finally:
+        proxy.close()
+        await server.end(signal.SIGKILL)
+    say(f"20 half-open connections were noticed within {noticed_s:.1f} s (limit {limit_s:g} s), and all came back")
+
+
+async def _settled(leaders: list[Leader]) -> None:
+    if not await until(
+        lambda: all(each.settled and each.log.head == leaders[0].log.head > 0 for each in leaders), PATIENCE_S
+    ):
+        raise Violation(f"not converged: {[(each.name, len(each.pending), each.log.head) for each in leaders]}")
+
+
+# --- readers that stop ------------------------------------------------------------------------------------------------
+
+
+async def stopped_readers(
+    directory: Path, readers: int, megabytes: int, dice: random.Random, say: Callable[[str], None]
+) -> None:
+    """Some readers take no bytes while much is pushed: memory is bounded, the others' latency unmoved."""
+    server = ServerProcess(directory, {"LIVESYNC_STALL_LIMIT_S": "600", "LIVESYNC_IDLE_LIMIT_S": "1200"})
+    await server.start()
+    try:
+        async with trio.open_nursery() as nursery:
+            writer = Leader(to_store(lambda: server.port, "stop"), "stop", "writer", dice, pace=IMPATIENT)
+            reader = Leader(to_store(lambda: server.port, "stop"), "stop", "reader", dice, pace=IMPATIENT)
+            for leader in (writer, reader):
+                nursery.start_soon(leader.run)
+            alone_s = await _latencies(writer, reader, rounds=60)
+            before_kib = proc.memory_kib(server.pid)
+            for _ in range(readers):
+                nursery.start_soon(_never_read, server.port, "stop")
+            await until_connections(server.port, lambda count: count == readers + 2)
+            for _ in range(megabytes * 4):
+                writer.commit("x" * 250_000)
+                await _settled([writer, reader])
+            among_s = await _latencies(writer, reader, rounds=60)
+            grown_kib = proc.memory_kib(server.pid) - before_kib
+            nursery.cancel_scope.cancel()
+        await server.stop()
+    finally:
+        await server.end(signal.SIGKILL)
+    say(
+        f"{readers} stopped readers, {megabytes} MB pushed: memory +{grown_kib / 1024:.1f} MiB, p99 of the others"
+        f" {alone_s[-1] * 1000:.1f} ms before, {among_s[-1] * 1000:.1f} ms among them (medians"
+        f" {alone_s[len(alone_s) // 2] * 1000:.1f} and {among_s[len(among_s) // 2] * 1000:.1f} ms)"
+    )
+    if grown_kib > (readers * 2 + 60) * 1024:  # an outbox holds 1 MiB and what was queued last; page caches 32 MiB
+        raise Violation(f"memory grew by {grown_kib / 1024:.0f} MiB for {readers} stopped readers")
+    middle = len(alone_s) // 2
+    if among_s[middle] > 5 * alone_s[middle] + 0.05:
+        raise Violation(
+            f"the others wait: {alone_s[middle]:.4f} s before, {among_s[middle]:.4f} s among stopped readers"
+        )
+
+
+async def _latencies(writer: Leader, reader: Leader, rounds: int) -> list[float]:
+    """From commit to the other client's pull, sorted."""
+    taken: list[float] = []
+    for _ in range(rounds):
+        if writer.log.head:
+            await _settled([writer, reader])
+        start_s = time.perf_counter()
+        writer.commit()
+        count = len(reader.log.contents)
+        if not await until(functools.partial(_has_more, reader, count), PATIENCE_S, every_s=0.001):
+            raise Violation("a commit did not reach the other client")
+        taken.append(time.perf_counter() - start_s)
+    return sorted(taken)
+
+
+def _has_more(reader: Leader, than: int) -> bool:
+    return len(reader.log.contents) > than
+
+
+async def _never_read(port: int, store: str) -> None:
+    stream = await open_stream(port)
+    assert stream is not None
+    async with stream:
+        stream.setsockopt(1, 8, 4096)  # SOL_SOCKET, SO_RCVBUF
+        await shake_hands(stream, target_of(store))
+        line = SocketLine(stream, b"")
+        line.put(_pull(store))
+        await line.write_for_ever()
+
+
+# --- a storm ----------------------------------------------------------------------------------------------------------
+
+
+async def storm(directory: Path, clients: int, dice: random.Random, say: Callable[[str], None]) -> None:
+    """The server is killed under so many connected clients and comes back: all are served again, nothing is lost."""
+    allowed = raise_descriptors()
+    if allowed < clients + 500:
+        raise Violation(f"{clients} connections need more descriptors than the {allowed} that are allowed here")
+    server = ServerProcess(directory, {"LIVESYNC_MAX_ADDRESS_CONNECTIONS": "0"})
+    await server.start()
+    empty_kib = proc.memory_kib(server.pid)
+    crowd = _Crowd(server, stores=100, dice=dice)
+    try:
+        async with trio.open_nursery() as nursery:
+            writer = Leader(to_store(lambda: server.port, "crowd-0"), "crowd-0", "writer", dice, pace=IMPATIENT)
+            nursery.start_soon(writer.run)
+            writer.commit()
+            for number in range(clients):
+                nursery.start_soon(crowd.member, number)
+            await crowd.all_served(clients)
+            memory_kib = proc.memory_kib(server.pid) - empty_kib
+            await server.kill()
+            crowd.served.clear()
+            start_s = trio.current_time()
+            await server.start()
+            await crowd.all_served(clients)
+            took_s = trio.current_time() - start_s
+            writer.commit()
+            await _settled([writer])
+            nursery.cancel_scope.cancel()
+        Auditor().audit(server.database, {"crowd-0": [writer]})
+        await server.stop()
+    finally:
+        await server.end(signal.SIGKILL)
+    say(
+        f"{clients} clients reconnected at once after kill -9 and had their pulls answered within {took_s:.1f} s of the"
+        f" start; {memory_kib / clients:.1f} KiB of server memory a client"
+    )
+
+
+class _Crowd:
+    """Clients that only pull, and come back at once when they are cut off."""
+
+    def __init__(self, server: ServerProcess, stores: int, dice: random.Random) -> None:
+        self._server = server
+        self._stores = stores
+        self._dice = dice
+        self._opening = trio.Semaphore(OPENING_AT_ONCE)
+        self.served: set[int] = set()
+
+    async def member(self, number: int) -> None:
+        """One client, for ever."""
+        store = f"crowd-{number % self._stores}"
+        while True:
+            await self._opening.acquire()
+            opening = True
+            try:
+                async with connected(self._server.port, target_of(store)) as line:
+                    if line is not None:
+                        line.put(_pull(store))
+                        while await line.get() is not None:
+                            self.served.add(number)
+                            if opening:
+                                self._opening.release()
+                                opening = False
+            finally:
+                if opening:
+                    self._opening.release()
+            await trio.sleep(self._dice.uniform(0.05, 0.5))
+
+    async def all_served(self, clients: int) -> None:
+        """Wait until everybody has an answer to the pull. Raises Violation."""
+        if not await until(lambda: len(self.served) >= clients, PATIENCE_S + clients / 50):
+            raise Violation(f"only {len(self.served)} of {clients} clients have been served")
