@@ -145,7 +145,9 @@ async def test_binary_frames_are_taken_in_0_4_and_ignored_in_0_3(server: TestedS
     await client.send_frame(BINARY, PING_MESSAGE)
     assert await client.receive_frame() == PONG_MESSAGE
     await client.check_works()
-    await old.send_frame(BINARY, b'{"_tag":"WSMessage.Ping","requestId":"ping"}')
+    await old.send_frame(BINARY, b'{"_tag":"WSMessage.Ping","requestId":"in binary"}')
+    await old.send({"_tag": "WSMessage.Ping", "requestId": "in text"})
+    assert (await old.receive())["requestId"] == "in text"
     await old.check_works()
 
 

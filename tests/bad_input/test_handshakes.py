@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 
 from livesync_trio.errors import RULES, Kind
 
@@ -221,8 +222,7 @@ async def test_a_handshake_may_be_split_at_every_byte(server: TestedServer) -> N
     for split in range(1, len(whole)):
         wire = await server.wire()
         await wire.send(whole[:split])
-        await trio.lowlevel.checkpoint()
-        await trio.lowlevel.checkpoint()
+        await trio.testing.wait_all_tasks_blocked()
         await wire.send(whole[split:])
         check_upgraded(await wire.read_answer())
         assert await WebSocket(wire).receive() == {"_tag": "Pong"}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import trio
+import trio.testing
 
 PATIENCE_S = 5.0
 """How long any answer may take in these tests; nothing here should need a tenth of it."""
@@ -37,11 +38,10 @@ class Wire:
                 await self.stream.send_all(data)
 
     async def send_piecemeal(self, data: bytes, size: int = 1) -> None:
-        """Send it in pieces of `size` bytes, each of which the server is given the chance to see alone."""
+        """Send it in pieces of `size` bytes, each of which the server has seen before the next one is sent."""
         for start in range(0, len(data), size):
             await self.send(data[start : start + size])
-            await trio.lowlevel.checkpoint()
-            await trio.lowlevel.checkpoint()
+            await trio.testing.wait_all_tasks_blocked()
 
     async def half_close(self) -> None:
         """Say that nothing more will be sent."""

@@ -41,7 +41,7 @@ def upstreams() -> Iterator[list[ThreadingHTTPServer]]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = str(self.server.server_address[1]).encode()
+            body = str(self.connection.getsockname()[1]).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from livesync_trio.errors import StorageUnavailable
+from livesync_trio.errors import StorageUnavailable, StoreDamaged
 from livesync_trio.limits import NOTIFY_PAYLOAD_MAX_BYTES, STORE_ID_MAX_BYTES
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import Appended, HeadMoved, SharedEngine
@@ -76,6 +76,25 @@ def test_servers_with_the_same_stores_never_lock_each_other_up(shared_database: 
     heads = [db.open(store).head for store in stores]
     assert sum(heads) == sum(wins.values())
     assert all(db.numbers(db.open(store)) == list(range(1, db.open(store).head + 1)) for store in stores)
+
+
+def test_a_damaged_store_takes_no_neighbour_with_it(shared_database: str, db: Database) -> None:
+    """Found out by the database alone: an event beyond the head stands where the append wants to go."""
+    damaged, good, late = db.filled("damaged", run_of(1)), db.open("good"), db.filled("late", run_of(2))
+    with Connector(shared_database).connect() as connection:
+        connection.execute(
+            "INSERT INTO livesync_7_events VALUES (%s, 2, 1, 2, now(), '{}')",
+            (damaged.log_id,),
+        )
+    outcomes = db.commit(
+        append("good", good, run_of(3)),
+        append("damaged", damaged, run_of(1, after=1)),
+        append("late", good, run_of(1)),
+    )
+    assert outcomes[0] == Appended(db.open("good"))
+    assert isinstance(outcomes[1], StoreDamaged)
+    assert outcomes[2] == HeadMoved(late)
+    assert db.numbers(good) == [1, 2, 3]
 
 
 @pytest.mark.parametrize(("given", "used"), [("off", "on"), ("local", "on"), ("on", "on"), ("remote_apply",) * 2])

@@ -111,7 +111,7 @@ async def failing_calls(directory: Path, faults: int, dice: random.Random, say: 
 
 
 async def _one_fault(work: Work, shim: Shim, dice: random.Random, injected: Counter[str]) -> None:
-    call = dice.choice([Call.WRITE, Call.WRITE, Call.SYNC, Call.SYNC, Call.OPEN, Call.TRUNCATE])
+    call = dice.choice([Call.WRITE, Call.SYNC, Call.SYNC | Call.OPEN, Call.WRITE | Call.OPEN, Call.TRUNCATE])
     error = dice.choice(FAILURES)
     times = dice.choice([1, 1, 3, -1])
     shim.arm(call, error, passes=dice.randrange(6), times=times, torn=dice.choice([0, 0, 100, 5_000]))

@@ -23,9 +23,9 @@
 
 enum { NONE, WRITE, SYNC, OPEN, TRUNCATE, UNLINK };
 
-/* kind of call, how many of them pass first, how many fail then (-1: all), with which errno; a write that fails leaves
+/* kinds of calls (bits), how many of them pass first, how many fail then (-1: all), with which errno; a write that fails leaves
    `torn` of its bytes behind; `injected` counts. */
-struct control { int32_t kind, passes, times, error, torn, injected; };
+struct control { int32_t kinds, passes, times, error, torn, injected; };
 
 struct record { uint32_t kind, name; int64_t offset, length; };
 
@@ -58,9 +58,9 @@ static const char *name_of(int fd) { return fd >= 0 && fd < 65536 ? names[fd] : 
 /* Whether this call is to fail; gives the errno. */
 static int fails(int kind, int *torn) {
     int error = 0;
-    if (!control || control->kind != kind) return 0;
+    if (!control || !(control->kinds & 1 << kind)) return 0;
     pthread_mutex_lock(&lock);
-    if (control->kind == kind && control->times) {
+    if (control->kinds & 1 << kind && control->times) {
         if (control->passes > 0) control->passes--;
         else {
             error = control->error;

@@ -6,20 +6,20 @@ import mmap
 import shutil
 import struct
 import subprocess
-from enum import IntEnum
+from enum import IntFlag
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("shim.c")
 _CONTROL = struct.Struct("=6i")
 
 
-class Call(IntEnum):
-    """Calls that can be made to fail."""
+class Call(IntFlag):
+    """Calls that can be made to fail, alone or together."""
 
-    WRITE = 1
-    SYNC = 2
-    OPEN = 3
-    TRUNCATE = 4
+    WRITE = 1 << 1
+    SYNC = 1 << 2
+    OPEN = 1 << 3
+    TRUNCATE = 1 << 4
 
 
 def missing_programs() -> list[str]:
