@@ -22,6 +22,9 @@ PROBE_PUSHES: Final = 500
 SOWERS: Final = 50
 """Connections over which stores are made, each for many stores: HTTP names the store in every request."""
 
+FOLLOWED_MAX: Final = 10_000
+"""Actors that have a follower; a connection each, and descriptors are limited."""
+
 BURST_STORES: Final = 5
 BURST_EVERY_S: Final = 0.02
 """Where pauses are looked for: so many pushes so often, a load that leaves the server idle most of the time."""
@@ -175,10 +178,10 @@ def pauses(ground: Ground, *, actors: int, seconds: int) -> Row:
     within the time after which a store leaves memory.
     """
     loop = Loop()
-    members = subscribe(ground.address, loop, affordable(min(actors, 15_000)), "idle")
-    more = actors - len(members)
-    if more > 0:
-        stores_known(ground, stores=more)
+    followed = affordable(min(actors, FOLLOWED_MAX))
+    if actors > followed:
+        stores_known(ground, stores=actors - followed)
+    members = subscribe(ground.address, loop, followed, "idle")
     busy = [Pusher(ground.address, f"busy-{number}", 1) for number in range(BURST_STORES)]
     pings = Pings(members)
     for pusher in busy:

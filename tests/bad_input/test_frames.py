@@ -141,10 +141,11 @@ async def test_a_length_may_be_written_longer_than_needed(server: TestedServer) 
 
 
 async def test_binary_frames_are_taken_in_0_4_and_ignored_in_0_3(server: TestedServer) -> None:
-    client, old = await server.rpc(), await server.v3()
+    client = await server.rpc()
     await client.send_frame(BINARY, PING_MESSAGE)
     assert await client.receive_frame() == PONG_MESSAGE
     await client.check_works()
+    old = await server.v3()  # not before that push, whose broadcast it would get
     await old.send_frame(BINARY, b'{"_tag":"WSMessage.Ping","requestId":"in binary"}')
     await old.send({"_tag": "WSMessage.Ping", "requestId": "in text"})
     assert (await old.receive())["requestId"] == "in text"

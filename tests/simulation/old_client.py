@@ -16,7 +16,7 @@ class OldClient:
     """Pulls once a connection and applies every broadcast after it."""
 
     def __init__(self, connect: Connect, name: str, dice: random.Random, resets: Callable[[], int] = lambda: 0) -> None:
-        """`resets`: how often the store was reset, of which 0.3 is not told; its user restarts the application."""
+        """`resets`: how often the store was reset, of which 0.3 is not told: then the new log comes, from its start."""
         self._connect = connect
         self._resets = resets
         self._dice = dice
@@ -34,8 +34,11 @@ class OldClient:
                     resets = self._resets()
                     stream = _Stream(self.name)
                     self.contents = stream.contents
-                    while (data := await line.get()) is not None and self._resets() == resets:
-                        stream.take(msgspec.json.decode(data))
+                    while (data := await line.get()) is not None:
+                        was_reset = self._resets() != resets
+                        if was_reset and not stream.answered:
+                            break  # what it has then, it cannot know itself
+                        stream.take(msgspec.json.decode(data), was_reset=was_reset)
                     line.leave()
             await trio.sleep(self._dice.uniform(0.8, 1.2))
 
@@ -45,29 +48,32 @@ class _Stream:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._answered = False
+        self.answered = False
         self._head = 0
         self._stash: list[dict[str, Any]] = []
         self.contents: list[str] = []
 
-    def take(self, message: dict[str, Any]) -> None:
+    def take(self, message: dict[str, Any], *, was_reset: bool) -> None:
         """Act on a message."""
         if message["_tag"] != "WSMessage.PullRes":
             return
         events = [item["eventEncoded"] for item in message["batch"]]
         is_answer = message["requestId"]["context"] == "pull"
         if is_answer:
-            if self._answered:
+            if self.answered:
                 raise Violation(f"{self._name}: a second answer")
-            self._answered = message["remaining"] == 0
-        elif not self._answered:
+            self.answered = message["remaining"] == 0
+        elif not self.answered:
             self._stash += events  # a broadcast before the answer is appended to it (SPEC 5.3)
             return
-        if self._answered and self._stash:
+        if self.answered and self._stash:
             last = events[-1]["seqNum"] if events else self._head
             events += [event for event in self._stash if event["seqNum"] > last]
             self._stash = []
         for event in events:
+            if was_reset and event["parentSeqNum"] == 0:
+                self._head = 0
+                self.contents.clear()
             self._apply(event)
 
     def _apply(self, event: dict[str, Any]) -> None:
