@@ -15,7 +15,7 @@ from livesync_trio.hooks import HookContext, Hooks
 from .clients import NO_CURSOR, http_rpc, reason, sync_url, v3_url
 from .servers import STORE, TestedServer, running_server
 from .websockets import text, upgrade
-from .wires import HttpAnswer, post
+from .wires import HttpAnswer, post, soon
 
 TOKEN = "open sesame ö"
 
@@ -115,7 +115,7 @@ async def test_a_hook_that_hangs_at_the_door_holds_up_nobody_else() -> None:
     async with running_server(Hooks(validate_payload=hang), hook_limit_s=60) as server:
         wire = await server.wire()
         await wire.send(upgrade(sync_url(STORE, "ws", {"user": "mallory"})))
-        await began.wait()
+        await soon(began)
         await server.check_works()
         go_on.set()
         assert (await wire.read_answer()).status == 101

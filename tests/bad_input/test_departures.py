@@ -14,7 +14,7 @@ from livesync_trio.storage.memory import MemoryEngine, MemoryWriter
 
 from .clients import event, http_rpc, pull, push, push_payload
 from .servers import TestedServer, running_server
-from .wires import head
+from .wires import head, soon
 
 
 class SlowEngine(MemoryEngine):
@@ -57,7 +57,7 @@ async def test_a_push_whose_client_left_during_the_commit_is_stored_and_the_stor
             try:
                 pusher, late, old = await server.rpc("slow"), await server.rpc("slow"), await server.v3("slow")
                 await pusher.send(push("1", "slow", event(1)))
-                await engine.began.wait()
+                await soon(engine.began)
                 await late.send(push("1", "slow", event(9, 8)), pull("2", "slow", live=True), {"_tag": "Ping"})
                 assert await late.receive() == {"_tag": "Pong"}
                 await old.send({"_tag": "WSMessage.PushReq", "requestId": "p", "batch": [event(9, 8)]})
@@ -80,7 +80,7 @@ async def test_an_http_push_whose_client_left_during_the_commit_is_stored() -> N
         try:
             wire = await server.wire()
             await wire.send(http_rpc("slow", "1", "Push", push_payload("slow", event(1))))
-            await engine.began.wait()
+            await soon(engine.began)
             await wire.reset()
         finally:
             engine.let_go.set()
@@ -95,7 +95,7 @@ async def test_while_the_disk_is_slow_pings_are_answered_and_other_stores_wait_f
         try:
             pusher = await server.rpc("slow")
             await pusher.send(push("1", "slow", event(1)))
-            await engine.began.wait()
+            await soon(engine.began)
             await pusher.send({"_tag": "Ping"})
             assert await pusher.receive() == {"_tag": "Pong"}
             other = await server.rpc("slow", numbered=True)

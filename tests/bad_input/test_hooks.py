@@ -13,6 +13,7 @@ from livesync_trio.hooks import Hook, HookContext, Hooks
 
 from .clients import NO_CURSOR, event, http_rpc, pull, push, push_payload, reason, request
 from .servers import running_server
+from .wires import soon
 
 TOLD = "the ceiling is too low ?"
 """What a client is told of the message that `refuse` raises: UTF-8 cannot carry half a surrogate pair."""
@@ -136,7 +137,7 @@ async def test_while_a_hook_hangs_everybody_else_and_pings_are_answered(kind: st
         try:
             stuck, other, same_store = await server.rpc("hangs"), await server.rpc(), await server.rpc("hangs")
             await stuck.send(message_to(asked, "1"))
-            await hanging.began.wait()
+            await soon(hanging.began)
             await stuck.check_ping()
             await other.check_works()
             await same_store.check_ping()
@@ -207,8 +208,7 @@ async def test_a_client_that_leaves_while_its_hook_hangs_is_forgotten() -> None:
         await client.send(push("1", "hangs", event(1)), {"_tag": "Ping"})
         assert await client.receive() == {"_tag": "Pong"}
         await client.wire.reset()
-        with trio.fail_after(2):
-            await left.wait()
+        await soon(left)
 
 
 async def test_an_interrupted_push_whose_hook_has_not_answered_is_not_stored() -> None:

@@ -18,6 +18,12 @@ PATIENCE_S = 5.0
 """How long any answer may take in these tests; nothing here should need a tenth of it."""
 
 
+async def soon(event: trio.Event) -> None:
+    """Wait for something that must happen, and not for ever."""
+    with trio.fail_after(PATIENCE_S):
+        await event.wait()
+
+
 class Ended(Exception):
     """The server has closed the connection, or reset it."""
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import check
-from bench.scenarios import Scenario
+from scripts.benchmark import check
+from scripts.benchmark.scenarios import Scenario
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from bench import check
+from scripts.benchmark import check
 
 pytestmark = [
     pytest.mark.slow,

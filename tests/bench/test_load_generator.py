@@ -9,13 +9,13 @@ import pytest
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
-from bench import wire
-from bench.clients import Follower
-from bench.http_client import whole_body
-from bench.measuring import Figures, percentile_ms
-from bench.scenarios import SCENARIOS
-from bench.session import Result
-from bench.sockets import Address, BenchError, WebSocket
+from scripts.benchmark import wire
+from scripts.benchmark.clients import Follower
+from scripts.benchmark.http_client import whole_body
+from scripts.benchmark.measuring import Figures, percentile_ms
+from scripts.benchmark.scenarios import SCENARIOS
+from scripts.benchmark.session import Result
+from scripts.benchmark.sockets import Address, BenchError, WebSocket
 
 
 def _payload_of(data: bytes) -> bytes:
@@ -155,7 +155,7 @@ def test_every_scenario_of_the_issue_is_there() -> None:
 
 
 def test_npm_packages_have_exact_versions_and_no_lock_file() -> None:
-    peers = Path(__file__).resolve().parents[2] / "bench" / "peers"
+    peers = Path(__file__).resolve().parents[2] / "scripts" / "benchmark" / "peers"
     for directory in (peers / "node", peers / "reference"):
         packages = json.loads((directory / "package.json").read_text())["dependencies"]
         assert all(version[0].isdigit() for version in packages.values())

@@ -26,6 +26,9 @@ from tests.postgres.server import PostgresServer
 
 SECRET: Final = "the operator's own"
 STORES: Final = ("a", "b", "c")
+RESET_STORE: Final = "c"
+"""The logs of the others live through everything, so that nothing of them may be lost."""
+CUT_EVERYBODY: Final = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'livesync'"
 PUSHERS_PER_STORE: Final = 3
 STEPS: Final = int(os.environ.get("LIVESYNC_HISTORY_STEPS", "60"))
 """Pushes that each pusher tries."""
@@ -62,12 +65,16 @@ class Fleet:
         return self._dice.choice(self.servers).url
 
     async def mistreat(self, database: PostgresServer) -> None:
-        """For ever: kill a server or restart the database."""
+        """For ever: kill a server, end the sessions of all, or restart the database."""
         while True:
             await trio.sleep(self._dice.uniform(0.3, 1.0))
-            if self._dice.random() < 0.25:
+            what = self._dice.choice(["restart", "cut", "cut", "kill"])
+            if what == "restart":
                 await trio.to_thread.run_sync(database.stop)
+                await trio.sleep(self._dice.uniform(0, 0.5))
                 await trio.to_thread.run_sync(database.start)
+            elif what == "cut":
+                await trio.to_thread.run_sync(database.run, CUT_EVERYBODY)
             else:
                 server = self._dice.choice(self.servers)
                 await trio.to_thread.run_sync(server.kill)
@@ -83,11 +90,13 @@ async def push_often(fleet: Fleet, history: History, store: str, name: str, dice
                 for _ in range(dice.randint(1, 12)):
                     tries += 1
                     size = dice.randint(1, 3)
-                    numbers = [head + i for i in range(1, size + 1)]
+                    first = head + dice.randint(1, 4)  # gaps are legal, and let two heirs of one parent differ
+                    numbers = [*range(first, first + size)]
                     text = f"{name} {tries}"
                     answer = await client.push(head, *numbers, text=text, backend_id=backend_id)
                     if answer.what == "accepted":
-                        events = [Event(n, n - 1, text) for n in numbers]
+                        parents = (head, *numbers)
+                        events = [Event(n, parent, text) for n, parent in zip(numbers, parents, strict=False)]
                         history.acknowledged.setdefault(store, []).extend((backend_id, event) for event in events)
                         head = numbers[-1]
                     elif answer.what == "ahead":
@@ -115,7 +124,7 @@ async def reset_sometimes(fleet: Fleet, dice: random.Random) -> None:
     while True:
         await trio.sleep(dice.uniform(0.5, 2.0))
         try:
-            await reset(fleet.any_url(), dice.choice(STORES), SECRET)
+            await reset(fleet.any_url(), RESET_STORE, SECRET)
         except* (ConnectionClosed, HandshakeError, OSError, trio.TooSlowError):
             pass
 
