@@ -130,9 +130,11 @@ def mutants_attack(run: Run) -> None:
     """Faults put in on purpose: all of them by hand, six with `--ci`."""
     found = mutants.mutants()
     with _directory("mutants") as directory:
-        survived = mutants.survivors(run.dice.sample(found, 6) if run.ci else found, directory, say)
-    if survived:
-        raise Violation(f"not noticed: {', '.join(survived)}")
+        chosen = run.dice.sample(found, 6) if run.ci else found
+        useless = [] if run.ci else mutants.control(chosen, directory, say)
+        survived = mutants.survivors(chosen, directory, say)
+    if useless or survived:
+        raise Violation(f"not noticed: {survived}; tests that fail without any fault: {useless}")
 
 
 def soak_attack(run: Run) -> None:

@@ -65,14 +65,31 @@ def survivors(chosen: list[Mutant], directory: Path, say: Callable[[str], None])
         copy = directory / f"mutant-{number}"
         start_s = time.monotonic()
         killed = _is_killed(mutant, copy)
-        shutil.rmtree(copy)
         say(f"{'killed' if killed else 'SURVIVED'} in {time.monotonic() - start_s:.0f} s: {mutant.name}")
         if not killed:
             survived.append(mutant.name)
     return survived
 
 
+def control(chosen: list[Mutant], directory: Path, say: Callable[[str], None]) -> list[str]:
+    """Run the tests on an unharmed copy: gives those that fail there, too, and so would notice nothing."""
+    unharmed = [Mutant(test, test, "pyproject.toml", []) for test in sorted({mutant.test for mutant in chosen})]
+    useless = [test for test in unharmed if _is_killed(test, directory / "control")]
+    say(f"{len(unharmed) - len(useless)} of {len(unharmed)} tests pass on an unharmed copy")
+    return [test.name for test in useless]
+
+
 def _is_killed(mutant: Mutant, copy: Path) -> bool:
+    _copy_tree(copy)
+    path = copy / mutant.file
+    path.write_text(mutant.mutated(path.read_text()))
+    try:
+        return _fails(mutant, copy)
+    finally:
+        shutil.rmtree(copy)
+
+
+def _copy_tree(copy: Path) -> None:
     copy.mkdir()
     for name in _COPIED:
         source = ROOT / name
@@ -80,8 +97,9 @@ def _is_killed(mutant: Mutant, copy: Path) -> bool:
             shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("node_modules", "__pycache__"))
         else:
             shutil.copy(source, copy / name)
-    path = copy / mutant.file
-    path.write_text(mutant.mutated(path.read_text()))
+
+
+def _fails(mutant: Mutant, copy: Path) -> bool:
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", mutant.test]
     environment = os.environ | {
         "PYTHONPATH": str(copy),
