@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import click
-from scripts.benchmark import check, curves, document, peers, report, session
+from scripts.benchmark import check, curves, document, peers, postgres, report, session
 from scripts.benchmark.scenarios import SCENARIOS, Scenario
 from scripts.benchmark.servers import at, ours
 from scripts.benchmark.sockets import BenchError
@@ -23,6 +23,7 @@ QUICK_SECONDS, QUICK_SCALE = 1.0, 0.1
 @click.option("--rounds", default=3, show_default=True, help="Runs against each server, in turn; medians are shown.")
 @click.option("--quick", is_flag=True, help="One round, short windows, a tenth of the sizes.")
 @click.option("--curves", "with_curves", is_flag=True, help="Measure how cost grows, draw docs/performance/*.svg.")
+@click.option("--postgres", "with_postgres", is_flag=True, help="Throughput and delivery on PostgreSQL, two servers.")
 @click.option("--draw", is_flag=True, help="Write docs/performance.md and its pictures again, from the JSON.")
 @click.option("--check", "with_check", is_flag=True, help="What CI asks: CPU within twice the baseline.")
 @click.option("--set-baseline", is_flag=True, help="Write scripts/benchmark/baseline.json.")
@@ -38,6 +39,7 @@ def main(
     rounds: int,
     quick: bool,
     with_curves: bool,
+    with_postgres: bool,
     draw: bool,
     with_check: bool,
     set_baseline: bool,
@@ -48,6 +50,8 @@ def main(
             check.set_baseline(_say)
         elif with_check:
             _end(check.complaints(_say))
+        elif with_postgres:
+            postgres.measure(click.echo, QUICK_SECONDS if quick else seconds)
         elif draw:
             curves.draw()
             document.refresh()
