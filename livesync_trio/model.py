@@ -51,9 +51,15 @@ class Event:
 
 @attrs.frozen
 class Batch:
-    """Events that are admitted together or not at all; never empty, ascending and chained (`log.admission`)."""
+    """Events that are admitted together or not at all; never empty, ascending and chained (`log.admission`).
+
+    Attributes:
+        events: the events.
+        user: who pushed them, to be stored with them; None where nobody is known or nobody asked for it (`store_user`).
+    """
 
     events: tuple[Event, ...]
+    user: str | None = None
 
     @property
     def parent_seq_num(self) -> int:
@@ -80,12 +86,28 @@ class StoredEvent(NamedTuple):
             `remaining` is exact without counting rows, although numbers may have gaps (decision 0003).
         json: the text stored by `Event.json`, byte for byte.
         created_at: server time of the push, `YYYY-MM-DDTHH:MM:SS.mmmZ` (SPEC section 1).
+        user: who pushed it, if that was stored (`Batch.user`). Never sent to a client.
     """
 
     seq_num: int
     ordinal: int
     json: bytes
     created_at: str
+    user: str | None = None
+
+
+class Page(NamedTuple):
+    """A run of events as it is sent, encoded for one generation of clients.
+
+    Attributes:
+        items: the encoded events, joined with commas.
+        last_seq_num: number of the last of them.
+        last_ordinal: its ordinal.
+    """
+
+    items: bytes
+    last_seq_num: int
+    last_ordinal: int
 
 
 @attrs.frozen

@@ -51,3 +51,15 @@ def decide(state: LogState, head: int, batch: Batch, backend_id: str | None) -> 
     if batch.parent_seq_num != head:
         return ServerAhead.of(head, batch.parent_seq_num)
     return None
+
+
+def is_doubtful(verdict: Refusal | None) -> bool:
+    """Whether a verdict may only mean that this server has not heard of what another one stored."""
+    return isinstance(verdict, BackendIdMismatch) or (
+        isinstance(verdict, ServerAhead) and verdict.provided > verdict.head
+    )
+
+
+def quotes_head(verdict: Refusal | None) -> bool:
+    """Whether a verdict speaks of a head, which must not be quoted while it is not known to be durable."""
+    return verdict is None or isinstance(verdict, ServerAhead)

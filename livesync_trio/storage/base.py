@@ -21,7 +21,7 @@ from typing import Protocol, runtime_checkable
 
 import attrs
 
-from livesync_trio.model import Batch, LogState, StoredEvent, StoreId
+from livesync_trio.model import BackendId, Batch, LogState, StoredEvent, StoreId
 
 
 @attrs.frozen
@@ -44,7 +44,8 @@ class Append:
     Attributes:
         store_id: the store.
         expected: the log as the caller knows it; anything else in the database refuses the append.
-        batches: one or more batches that continue `expected.head` and each other.
+        batches: one or more batches that continue `expected.head` and each other. Each brings its own `Batch.user`,
+            which is stored with its events: pushes of several users may share one append.
         created_at: server time of the push for all of them, `YYYY-MM-DDTHH:MM:SS.mmmZ`.
     """
 
@@ -64,7 +65,30 @@ class Reset:
     store_id: StoreId
 
 
-Write = OpenStore | Append | Reset
+@attrs.frozen
+class Adopt:
+    """Let a log that was filled under another name take its place under the store's own, with an identity of its own.
+
+    Outcome: `Appended`, or `HeadMoved` when either log is not the one that is expected: nothing was done then, and the
+    state is that of `store_id`, or `staged` where there is no such store. A log that was in its place is replaced as by
+    a reset. For import and restore, which thereby show a store as a whole or not at all.
+
+    Attributes:
+        store_id: the store.
+        staged_id: under which name the log stands now; there is none of this name afterwards.
+        staged: that log.
+        backend_id: its identity from now on.
+        replacing: the log in its place now; None: there must be none.
+    """
+
+    store_id: StoreId
+    staged_id: StoreId
+    staged: LogState
+    backend_id: BackendId
+    replacing: LogState | None
+
+
+Write = OpenStore | Append | Reset | Adopt
 
 
 @attrs.frozen
@@ -82,6 +106,26 @@ class HeadMoved:
 
 
 Outcome = LogState | Appended | HeadMoved
+
+
+@attrs.frozen
+class StoreSummary:
+    """What is kept about a store beside its events, so that asking for it costs the same however many there are.
+
+    Attributes:
+        store_id: the store.
+        state: its log: number, identity, head, count of events.
+        text_bytes: all texts of the log's events together, as stored.
+        created_at: server time at which the log was made, by the first use of the store or its last reset;
+            `YYYY-MM-DDTHH:MM:SS.mmmZ`.
+        last_push_at: server time of the newest event, in the same form; None while there is none.
+    """
+
+    store_id: StoreId
+    state: LogState
+    text_bytes: int
+    created_at: str
+    last_push_at: str | None
 
 
 class Writer(Protocol):
@@ -134,7 +178,8 @@ class Reader(Protocol):
 
         Raises:
             LogReplaced: the store has another log by now.
-            StoreDamaged: what is stored of the range has a hole.
+            StoreDamaged: what is stored of the range has a hole, or is not what was written, as far as the engine can
+                tell.
             StorageUnavailable: try again later.
         """
 
@@ -142,6 +187,32 @@ class Reader(Protocol):
         """State of a store, None when it does not exist.
 
         Raises:
+            StorageUnavailable: try again later.
+        """
+
+    def summary(self, store_id: StoreId) -> StoreSummary | None:
+        """What is kept about a store, None when it does not exist.
+
+        Raises:
+            StoreDamaged: what is kept makes no sense.
+            StorageUnavailable: try again later.
+        """
+
+    def stores(self, after: StoreId | None, limit: int, containing: str = "") -> list[StoreSummary]:
+        """Stores in ascending order of their names' bytes (UTF-8).
+
+        Args:
+            after: stores whose name comes after this one only, which need not exist; None: from the beginning.
+            limit: at most this many, 1 or more.
+            containing: stores whose name has this text in it only, compared byte for byte. The search may look at
+                every name behind `after`; without it the cost depends on `limit` alone.
+
+        Returns:
+            The stores; fewer than `limit` only when there are no more.
+
+        Raises:
+            ValueError: `after` or `containing` is not Unicode (a lone surrogate).
+            StoreDamaged: what is kept of one of them makes no sense.
             StorageUnavailable: try again later.
         """
 
@@ -163,14 +234,31 @@ class Engine(Protocol):
             StorageUnavailable: cannot be reached now; may be tried again.
         """
 
+    def open_to_read(self) -> None:
+        """Open what is there beside whoever uses it, and change nothing; of the handles, only readers may be used.
+
+        Raises:
+            StartupError: there is no database, or it is of another version.
+            StorageUnavailable: cannot be reached now; may be tried again.
+        """
+
     def writer(self) -> Writer:
         """The writing handle; called in the thread that will use it. Once, but several times of a `SharedEngine`."""
 
     def reader(self) -> Reader:
         """A new reading handle; may be called from any thread."""
 
+    def snapshot(self) -> Reader:
+        """A new reading handle whose answers are all of one moment: that of the first question.
+
+        It keeps the database from tidying up while it is open. When it fails once, it is of no more use.
+        """
+
     def describe(self) -> str:
         """Where the data is, for the operator; without secrets."""
+
+    def stopping(self) -> None:
+        """This server has begun to stop: who comes to take the database over may wait instead of being refused."""
 
     def close(self) -> None:
         """Release everything, after all writers and readers were closed."""

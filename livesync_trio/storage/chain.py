@@ -1,18 +1,19 @@
 """What makes a log whole: the rules that every engine holds to, whatever database is below.
 
-Owns the numbering of stored events, the identity of a new log, and the check on opening. Pure but for the randomness of
-an identity; no database here.
+Owns the numbering of stored events, the identity of a new log, the form of its times, and the check on opening. Pure
+but for the randomness of an identity and the clock; no database here.
 """
 
+import functools
 import secrets
-from collections.abc import Iterator
+import time
 
 import attrs
 
 from livesync_trio.errors import StoreDamaged
 from livesync_trio.limits import BACKEND_ID_RANDOM_BYTES
 from livesync_trio.model import ROOT_SEQ_NUM, BackendId, Event, LogState, StoreId
-from livesync_trio.storage.base import Append
+from livesync_trio.storage.base import Adopt, Append
 
 
 def new_backend_id() -> BackendId:
@@ -20,14 +21,26 @@ def new_backend_id() -> BackendId:
     return BackendId(secrets.token_urlsafe(BACKEND_ID_RANDOM_BYTES))
 
 
-def chained_events(append: Append) -> Iterator[Event]:
-    """The events of an append in order, each checked to continue the one before it.
+def server_time() -> str:
+    """The time now as logs and events carry it: `YYYY-MM-DDTHH:MM:SS.mmmZ` (SPEC section 1, createdAt)."""
+    second, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
+    return f"{_second(second)}.{milliseconds:03d}Z"
+
+
+@functools.lru_cache(maxsize=1)
+def _second(second: int) -> str:
+    """Kept until the next one: a busy server asks thousands of times a second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
+def check_chain(append: Append) -> None:
+    """Check that each event of an append continues the one before it.
 
     Admission has checked this already (`log.admission`). It is checked again where it becomes durable, because one
     stored event that continues nothing would kill the pull of every subscriber for ever (SPEC section 2).
 
     Raises:
-        ValueError: an event does not continue the one before it, or there is none at all: a fault of the caller.
+        ValueError: an event does not, or there is none at all: a fault of the caller.
     """
     previous = append.expected.head
     for batch in append.batches:
@@ -35,9 +48,14 @@ def chained_events(append: Append) -> Iterator[Event]:
             if event.parent_seq_num != previous or event.seq_num <= previous:
                 raise ValueError(f"e{event.seq_num} with parent e{event.parent_seq_num} does not continue e{previous}")
             previous = event.seq_num
-            yield event
     if not append.batches:
         raise ValueError("an append of nothing")
+
+
+def chained_events(append: Append) -> list[Event]:
+    """The events of an append in order. Raises as `check_chain`."""
+    check_chain(append)
+    return [event for batch in append.batches for event in batch.events]
 
 
 def state_after(append: Append) -> LogState:
@@ -45,6 +63,11 @@ def state_after(append: Append) -> LogState:
     before = append.expected
     added = sum(len(batch.events) for batch in append.batches)
     return LogState(before.log_id, before.backend_id, append.batches[-1].last_seq_num, before.event_count + added)
+
+
+def adopted(adopt: Adopt) -> LogState:
+    """The log once it has been adopted."""
+    return attrs.evolve(adopt.staged, backend_id=adopt.backend_id)
 
 
 def is_expected(found: LogState, expected: LogState) -> bool:

@@ -12,11 +12,12 @@ import os
 from pathlib import Path
 from typing import Final
 
-from livesync_trio.errors import Kind, StartupError
+from livesync_trio.errors import Kind, StartupError, StorageUnavailable
 
 _SUFFIX: Final = ".lock"
 _PRIVATE: Final = 0o600
-_PID_MAX_BYTES: Final = 32
+_NOTE_MAX_BYTES: Final = 32
+_STOPPING: Final = "stopping"
 
 
 class FileLock:
@@ -33,6 +34,7 @@ class FileLock:
 
         Raises:
             StartupError: another process holds it, or the side file cannot be written.
+            StorageUnavailable: the process that holds it is about to stop; try again soon.
         """
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE)
@@ -45,8 +47,10 @@ class FileLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.read(descriptor, _PID_MAX_BYTES).decode(errors="replace").strip()
+            holder, _, its_note = os.read(descriptor, _NOTE_MAX_BYTES).decode(errors="replace").strip().partition(" ")
             os.close(descriptor)
+            if its_note == _STOPPING:
+                raise StorageUnavailable(f"process {holder} still finishes its work on {self._database}") from error
             raise StartupError(
                 Kind.DATABASE_IN_USE,
                 f"{self._database} is in use by another livesync server (process {holder or 'unknown'}): "
@@ -58,13 +62,23 @@ class FileLock:
                 Kind.DATABASE_UNUSABLE,
                 f"{self._path} cannot be locked ({error.strerror}): keep the database on a local file system.",
             ) from error
-        with contextlib.suppress(OSError):  # a full disk is no reason not to start
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, b"%d\n" % os.getpid())  # for the message above, and for operators
         self._descriptor = descriptor
+        self._write("")
+
+    def note_stopping(self) -> None:
+        """Tell whoever comes next that waiting is worth it; does nothing when the lock is not held."""
+        self._write(f" {_STOPPING}")
 
     def release(self) -> None:
         """Let go; does nothing when the lock is not held."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    def _write(self, note: str) -> None:
+        """Write who holds the lock, for the messages above and for operators."""
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):  # a full disk is no reason not to start
+                text = f"{os.getpid()}{note}\n".encode()
+                os.pwrite(self._descriptor, text, 0)
+                os.ftruncate(self._descriptor, len(text))

@@ -6,6 +6,7 @@ logs. It never pretends more than the contract promises, so that what passes on 
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from heapq import nsmallest
 
 # Handles of one engine are used by several threads (base.py); nothing is started here.
 from threading import Lock  # noqa: TID251
@@ -14,8 +15,18 @@ import attrs
 
 from livesync_trio.errors import LogReplaced, StorageUnavailable
 from livesync_trio.model import ROOT_SEQ_NUM, BackendId, LogState, StoredEvent, StoreId
-from livesync_trio.storage.base import Append, Appended, HeadMoved, OpenStore, Outcome, Reset, Write
-from livesync_trio.storage.chain import chained_events, is_expected, new_backend_id, state_after
+from livesync_trio.storage.base import (
+    Adopt,
+    Append,
+    Appended,
+    HeadMoved,
+    OpenStore,
+    Outcome,
+    Reset,
+    StoreSummary,
+    Write,
+)
+from livesync_trio.storage.chain import adopted, chained_events, is_expected, new_backend_id, server_time, state_after
 
 
 @attrs.define
@@ -26,11 +37,20 @@ class _Log:
     backend_id: BackendId
     seq_nums: list[int] = attrs.Factory(list)
     events: list[StoredEvent] = attrs.Factory(list)
+    text_bytes: int = 0
+    created_at: str = attrs.Factory(server_time)
 
     @property
     def state(self) -> LogState:
         head = self.seq_nums[-1] if self.seq_nums else ROOT_SEQ_NUM
         return LogState(self.log_id, self.backend_id, head, len(self.events))
+
+    def copy(self) -> "_Log":
+        return attrs.evolve(self, seq_nums=list(self.seq_nums), events=list(self.events))
+
+    def summary(self, store_id: StoreId) -> StoreSummary:
+        last_push_at = self.events[-1].created_at if self.events else None
+        return StoreSummary(store_id, self.state, self.text_bytes, self.created_at, last_push_at)
 
 
 @attrs.define
@@ -57,6 +77,9 @@ class MemoryEngine:
     def open(self) -> None:
         """Nothing to open."""
 
+    def open_to_read(self) -> None:
+        """Nothing to open."""
+
     def writer(self) -> "MemoryWriter":
         """A writing handle."""
         return MemoryWriter(self._data)
@@ -65,9 +88,18 @@ class MemoryEngine:
         """A reading handle."""
         return MemoryReader(self._data)
 
+    def snapshot(self) -> "MemoryReader":
+        """A reading handle on a copy."""
+        with self._data.lock:
+            logs = {store_id: log.copy() for store_id, log in self._data.logs.items()}
+        return MemoryReader(_Data(logs=logs, current={log.log_id: log for log in logs.values()}))
+
     def describe(self) -> str:
         """Where the data is."""
         return "memory, gone when the process ends"
+
+    def stopping(self) -> None:
+        """Nobody else can come."""
 
     def close(self) -> None:
         """Nothing to release."""
@@ -88,7 +120,7 @@ class MemoryWriter:
 
     def _carry_out(self, write: Write) -> Outcome | Exception:
         try:
-            write.store_id.encode()  # as every database would
+            _check_text(write.store_id)
             match write:
                 case OpenStore():
                     return self._opened(write.store_id).state
@@ -96,6 +128,8 @@ class MemoryWriter:
                     return self._append(write)
                 case Reset():
                     return self._reset(write.store_id)
+                case Adopt():
+                    return self._adopt(write)
         except ValueError as error:
             return error
 
@@ -109,24 +143,41 @@ class MemoryWriter:
         return log
 
     def _append(self, append: Append) -> Outcome:
-        added = list(chained_events(append))
+        added = chained_events(append)
+        users = [batch.user for batch in append.batches for _ in batch.events]
+        _check_text("".join(filter(None, users)))
         log = self._opened(append.store_id)
         if not is_expected(log.state, append.expected):
             return HeadMoved(log.state)
         log.seq_nums.extend(event.seq_num for event in added)
         log.events.extend(
-            StoredEvent(event.seq_num, ordinal, event.json, append.created_at)
-            for ordinal, event in enumerate(added, len(log.events) + 1)
+            StoredEvent(event.seq_num, ordinal, event.json, append.created_at, user)
+            for ordinal, (event, user) in enumerate(zip(added, users, strict=True), len(log.events) + 1)
         )
+        log.text_bytes += sum(batch.size_bytes for batch in append.batches)
         return Appended(state_after(append))
 
     def _reset(self, store_id: StoreId) -> LogState:
+        self._remove(store_id)
+        return self._new_log(store_id).state
+
+    def _adopt(self, adopt: Adopt) -> Outcome:
+        data = self._data
+        found, staged = data.logs.get(adopt.store_id), data.logs.get(adopt.staged_id)
+        state = None if found is None else found.state
+        if state != adopt.replacing or staged is None or staged.state != adopt.staged:
+            return HeadMoved(state or adopt.staged)
+        self._remove(adopt.store_id)
+        data.logs[adopt.store_id] = data.logs.pop(adopt.staged_id)
+        staged.backend_id = adopt.backend_id
+        return Appended(adopted(adopt))
+
+    def _remove(self, store_id: StoreId) -> None:
         old = self._data.logs.get(store_id)
         if old is not None:
             del self._data.current[old.log_id]
             if old.events:
                 self._data.replaced.append(old)
-        return self._new_log(store_id).state
 
     def clear_replaced(self, limit_events: int) -> int:
         """Delete events of replaced logs; see the contract."""
@@ -179,9 +230,32 @@ class MemoryReader:
             log = self._data.logs.get(store_id)
             return None if log is None else log.state
 
+    def summary(self, store_id: StoreId) -> StoreSummary | None:
+        """What is kept about a store; see the contract."""
+        _check_open(self._closed)
+        with self._data.lock:
+            log = self._data.logs.get(store_id)
+            return None if log is None else log.summary(store_id)
+
+    def stores(self, after: StoreId | None, limit: int, containing: str = "") -> list[StoreSummary]:
+        """Stores in ascending order; see the contract."""
+        _check_open(self._closed)
+        _check_text(containing)
+        behind = None if after is None else after.encode()
+        with self._data.lock:
+            names = [store_id for store_id in self._data.logs if containing in store_id]
+            names = [store_id for store_id in names if behind is None or store_id.encode() > behind]
+            names = nsmallest(limit, names, key=str.encode)
+            return [self._data.logs[store_id].summary(store_id) for store_id in names]
+
     def close(self) -> None:
         """Release the handle."""
         self._closed = True
+
+
+def _check_text(text: str) -> None:
+    """As every database would: what is not Unicode is refused with ValueError."""
+    text.encode()
 
 
 def _check_open(closed: bool) -> None:

@@ -11,7 +11,7 @@ import psycopg
 
 from livesync_trio.errors import Kind, StartupError, StorageUnavailable
 from livesync_trio.limits import POSTGRES_VERSION_MIN
-from livesync_trio.storage.postgres_connection import Connection, Connector, Session, translated
+from livesync_trio.storage.postgres_connection import Connection, Connector, Session, SnapshotSession, translated
 from livesync_trio.storage.postgres_news import PostgresListener, PostgresNews, new_sender
 from livesync_trio.storage.postgres_reader import PostgresReader
 from livesync_trio.storage.postgres_schema import MayNotCreate, NotOurs, migrate, pending, script
@@ -54,6 +54,14 @@ class PostgresEngine:
             self._check(connection)
             migrate(connection)
 
+    def open_to_read(self) -> None:
+        """Check that the tables are those of this version; see the contract."""
+        with self._opening() as session:
+            self._check(session.connection())
+            missing = pending(session.connection())
+            if missing.pre:
+                raise self._unusable("its tables are not those of this version: run `livesync migrate` first.")
+
     def pending(self) -> tuple[list[str], list[str]]:
         """Steps of the schema that the database has not seen; see the contract."""
         with self._opening() as session:
@@ -80,6 +88,10 @@ class PostgresEngine:
         """A reading handle; connects when it is first used."""
         return PostgresReader(Session(self._connector))
 
+    def snapshot(self) -> PostgresReader:
+        """A reading handle on one moment; see the contract."""
+        return PostgresReader(SnapshotSession(self._connector))
+
     def news(self) -> PostgresNews:
         """A handle to tell other servers; connects when it is first used."""
         return PostgresNews(Session(self._connector), self._sender)
@@ -91,6 +103,9 @@ class PostgresEngine:
     def describe(self) -> str:
         """Where the database is, and its version once it was reached."""
         return f"{self._connector.place}{self._version}"
+
+    def stopping(self) -> None:
+        """Nobody has to wait: several servers may use it at the same time."""
 
     def close(self) -> None:
         """Nothing is held but by the handles."""

@@ -1,10 +1,11 @@
 """Arrays as parameters of PostgreSQL statements, in its binary form.
 
-Owns three kinds of list that psycopg sends as one value each. Many rows travel so in one statement, and event texts
+Owns four kinds of list that psycopg sends as one value each. Many rows travel so in one statement, and event texts
 without being escaped: that makes a group of appends one round trip (decision 0004).
 """
 
 import struct
+from collections.abc import Sequence
 from typing import Final
 
 import psycopg
@@ -20,6 +21,10 @@ class Texts(list[bytes]):
     """`text[]`; each element is UTF-8."""
 
 
+class OptionalTexts(list[bytes | None]):
+    """`text[]` in which an element may be NULL."""
+
+
 class Byteas(list[bytes]):
     """`bytea[]`."""
 
@@ -28,16 +33,23 @@ _BYTEA_OID, _BIGINT_OID, _TEXT_OID = 17, 20, 25
 _BYTEAS_OID, _BIGINTS_OID, _TEXTS_OID = 1001, 1016, 1009  # PostgreSQL's catalogue, pg_type.dat
 
 
-def _head(element_oid: int, length: int) -> bytes:
-    """One dimension, no NULLs, indexes from 1; an empty array has no dimension."""
-    return struct.pack("!5i", 1, 0, element_oid, length, 1) if length else struct.pack("!3i", 0, 0, element_oid)
+_NULL: Final = b"\xff" * 4
+"""Length of an element that is NULL: -1."""
 
 
-def _of_bytes(element_oid: int, elements: list[bytes]) -> bytes:
-    parts = [_head(element_oid, len(elements))]
+def _head(element_oid: int, length: int, *, nulls: bool = False) -> bytes:
+    """One dimension, with or without NULLs, indexes from 1; an empty array has no dimension."""
+    return struct.pack("!5i", 1, nulls, element_oid, length, 1) if length else struct.pack("!3i", 0, 0, element_oid)
+
+
+def _of_bytes(element_oid: int, elements: Sequence[bytes | None]) -> bytes:
+    parts = [_head(element_oid, len(elements), nulls=None in elements)]
     for element in elements:
-        parts.append(len(element).to_bytes(4))
-        parts.append(element)
+        if element is None:
+            parts.append(_NULL)
+        else:
+            parts.append(len(element).to_bytes(4))
+            parts.append(element)
     return b"".join(parts)
 
 
@@ -54,7 +66,7 @@ class _TextsDumper(Dumper):
     format = Format.BINARY
     oid = _TEXTS_OID
 
-    def dump(self, obj: Texts) -> bytes:
+    def dump(self, obj: Texts | OptionalTexts) -> bytes:
         return _of_bytes(_TEXT_OID, obj)
 
 
@@ -68,5 +80,10 @@ class _ByteasDumper(Dumper):
 
 ADAPTERS: Final = AdaptersMap(psycopg.adapters)
 """psycopg's own ways to send values, and these."""
-for _kind, _dumper in ((Bigints, _BigintsDumper), (Texts, _TextsDumper), (Byteas, _ByteasDumper)):
+for _kind, _dumper in (
+    (Bigints, _BigintsDumper),
+    (Texts, _TextsDumper),
+    (OptionalTexts, _TextsDumper),
+    (Byteas, _ByteasDumper),
+):
     ADAPTERS.register_dumper(_kind, _dumper)

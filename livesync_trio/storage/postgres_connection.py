@@ -39,13 +39,15 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
 class Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection on which no answer is awaited for ever."""
 
+    answer_limit_s: float = limits.POSTGRES_ANSWER_LIMIT_S
+
     def wait(self, gen: PQGen[RV], interval: float = _POLL_S, timeout: float | None = None) -> RV:
         """Wait for the database; psycopg passes here whatever it is asked to do.
 
         Raises:
             psycopg.OperationalError: no answer in time. What was asked may still be carried out.
         """
-        return super().wait(gen, interval, limits.POSTGRES_ANSWER_LIMIT_S if timeout is None else timeout)
+        return super().wait(gen, interval, self.answer_limit_s if timeout is None else timeout)
 
 
 class Connector:
@@ -136,6 +138,24 @@ class Session:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+class SnapshotSession(Session):
+    """A session that is one read-only transaction: everything it is asked, it answers as of its first question."""
+
+    def __init__(self, connector: Connector) -> None:
+        super().__init__(connector)
+        self._begun = False
+
+    def connection(self) -> Connection:
+        """The connection; a second one would show another moment."""
+        if self._connection is None and self._begun:
+            raise StorageUnavailable("The connection on which a snapshot was read is lost: begin again.")
+        connection = super().connection()
+        if not self._begun:
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            self._begun = True
+        return connection
 
 
 # --- what errors mean ------------------------------------------------------------------------------------------------

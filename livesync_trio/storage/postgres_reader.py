@@ -8,6 +8,7 @@ import psycopg
 
 from livesync_trio.errors import LogReplaced
 from livesync_trio.model import BackendId, LogState, StoredEvent, StoreId
+from livesync_trio.storage.base import StoreSummary
 from livesync_trio.storage.chain import check_no_hole
 from livesync_trio.storage.postgres_arrays import Byteas
 from livesync_trio.storage.postgres_connection import Session, translated
@@ -16,14 +17,23 @@ _STATES: Final = """
     SELECT store_id, log_id, backend_id, head, event_count FROM livesync_7_stores WHERE store_id = ANY (%s)
 """
 
+_SUMMARIES: Final = """
+    SELECT store_id, log_id, backend_id, head, event_count, text_bytes,
+        to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+        to_char(last_push_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+    FROM livesync_7_stores
+    WHERE store_id >= %(first)s AND (%(containing)s = '\\x'::bytea OR position(%(containing)s IN store_id) > 0)
+    ORDER BY store_id LIMIT %(limit)s
+"""
+
 # `span` looks at sizes only (octet_length reads no text that is stored out of line), so that long texts beyond the
 # limit are never fetched. Whether the log is still the current one comes with the rows, or alone when there are none.
 _PAGE: Final = """
     SELECT page.seq_num, page.ordinal, convert_to(page.event, 'UTF8'),
-        to_char(page.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+        to_char(page.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), page.pushed_by
     FROM (SELECT FROM livesync_7_stores WHERE log_id = %(log_id)s) AS current LEFT JOIN (
         SELECT * FROM (
-            SELECT seq_num, ordinal, event, created_at,
+            SELECT seq_num, ordinal, event, created_at, pushed_by,
                 sum(octet_length(event)) OVER (ORDER BY seq_num ROWS UNBOUNDED PRECEDING) AS total_bytes
             FROM livesync_7_events
             WHERE log_id = %(log_id)s AND seq_num > %(after)s AND seq_num <= %(up_to)s
@@ -65,6 +75,24 @@ class PostgresReader:
     def state(self, store_id: StoreId) -> LogState | None:
         """State of a store; see the contract."""
         return self.states([store_id]).get(store_id)
+
+    def summary(self, store_id: StoreId) -> StoreSummary | None:
+        """What is kept about a store; see the contract."""
+        name = store_id.encode()
+        found = self._summaries(name, b"", 1)
+        return found[0] if found and found[0].store_id == store_id else None
+
+    def stores(self, after: StoreId | None, limit: int, containing: str = "") -> list[StoreSummary]:
+        """Stores in ascending order; see the contract."""
+        first = b"" if after is None else after.encode() + b"\0"  # the first name that can come after another one
+        return self._summaries(first, containing.encode(), limit)
+
+    def _summaries(self, first: bytes, containing: bytes, limit: int) -> list[StoreSummary]:
+        with translating():
+            rows = self._session.ask(_SUMMARIES, {"first": first, "containing": containing, "limit": limit})
+        return [
+            StoreSummary(StoreId(row[0].decode()), log_state(row[1:5]), int(row[5]), row[6], row[7]) for row in rows
+        ]
 
     def states(self, store_ids: Iterable[StoreId]) -> dict[StoreId, LogState]:
         """States of those of the stores that exist.

@@ -12,7 +12,7 @@ import attrs
 import psycopg
 from psycopg import sql
 
-from livesync_trio.limits import PERSISTENCE_FORMAT_VERSION
+from livesync_trio.limits import PERSISTENCE_FORMAT_VERSION, POSTGRES_MIGRATION_LIMIT_S
 from livesync_trio.storage.postgres_connection import Connection
 from livesync_trio.storage.postgres_tables import FUNCTIONS, GRANTS, MIGRATIONS, MIGRATIONS_TABLE, TABLES, Migration
 
@@ -74,13 +74,15 @@ def pending(connection: Connection, migrations: tuple[Migration, ...] = MIGRATIO
 def migrate(connection: Connection, *, finish: bool = False, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
     """Apply what is missing: *pre* halves, and with `finish` (or in a new database) *post* halves, too.
 
-    Any number of servers may do this at once: they take turns, and find it done.
+    Any number of servers may do this at once: they take turns, and find it done. On this connection answers are awaited
+    for as long as a step may take from then on.
 
     Raises:
         NotOurs: see `pending`.
         MayNotCreate: the role may not; nothing was changed.
         psycopg.Error: the database cannot be read or written.
     """
+    connection.answer_limit_s = POSTGRES_MIGRATION_LIMIT_S
     found = pending(connection, migrations)
     finish = finish or found.new
     while steps := _in_order(found, finish):

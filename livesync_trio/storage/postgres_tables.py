@@ -16,6 +16,16 @@ from typing import Final
 import attrs
 
 from livesync_trio.limits import POSTGRES_LOCK_LIMIT_MS
+from livesync_trio.storage.postgres_summaries import (
+    APPEND_OF_BEFORE,
+    APPEND_WITH_USER,
+    COUNT,
+    NO_APPEND_OF_BEFORE,
+    PUSHED_BY,
+    RESET_SUMMARY,
+    TEXT_BYTES,
+    TEXT_BYTES_OF_NEW,
+)
 
 
 @attrs.frozen
@@ -189,6 +199,13 @@ MIGRATIONS: Final = (
         "stores, their events, logs that a reset replaced, and the functions that change them",
         pre=(_STORES, _EVENTS, _REPLACED, _DURABLY, _CREATE, _APPEND, _RESET, _CLEAR),
     ),
+    Migration(
+        2,
+        "size and last push of a store, user of an event",
+        pre=(TEXT_BYTES, TEXT_BYTES_OF_NEW, PUSHED_BY, APPEND_WITH_USER, APPEND_OF_BEFORE, RESET_SUMMARY),
+        post=(NO_APPEND_OF_BEFORE,),
+    ),
+    Migration(3, "sizes and last pushes of the stores that are there", pre=COUNT),
 )
 """The schema of `PERSISTENCE_FORMAT_VERSION`, in order."""
 

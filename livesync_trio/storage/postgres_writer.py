@@ -18,9 +18,11 @@ import psycopg
 
 from livesync_trio.errors import LivesyncError, StorageUnavailable, StoreDamaged
 from livesync_trio.model import Event, LogState, StoreId
-from livesync_trio.storage.base import Append, Appended, HeadMoved, OpenStore, Outcome, Reset, Write
+from livesync_trio.storage.base import Adopt, Append, Appended, HeadMoved, OpenStore, Outcome, Reset, Write
 from livesync_trio.storage.chain import Ends, chained_events, check_whole, new_backend_id, state_after
-from livesync_trio.storage.postgres_arrays import Bigints, Byteas, Texts
+from livesync_trio.storage.postgres_adopt import adopt
+from livesync_trio.storage.postgres_arrays import Bigints, Byteas, OptionalTexts, Texts
+from livesync_trio.storage.postgres_chain import append_chain, is_chain
 from livesync_trio.storage.postgres_connection import Session, is_unclear, translated
 from livesync_trio.storage.postgres_reader import log_state, states, translating
 
@@ -39,7 +41,7 @@ _OPEN: Final = """
     WHERE stores.store_id = ANY (%s)
 """
 _CREATE: Final = "SELECT livesync_7_create(%s, %s)"
-_APPEND: Final = "SELECT * FROM livesync_7_append(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+_APPEND: Final = "SELECT * FROM livesync_7_append(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 _RESET: Final = "SELECT log_id, backend_id, head, event_count FROM livesync_7_reset(%s, %s)"
 _FOUND: Final = """
     SELECT written.position
@@ -57,10 +59,11 @@ _CLEAR: Final = "SELECT livesync_7_clear(%s)"
 
 @attrs.frozen
 class _Prepared:
-    """An append whose events were found to be a chain, and the log after it."""
+    """An append whose events were found to be a chain, with who pushed each of them, and the log after it."""
 
     append: Append
     events: tuple[Event, ...]
+    users: tuple[bytes | None, ...]
     after: LogState
 
 
@@ -76,9 +79,15 @@ class PostgresWriter:
     def commit(self, writes: Sequence[Write]) -> list[Outcome | Exception]:
         """Carry out writes of any stores; see the contract.
 
-        Those of one store are carried out in order, one transaction after the other. Appends to different stores share
-        one.
+        Those of one store are carried out in order, one transaction after the other, unless all of them are one chain
+        of appends. Appends to different stores share one transaction.
         """
+        if is_chain(writes):
+            try:
+                with translating():
+                    return append_chain(self._session, writes)
+            except ValueError:
+                pass  # one of them; below each is judged by itself
         outcomes: dict[int, Outcome | Exception] = {}
         with translating():
             for positions in _rounds(writes):
@@ -115,10 +124,14 @@ class PostgresWriter:
                     case OpenStore():
                         opened[position] = store_id
                     case Append():
-                        appended[position] = _Prepared(write, tuple(chained_events(write)), state_after(write))
+                        appended[position] = _Prepared(
+                            write, tuple(chained_events(write)), _users(write), state_after(write)
+                        )
                     case Reset():
                         [row] = self._session.ask(_RESET, (store_id, new_backend_id()))
                         outcomes[position] = log_state(row)
+                    case Adopt():
+                        outcomes[position] = adopt(self._session, write)
             except ValueError as error:
                 outcomes[position] = error
         if opened:
@@ -229,6 +242,9 @@ def _rounds(writes: Sequence[Write]) -> Iterator[list[int]]:
 def _parameters(group: Iterable[_Prepared]) -> tuple[object, ...]:
     """What `livesync_7_append` takes: columns of appends, then columns of their events."""
     appends = [(prepared.append.store_id.encode(), prepared.append.expected, prepared.after) for prepared in group]
+    users = [user for prepared in group for user in prepared.users]
+    if not any(user is not None for user in users):
+        users = []  # `unnest` takes what is not there for NULL
     events = [
         (position, event, ordinal)
         for position, prepared in enumerate(group, 1)
@@ -243,9 +259,16 @@ def _parameters(group: Iterable[_Prepared]) -> tuple[object, ...]:
         Bigints(after.head for _, _, after in appends),
         Bigints(after.event_count for _, _, after in appends),
         Texts(prepared.append.created_at.encode() for prepared in group),
+        Bigints(sum(len(event.json) for event in prepared.events) for prepared in group),
         Bigints(position for position, _, _ in events),
         Bigints(event.seq_num for _, event, _ in events),
         Bigints(event.parent_seq_num for _, event, _ in events),
         Bigints(ordinal for _, _, ordinal in events),
         Texts(event.json for _, event, _ in events),
+        OptionalTexts(users),
     )
+
+
+def _users(append: Append) -> tuple[bytes | None, ...]:
+    """Who pushed each event. Raises ValueError for what is not Unicode."""
+    return tuple(None if batch.user is None else batch.user.encode() for batch in append.batches for _ in batch.events)

@@ -6,6 +6,7 @@ are the business of `sqlite_reader` and `sqlite_writer`.
 
 import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -13,8 +14,8 @@ from livesync_trio.errors import Kind, StartupError
 from livesync_trio.limits import SQLITE_KEEPER_CACHE_KIB, SQLITE_VERSION_MIN
 from livesync_trio.storage.file_lock import FileLock
 from livesync_trio.storage.sqlite_connection import Connector, translated
-from livesync_trio.storage.sqlite_reader import SqliteReader
-from livesync_trio.storage.sqlite_schema import NotOurs, migrate
+from livesync_trio.storage.sqlite_reader import SqliteReader, SqliteSnapshot
+from livesync_trio.storage.sqlite_schema import NotOurs, check, migrate
 from livesync_trio.storage.sqlite_writer import SqliteWriter
 
 _PRIVATE: Final = 0o600
@@ -67,6 +68,20 @@ class SqliteEngine:
             self._lock.release()
             raise
 
+    def open_to_read(self) -> None:
+        """Check the file and its tables without taking it; see the contract."""
+        try:
+            with self._path.open("rb") as file:
+                header = file.read(len(_HEADER))
+        except FileNotFoundError as error:
+            raise self._unusable("there is no such file: name the database by --database-url") from error
+        except OSError as error:
+            raise self._unusable(f"{error.strerror}") from error
+        if header != _HEADER:
+            raise self._unusable(_NOT_A_DATABASE)
+        self._connector.pin()
+        self._keeper = self._prepared(check)
+
     def writer(self) -> SqliteWriter:
         """A writing handle; see the contract."""
         return SqliteWriter(self._connector)
@@ -75,9 +90,17 @@ class SqliteEngine:
         """A reading handle; opens its connection when it is first asked."""
         return SqliteReader(self._connector)
 
+    def snapshot(self) -> SqliteReader:
+        """A reading handle on one moment; see the contract."""
+        return SqliteSnapshot(self._connector)
+
     def describe(self) -> str:
         """The file, and the version of SQLite that reads it."""
         return f"{self._path} (SQLite {sqlite3.sqlite_version})"
+
+    def stopping(self) -> None:
+        """Let the next server wait for the file."""
+        self._lock.note_stopping()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -112,17 +135,24 @@ class SqliteEngine:
         While there is one, SQLite keeps the index of the WAL. Whoever opens the file as its only user makes that anew,
         for which a full disk has no room: after a failed commit nothing could be read any more.
         """
+        self._keeper = self._prepared(self._migrate)
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise self._unusable("its file system cannot do write-ahead logging: keep it on a local disk")
+        migrate(connection)
+
+    def _prepared(self, prepare: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
+        """A connection to the file, prepared; what goes wrong is told to the operator."""
         try:
             connection = self._connector.connect(SQLITE_KEEPER_CACHE_KIB)
             try:
-                (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-                if mode != "wal":
-                    raise self._unusable("its file system cannot do write-ahead logging: keep it on a local disk")
-                migrate(connection)
+                prepare(connection)
             except BaseException:
                 connection.close()
                 raise
-            self._keeper = connection
+            return connection
         except NotOurs as error:
             raise self._unusable(str(error)) from error
         except sqlite3.Error as error:

@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from livesync_trio.errors import LivesyncError, StorageFull, StorageUnavailable, StoreDamaged
-from livesync_trio.limits import SQLITE_BUSY_TIMEOUT_MS, SQLITE_CHECKPOINT_PAGES, SQLITE_WAL_KEPT_BYTES
+from livesync_trio.limits import (
+    SQLITE_BUSY_TIMEOUT_MS,
+    SQLITE_CHECKPOINT_PAGES,
+    SQLITE_STATEMENTS,
+    SQLITE_WAL_KEPT_BYTES,
+)
 
 
 class Connector:
@@ -41,11 +46,12 @@ class Connector:
         status = self.path.stat()
         return status.st_dev, status.st_ino
 
-    def connect(self, cache_kib: int) -> sqlite3.Connection:
+    def connect(self, cache_kib: int, statements: int = SQLITE_STATEMENTS) -> sqlite3.Connection:
         """A connection in autocommit mode: transactions begin and end where the code says so, and nowhere else.
 
         Args:
             cache_kib: size of its page cache.
+            statements: how many compiled statements it keeps.
 
         Raises:
             StorageUnavailable: as `check_file`.
@@ -59,6 +65,7 @@ class Connector:
             isolation_level=None,
             check_same_thread=False,  # "used by one thread at a time" (base.py), which may be another each time
             factory=self._connection_class,
+            cached_statements=statements,
         )
         try:
             for pragma in _PRAGMAS:

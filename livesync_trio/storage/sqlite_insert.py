@@ -1,81 +1,163 @@
 """Appends as rows, and rows as few statements: the hot path of the SQLite engine.
 
-Owns the one INSERT and how appends are laid out for it. Pure but for `insert`; the caller owns the transaction.
+Owns the INSERT in its two shapes and how appends are laid out for it. Pure; the writer owns connection and transaction.
+
+* A single append binds once what its rows share, and its first row announces all of them to the trigger of the schema,
+  which compares and moves the head once.
+* A group binds everything for each row, and each row announces itself. To bind the announcements of so many runs costs
+  as much as they save.
+
+There are statements for a good many numbers of rows, each compiled once: that costs twice as much as to run it. Rows
+without a number fill a statement up to its length; the trigger passes them over (decision 0003).
 """
 
-import sqlite3
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Final
+from zlib import adler32
 
-from livesync_trio.limits import SQLITE_INSERT_MAX_BYTES, SQLITE_INSERT_MAX_ROWS
+from livesync_trio.limits import SQLITE_INSERT_MAX_BYTES, SQLITE_INSERT_MAX_ROWS, SQLITE_ROWS_EXACT
 from livesync_trio.storage.base import Append
-from livesync_trio.storage.chain import chained_events
+from livesync_trio.storage.chain import check_chain
+from livesync_trio.storage.sqlite_checksum import LOWER_HALF, beside_sum
 
-Row = tuple[str | None, int, int, int, int, str, bytes]
-"""One event as it is bound: store id (with the first event of an append, else None), log id, number, parent, ordinal,
-time, text."""
+Value = int | str | None
+Statement = tuple[str, list[Value]]
+"""SQL, and what is bound to it."""
 
-# The log is looked up together with the store's name where that is given: a log of another store is not found, NULL
-# continues no head, and the trigger refuses. Rows of NULLs fill the statement up to its length.
 _INSERT: Final = """
-    WITH rows (store_id, log_id, seq_num, parent_seq_num, ordinal, created_at, event) AS (VALUES {rows})
-    INSERT INTO livesync_7_events (log_id, seq_num, parent_seq_num, ordinal, size_bytes, created_at, event)
-    SELECT
-        CASE WHEN store_id IS NULL THEN log_id ELSE (
-            SELECT stores.log_id FROM livesync_7_stores AS stores
-            WHERE stores.log_id = rows.log_id AND stores.store_id = rows.store_id
-        ) END,
-        seq_num, parent_seq_num, ordinal, length(event), created_at, CAST(event AS TEXT)
-    FROM rows WHERE log_id IS NOT NULL
+    INSERT INTO livesync_7_events (
+        log_id, seq_num, parent_seq_num, ordinal, size_bytes, created_at, event, checksum, pushed_by,
+        append_events, append_head, append_bytes
+    ) VALUES
 """
-_PARAMETERS: Final = "(?, ?, ?, ?, ?, ?, ?)"
-_FILLER: Final = (None,) * 7
-_STATEMENTS: Final[dict[int, str]] = {}
-"""The INSERT by its number of rows, a power of two."""
 
 
-def add_rows(rows: list[Row], append: Append) -> None:
-    """Add the events of an append to `rows`.
+def statements(appends: Sequence[Append]) -> list[Statement]:
+    """What stores the appends, in order.
 
     Raises:
-        ValueError: they are not a chain.
+        ValueError: one of them is not a chain, or holds text that is not Unicode.
     """
-    log_id, created_at = append.expected.log_id, append.created_at
-    store_id: str | None = append.store_id
-    for ordinal, event in enumerate(chained_events(append), append.expected.event_count + 1):
-        rows.append((store_id, log_id, event.seq_num, event.parent_seq_num, ordinal, created_at, event.json))
-        store_id = None
+    if len(appends) == 1:
+        statement = _one_append(appends[0])
+        if statement is not None:
+            return [statement]
+    values: list[Value] = []
+    sizes_bytes: list[int] = []
+    for append in appends:
+        _add_rows(values, sizes_bytes, append)
+    return [_any_rows(values, first, last) for first, last in chunks(sizes_bytes)]
 
 
-def chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    """Cut rows into statements, each bounded in rows and bytes; a single larger event is one of its own."""
-    start, size_bytes = 0, 0
-    for index, row in enumerate(rows):
-        size_bytes += len(row[-1])
-        if index > start and (index - start == SQLITE_INSERT_MAX_ROWS or size_bytes > SQLITE_INSERT_MAX_BYTES):
-            yield rows[start:index]
-            start, size_bytes = index, len(row[-1])
-    if start < len(rows):
-        yield rows[start:]
+# --- one append, small enough for one statement -----------------------------------------------------------------------
+
+_SHARED: Final = 7
+_ROW_OF_APPEND: Final = 5
+"""Values that the rows of an append share, and that each has for itself."""
 
 
-def insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
-    """Insert one chunk of rows; the trigger moves the heads.
+def _one_append(append: Append) -> Statement | None:
+    """The statement for an append whose events share a user and fit into one; None for others."""
+    check_chain(append)
+    created_at, user, expected = append.created_at, append.batches[0].user, append.expected
+    beside = beside_sum(created_at, user)
+    values: list[Value] = [expected.log_id, expected.head, created_at, user, 0, 0, 0]
+    ordinal, text_bytes = expected.event_count, 0
+    for batch in append.batches:
+        if batch.user != user:
+            return None
+        for event in batch.events:
+            ordinal += 1
+            text = event.json
+            size_bytes = len(text)
+            text_bytes += size_bytes
+            values += (event.seq_num, ordinal, size_bytes, text.decode(), adler32(text, beside) & LOWER_HALF)
+        if ordinal - expected.event_count > SQLITE_INSERT_MAX_ROWS or text_bytes > SQLITE_INSERT_MAX_BYTES:
+            return None
+    events = ordinal - expected.event_count
+    values[4:_SHARED] = events, append.batches[-1].last_seq_num, text_bytes
+    length = _length(events)
+    values += (None,) * (_ROW_OF_APPEND * (length - events))
+    return _insert_append(length), values
 
-    There is a statement for each power of two, so that a dozen of them, compiled once, serve every number of rows:
-    to compile one costs twice as much as to run it (decision 0003).
 
-    Raises:
-        sqlite3.IntegrityError: a row does not continue the head of its log. None was inserted.
+@cache
+def _insert_append(rows: int) -> str:
+    """The INSERT for one append: `_one_append` says what is bound. The parent of a row is the number before it."""
+    parent = 2
+    parts: list[str] = []
+    for first in range(_SHARED + 1, _SHARED + 1 + _ROW_OF_APPEND * rows, _ROW_OF_APPEND):
+        announced = "NULL, NULL, NULL" if parts else "?5, ?6, ?7"
+        parts.append(
+            f"(?1, ?{first}, ?{parent}, ?{first + 1}, ?{first + 2}, ?3, ?{first + 3}, ?{first + 4}, ?4, {announced})"
+        )
+        parent = first
+    return _INSERT + ", ".join(parts)
+
+
+# --- any rows ---------------------------------------------------------------------------------------------------------
+
+_ROW: Final = 9
+"""Values of a row of its own."""
+
+
+def _add_rows(values: list[Value], sizes_bytes: list[int], append: Append) -> None:
+    """Add the events of an append to `values`, row by row, and the sizes of their texts to `sizes_bytes`."""
+    check_chain(append)
+    created_at, log_id, ordinal = append.created_at, append.expected.log_id, append.expected.event_count
+    for batch in append.batches:
+        user = batch.user
+        beside = beside_sum(created_at, user)
+        for event in batch.events:
+            ordinal += 1
+            text = event.json
+            size_bytes = len(text)
+            sizes_bytes.append(size_bytes)
+            values += (log_id, event.seq_num, event.parent_seq_num, ordinal, size_bytes, created_at, text.decode())
+            values += (adler32(text, beside) & LOWER_HALF, user)
+
+
+def _any_rows(values: list[Value], first: int, last: int) -> Statement:
+    """The statement for some rows."""
+    length = _length(last - first)
+    given = values[first * _ROW : last * _ROW]
+    given += (None,) * (_ROW * length - len(given))
+    return _insert_rows(length), given
+
+
+@cache
+def _insert_rows(rows: int) -> str:
+    """The INSERT for any rows."""
+    row = f"({'?, ' * _ROW}1, NULL, NULL)"
+    return _INSERT + ", ".join([row] * rows)
+
+
+# --- lengths ----------------------------------------------------------------------------------------------------------
+
+
+def _length(rows: int) -> int:
+    """The next length for which there is a statement: any up to a bound, then four for each power of two."""
+    if rows <= SQLITE_ROWS_EXACT:
+        return rows
+    step = 1 << ((rows - 1).bit_length() - 3)
+    return -(-rows // step) * step
+
+
+def chunks(sizes_bytes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Cut rows into statements, each bounded in rows and bytes; a single larger event is one of its own.
+
+    Args:
+        sizes_bytes: of the texts of the rows.
+
+    Yields:
+        Where each begins, and the next one does.
     """
-    length = 1 << (len(rows) - 1).bit_length()
-    parameters = [value for row in rows for value in row]
-    parameters += _FILLER * (length - len(rows))
-    connection.execute(_statement(length), parameters)
-
-
-def _statement(length: int) -> str:
-    statement = _STATEMENTS.get(length)
-    if statement is None:
-        statement = _STATEMENTS[length] = _INSERT.format(rows=", ".join([_PARAMETERS] * length))
-    return statement
+    start = total_bytes = 0
+    for index, size_bytes in enumerate(sizes_bytes):
+        total_bytes += size_bytes
+        if index > start and (index - start == SQLITE_INSERT_MAX_ROWS or total_bytes > SQLITE_INSERT_MAX_BYTES):
+            yield start, index
+            start, total_bytes = index, size_bytes
+    if start < len(sizes_bytes):
+        yield start, len(sizes_bytes)

@@ -8,61 +8,19 @@ it takes alone (decision 0003).
 
 import sqlite3
 from collections.abc import Mapping
-from itertools import accumulate, count, pairwise, starmap
-from operator import lt
 from typing import Any, Final
 
-from livesync_trio.errors import LogReplaced, StoreDamaged
+from livesync_trio.errors import LogReplaced, StorageUnavailable
 from livesync_trio.limits import SQLITE_READER_CACHE_KIB
 from livesync_trio.model import BackendId, LogState, StoredEvent, StoreId
-from livesync_trio.storage.chain import check_continues, check_no_hole
+from livesync_trio.storage.base import StoreSummary
 from livesync_trio.storage.sqlite_connection import Connector, translated
+from livesync_trio.storage.sqlite_page import CHECKSUMS, CUT_PAGE, WHOLE_PAGE, Page, changed, events_of, is_as_written
+from livesync_trio.storage.sqlite_summaries import SUMMARIES, SUMMARY, next_name, summaries
 
 STATE_OF_STORE: Final = """
     SELECT log_id, backend_id, head, event_count FROM livesync_7_stores WHERE store_id = ?
 """
-
-# All events of the range up to the limit in number, if all their texts are within the limit in bytes; else none. Their
-# sizes are asked first, so that long texts beyond the limit are never fetched.
-_WHOLE_PAGE: Final = """
-    SELECT
-        EXISTS (SELECT 1 FROM livesync_7_stores WHERE log_id = :log_id),
-        count(*), min(parent_seq_num), min(ordinal), max(ordinal),
-        group_concat(seq_num), group_concat(size_bytes), group_concat(created_at),
-        CAST(group_concat(event, '') AS BLOB)
-    FROM (
-        SELECT seq_num, parent_seq_num, ordinal, size_bytes, created_at, event FROM livesync_7_events
-        WHERE log_id = :log_id AND seq_num > :after AND seq_num <= :up_to AND :limit_bytes >= (
-            SELECT sum(size_bytes) FROM (
-                SELECT size_bytes FROM livesync_7_events
-                WHERE log_id = :log_id AND seq_num > :after AND seq_num <= :up_to
-                ORDER BY seq_num LIMIT :limit_events
-            )
-        )
-        ORDER BY seq_num LIMIT :limit_events
-    )
-"""
-
-# The same for a range that exceeds the limit in bytes: cut at it by a running total, which costs twice as much. Rows
-# come in the order of the index, and CROSS JOIN keeps SQLite from turning the join round: the texts do, too.
-_CUT_PAGE: Final = """
-    WITH span AS (
-        SELECT rowid AS id, seq_num, parent_seq_num, ordinal, size_bytes, created_at,
-            sum(size_bytes) OVER (ORDER BY seq_num ROWS UNBOUNDED PRECEDING) AS total_bytes
-        FROM livesync_7_events
-        WHERE log_id = :log_id AND seq_num > :after AND seq_num <= :up_to
-        ORDER BY seq_num LIMIT :limit_events
-    )
-    SELECT
-        EXISTS (SELECT 1 FROM livesync_7_stores WHERE log_id = :log_id),
-        count(*), min(span.parent_seq_num), min(span.ordinal), max(span.ordinal),
-        group_concat(span.seq_num), group_concat(span.size_bytes), group_concat(span.created_at),
-        CAST(group_concat(event, '') AS BLOB)
-    FROM span CROSS JOIN livesync_7_events AS events ON events.rowid = span.id
-    WHERE span.total_bytes <= :limit_bytes OR span.total_bytes = span.size_bytes
-"""
-_SEPARATOR: Final = ","
-"""What `group_concat` puts between two values."""
 
 
 class SqliteReader:
@@ -82,40 +40,36 @@ class SqliteReader:
             "limit_events": limit_events,
             "limit_bytes": limit_bytes,
         }
-        row = self._ask(_WHOLE_PAGE, question)
-        if not row[1]:  # nothing in the range, or too much for one answer
-            row = self._ask(_CUT_PAGE, question)
-        is_current, events, first_parent, first_ordinal, last_ordinal, seq_nums, sizes, created_ats, texts = row
-        if not is_current:
+        page = Page(*self._ask(WHOLE_PAGE, question))
+        if not page.events:  # nothing in the range, or too much for one answer
+            page = Page(*self._ask(CUT_PAGE, question))
+        if not page.is_current:
             raise LogReplaced(f"log {log.log_id} has been replaced")
-        if not events:
+        if not page.events:
             return []
-        check_no_hole(log, events, first_ordinal, last_ordinal)
-        check_continues(log, after, first_parent)
-        try:
-            bounds = list(accumulate(map(int, sizes.split(_SEPARATOR)), initial=0))
-            numbers = list(map(int, seq_nums.split(_SEPARATOR)))
-        except ValueError:
-            raise _damaged(log) from None
-        moments = created_ats.split(_SEPARATOR)
-        if bounds[-1] != len(texts) or not len(bounds) - 1 == len(numbers) == len(moments) == events:
-            raise _damaged(log)
-        if not (after < numbers[0] and numbers[-1] <= up_to and all(map(lt, numbers, numbers[1:]))):
-            raise _damaged(log)
-        return list(
-            map(
-                StoredEvent,
-                numbers,
-                count(first_ordinal),
-                map(texts.__getitem__, starmap(slice, pairwise(bounds))),
-                moments,
-            )
-        )
+        events = events_of(page, log, after, up_to)
+        if not is_as_written(page, events):
+            span = {"log_id": log.log_id, "first": events[0].seq_num, "last": events[-1].seq_num}
+            raise changed(log, events, self._ask(CHECKSUMS, span)[0])
+        return events
 
     def state(self, store_id: StoreId) -> LogState | None:
         """State of a store; see the contract."""
         row = self._ask(STATE_OF_STORE, (store_id,))
         return None if row is None else log_state(row)
+
+    def summary(self, store_id: StoreId) -> StoreSummary | None:
+        """What is kept about a store; see the contract."""
+        found = summaries(self._ask(SUMMARY, {"store_id": store_id}))
+        return found[0] if found else None
+
+    def stores(self, after: StoreId | None, limit: int, containing: str = "") -> list[StoreSummary]:
+        """Stores in ascending order; see the contract."""
+        question = {"first": next_name(after), "containing": containing, "limit": limit}
+        return summaries(self._ask(SUMMARIES, question))
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """What is done with a new connection: nothing, each question is a moment of its own."""
 
     def close(self) -> None:
         """Release the handle."""
@@ -133,6 +87,7 @@ class SqliteReader:
             if self._connection is None:
                 self._connection = self._connector.connect(SQLITE_READER_CACHE_KIB)
                 self._connection.execute("PRAGMA query_only = ON")
+                self._begin(self._connection)
             return self._connection.execute(statement, parameters).fetchone()
         except sqlite3.Error as error:
             self.close()
@@ -142,11 +97,19 @@ class SqliteReader:
             raise failure from error
 
 
-def _damaged(log: LogState) -> StoreDamaged:
-    return StoreDamaged(
-        f"Log {log.log_id} is damaged: what is stored beside its events does not fit them. "
-        "Restore a backup, or reset the store."
-    )
+class SqliteSnapshot(SqliteReader):
+    """Reads logs as they are at one moment: everything in one transaction, begun with the first question."""
+
+    def __init__(self, connector: Connector) -> None:
+        """Nothing is opened before the first question."""
+        super().__init__(connector)
+        self._begun = False
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        if self._begun:
+            raise StorageUnavailable("The snapshot is lost after an error: begin again.")
+        self._begun = True
+        connection.execute("BEGIN")
 
 
 def log_state(row: tuple[int, str, int, int]) -> LogState:

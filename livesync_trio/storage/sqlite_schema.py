@@ -91,17 +91,68 @@ _REPLACED: Final = """
     )
 """
 
+# What is told of a store without a walk through its events, kept by the trigger below. Events of before have no
+# checksum, and those whose user is not to be stored no user: NULL at the end of a row takes no room.
+_SUMMARIES: Final = (
+    "ALTER TABLE livesync_7_stores ADD COLUMN text_bytes INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE livesync_7_stores ADD COLUMN last_push_at TEXT",
+    """
+    UPDATE livesync_7_stores AS stores SET
+        text_bytes = (SELECT coalesce(sum(size_bytes), 0) FROM livesync_7_events WHERE log_id = stores.log_id),
+        last_push_at = (
+            SELECT created_at FROM livesync_7_events WHERE log_id = stores.log_id ORDER BY seq_num DESC LIMIT 1
+        )
+    """,
+    "ALTER TABLE livesync_7_events ADD COLUMN checksum INTEGER",
+    "ALTER TABLE livesync_7_events ADD COLUMN pushed_by TEXT",
+)
+
+# An event may announce a run of events that it begins: how many, which head, how many bytes of text; only how many,
+# when it is alone. With the announcement the head is compared and moved to the end of the run; what is not announced
+# is let in only where the head has been moved that far. So nothing gets behind a head, whoever writes it, but what
+# continues it, and one INSERT is a whole append (`sqlite_insert`). An event without a number, which fills a statement
+# up to its length, is passed over.
+_APPEND_CONTINUES_HEAD: Final = (
+    "DROP TRIGGER livesync_7_event_continues_head",
+    "ALTER TABLE livesync_7_events ADD COLUMN append_events INTEGER",
+    "ALTER TABLE livesync_7_events ADD COLUMN append_head INTEGER",
+    "ALTER TABLE livesync_7_events ADD COLUMN append_bytes INTEGER",
+    """
+    CREATE TRIGGER livesync_7_append_continues_head BEFORE INSERT ON livesync_7_events
+    WHEN NEW.append_events IS NOT NULL OR NOT EXISTS (
+        SELECT 1 FROM livesync_7_stores
+        WHERE log_id = NEW.log_id AND event_count >= NEW.ordinal AND head >= NEW.seq_num
+    )
+    BEGIN
+        SELECT RAISE(IGNORE) WHERE NEW.seq_num IS NULL;
+        UPDATE livesync_7_stores SET
+                head = coalesce(NEW.append_head, NEW.seq_num),
+                event_count = NEW.ordinal - 1 + NEW.append_events,
+                text_bytes = text_bytes + coalesce(NEW.append_bytes, NEW.size_bytes),
+                last_push_at = NEW.created_at
+            WHERE log_id = NEW.log_id AND head = NEW.parent_seq_num AND event_count = NEW.ordinal - 1
+                AND NEW.append_events > 0;
+        SELECT RAISE(ABORT, 'the event does not continue the head of this log') WHERE changes() <> 1;
+    END
+    """,
+)
+
 MIGRATIONS: Final = (
     Migration(
         1,
         "stores, their events, and logs that a reset replaced",
         (_STORES, _EVENTS, _EVENT_CONTINUES_HEAD, _REPLACED),
     ),
+    Migration(
+        2,
+        "size and last push of a store, checksum and user of an event",
+        (*_SUMMARIES, *_APPEND_CONTINUES_HEAD),
+    ),
 )
 """The schema of `PERSISTENCE_FORMAT_VERSION`, in order."""
 
 REQUIRED: Final = frozenset(
-    {"livesync_7_stores", "livesync_7_events", "livesync_7_event_continues_head", "livesync_7_replaced"}
+    {"livesync_7_stores", "livesync_7_events", "livesync_7_append_continues_head", "livesync_7_replaced"}
 )
 """What must be there when all migrations have been applied. Without the trigger, heads would stand still."""
 
@@ -122,6 +173,23 @@ def migrate(connection: sqlite3.Connection) -> None:
     for migration in MIGRATIONS[_applied(connection) if before else 0 :]:
         _apply(connection, migration)
     missing = sorted(REQUIRED - _names(connection))
+    if missing:
+        raise NotOurs(f"{', '.join(missing)} is missing from it: restore a backup")
+
+
+def check(connection: sqlite3.Connection) -> None:
+    """Check that a database has the schema of this version, and change nothing.
+
+    Raises:
+        NotOurs: it has not.
+        sqlite3.Error: the database cannot be read.
+    """
+    found = _names(connection)
+    if "livesync_migrations" not in found:
+        raise NotOurs("it is not a database of livesync")
+    if _applied(connection) < len(MIGRATIONS):
+        raise NotOurs("its tables are those of an older version: start the server of this version once")
+    missing = sorted(REQUIRED - found)
     if missing:
         raise NotOurs(f"{', '.join(missing)} is missing from it: restore a backup")
 

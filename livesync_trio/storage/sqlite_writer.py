@@ -2,7 +2,7 @@
 
 Owns the one connection that changes the file. There are two ways in:
 
-* All events of a group are *one* INSERT: the trigger of the schema compares and advances each head. A group of appends
+* All events of a group are *one* INSERT: the trigger of the schema compares and moves each head. A group of appends
   only, which is nearly every group, is nothing but that statement, which autocommit makes a transaction. Python's
   `sqlite3` gives up the interpreter lock around every call and, under a busy Trio thread, waits milliseconds to get it
   back; one call for a group instead of one a row is three to five times as fast there (decision 0003).
@@ -11,17 +11,20 @@ Owns the one connection that changes the file. There are two ways in:
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
 from livesync_trio.errors import StorageUnavailable, StoreDamaged
-from livesync_trio.limits import SQLITE_WRITER_CACHE_KIB
+from livesync_trio.limits import SQLITE_FILE_CHECK_S, SQLITE_WRITER_CACHE_KIB, SQLITE_WRITER_STATEMENTS
 from livesync_trio.model import LogState, StoreId
-from livesync_trio.storage.base import Append, Appended, HeadMoved, OpenStore, Outcome, Reset, Write
+from livesync_trio.storage.base import Adopt, Append, Appended, HeadMoved, OpenStore, Outcome, Reset, Write
 from livesync_trio.storage.chain import Ends, check_whole, is_expected, new_backend_id, state_after
+from livesync_trio.storage.sqlite_adopt import DELETE_STORE, NOTE_REPLACED, adopt
 from livesync_trio.storage.sqlite_connection import Connector, translated
-from livesync_trio.storage.sqlite_insert import Row, add_rows, chunks, insert
+from livesync_trio.storage.sqlite_insert import statements
+from livesync_trio.storage.sqlite_known import KnownLogs
 from livesync_trio.storage.sqlite_reader import STATE_OF_STORE, log_state
 
 _CREATE_STORE: Final = "INSERT INTO livesync_7_stores (store_id, backend_id) VALUES (?, ?)"
@@ -32,14 +35,6 @@ _ENDS_OF_LOG: Final = """
         (SELECT parent_seq_num, ordinal FROM livesync_7_events WHERE log_id = :log_id ORDER BY seq_num LIMIT 1),
         (SELECT seq_num, ordinal FROM livesync_7_events WHERE log_id = :log_id ORDER BY seq_num DESC LIMIT 1)
 """
-
-# An empty log leaves nothing to clear.
-_NOTE_REPLACED: Final = """
-    INSERT INTO livesync_7_replaced (log_id, store_id, backend_id, head, event_count, created_at)
-    SELECT log_id, store_id, backend_id, head, event_count, created_at FROM livesync_7_stores AS stores
-    WHERE store_id = ? AND EXISTS (SELECT 1 FROM livesync_7_events AS events WHERE events.log_id = stores.log_id)
-"""
-_DELETE_STORE: Final = "DELETE FROM livesync_7_stores WHERE store_id = ?"
 
 _OLDEST_REPLACED: Final = "SELECT min(log_id) FROM livesync_7_replaced"
 _CLEAR_EVENTS: Final = """
@@ -60,6 +55,8 @@ class SqliteWriter:
         """
         self._connector = connector
         self._connection: sqlite3.Connection | None = None
+        self._known = KnownLogs()
+        self._checked_s = 0.0
         with self._translating():
             self._open()
 
@@ -70,13 +67,15 @@ class SqliteWriter:
         outcomes: list[Outcome | Exception] = []
         with self._translating():
             connection = self._open()
-            self._connector.check_file()
+            if time.monotonic() - self._checked_s > SQLITE_FILE_CHECK_S:
+                self._check_file()
             try:
                 if not self._all_at_once(connection, writes, outcomes):
                     self._one_by_one(connection, writes, outcomes)
             except sqlite3.Error:
                 if len(outcomes) < len(writes) or not self._became_durable(writes, outcomes):
                     raise
+        self._known.learn(writes, outcomes)
         return outcomes
 
     def clear_replaced(self, limit_events: int) -> int:
@@ -84,7 +83,7 @@ class SqliteWriter:
         cleared = 0
         with self._translating():
             connection = self._open()
-            self._connector.check_file()
+            self._check_file()
             (log_id,) = connection.execute(_OLDEST_REPLACED).fetchone()
             if log_id is None:
                 return 0  # the usual case, asked every second, writes nothing
@@ -113,24 +112,25 @@ class SqliteWriter:
         """Try the group with all its events in one INSERT. False: nothing was done, go one by one."""
         appends = [write for write in writes if isinstance(write, Append)]
         appended = {write.store_id for write in appends}
-        if any(write.store_id in appended for write in writes if not isinstance(write, Append)):
+        if any(
+            isinstance(write, Adopt) or write.store_id in appended for write in writes if not isinstance(write, Append)
+        ):
             return False  # what an append of a store finds may depend on what is done to the store before it
-        rows: list[Row] = []
         try:
-            for append in appends:
-                add_rows(rows, append)
-            statements = list(chunks(rows))
-            if len(appends) == len(writes) and len(statements) == 1:
+            if not all(self._known.fits(connection, append) for append in appends):
+                return False
+            inserts = statements(appends)
+            if len(appends) == len(writes) and len(inserts) == 1:
                 outcomes.extend(Appended(state_after(append)) for append in appends)
-                insert(connection, statements[0])
+                connection.execute(*inserts[0])
             else:
                 with _transaction(connection):
                     outcomes.extend(
                         Appended(state_after(write)) if isinstance(write, Append) else _carry_out(connection, write)
                         for write in writes
                     )
-                    for statement in statements:
-                        insert(connection, statement)
+                    for insert in inserts:
+                        connection.execute(*insert)
         except Exception as error:
             if self._own_failure(error) is None:
                 raise
@@ -155,6 +155,10 @@ class SqliteWriter:
                     outcome = failure
                 connection.execute("RELEASE write")
                 outcomes.append(outcome)
+
+    def _check_file(self) -> None:
+        self._connector.check_file()
+        self._checked_s = time.monotonic()
 
     # --- when the database fails ------------------------------------------------------------------------------------
 
@@ -209,13 +213,15 @@ class SqliteWriter:
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._connection = self._connector.connect(SQLITE_WRITER_CACHE_KIB)
+            self._connection = self._connector.connect(SQLITE_WRITER_CACHE_KIB, SQLITE_WRITER_STATEMENTS)
+            self._checked_s = time.monotonic()
         return self._connection
 
     def _drop(self) -> None:
         if self._connection is not None:
             self._connection.close()  # rolls back what was under way
             self._connection = None
+            self._known.forget()
 
 
 # --- single writes, inside a transaction ---------------------------------------------------------------------------
@@ -228,9 +234,11 @@ def _carry_out(connection: sqlite3.Connection, write: Write) -> Outcome:
         case Append():
             return _append(connection, write)
         case Reset():
-            connection.execute(_NOTE_REPLACED, (write.store_id,))
-            connection.execute(_DELETE_STORE, (write.store_id,))
+            connection.execute(NOTE_REPLACED, (write.store_id,))
+            connection.execute(DELETE_STORE, (write.store_id,))
             return _create(connection, write.store_id)
+        case Adopt():
+            return adopt(connection, write)
 
 
 def _open_store(connection: sqlite3.Connection, store_id: StoreId) -> LogState:
@@ -250,14 +258,13 @@ def _create(connection: sqlite3.Connection, store_id: StoreId) -> LogState:
 
 
 def _append(connection: sqlite3.Connection, append: Append) -> Outcome:
-    rows: list[Row] = []
-    add_rows(rows, append)
+    inserts = statements([append])
     found = _state(connection, append.store_id) or _create(connection, append.store_id)
     if not is_expected(found, append.expected):
         return HeadMoved(found)
     try:
-        for chunk in chunks(rows):
-            insert(connection, chunk)
+        for insert in inserts:
+            connection.execute(*insert)
     except sqlite3.IntegrityError as error:
         raise StoreDamaged(
             f"Store {append.store_id!r} is damaged: it holds events beyond its head e{found.head} ({error}). "

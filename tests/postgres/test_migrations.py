@@ -12,13 +12,14 @@ import pytest
 
 from livesync_trio.cli.main import main
 from livesync_trio.errors import Kind, StartupError, StoreDamaged
+from livesync_trio.model import BackendId, Batch, LogState, StoreId
 from livesync_trio.storage import postgres_schema
 from livesync_trio.storage.postgres import PostgresEngine
 from livesync_trio.storage.postgres_connection import Connection, Connector
 from livesync_trio.storage.postgres_schema import MayNotCreate, NotOurs, migrate, pending
 from livesync_trio.storage.postgres_tables import MIGRATIONS, Migration
 from tests.postgres.server import PostgresServer
-from tests.storage.making import Database, open_store, run_of
+from tests.storage.making import CREATED_AT, Database, open_store, run_of
 
 NEXT = Migration(
     len(MIGRATIONS) + 1,
@@ -104,7 +105,73 @@ def test_servers_that_start_together_take_turns(shared_database: str) -> None:
         thread.join()
     assert failures == []
     with Connector(shared_database).connect() as connection:
-        assert connection.execute("SELECT number FROM livesync_migrations").fetchall() == [(1,)]
+        rows = connection.execute("SELECT number FROM livesync_migrations ORDER BY number, half DESC").fetchall()
+    assert rows == [(1,), (2,), (2,), (3,)]
+
+
+# --- what an older version left, and leaves --------------------------------------------------------------------------
+
+OLD_APPEND = """
+    SELECT * FROM livesync_7_append(
+        ARRAY[%(store)s::bytea], ARRAY[%(log_id)s::bigint], ARRAY[%(backend_id)s::text], ARRAY[%(head)s::bigint],
+        ARRAY[%(head)s::bigint], ARRAY[%(head)s + 2::bigint], ARRAY[%(head)s + 2::bigint],
+        ARRAY['2026-11-20T12:34:57.000Z'::text], ARRAY[1, 1]::bigint[], ARRAY[%(head)s + 1, %(head)s + 2]::bigint[],
+        ARRAY[%(head)s, %(head)s + 1]::bigint[], ARRAY[%(head)s + 1, %(head)s + 2]::bigint[], ARRAY['{"ä":1}', '{}'])
+"""
+
+
+def append_as_before(connection: Connection, state: LogState) -> LogState:
+    """Two events of together 10 bytes, as a server of the version before sends them."""
+    given = {"store": b"s", "log_id": state.log_id, "backend_id": state.backend_id, "head": state.head}
+    assert connection.execute(OLD_APPEND, given).fetchall() == [(1,)]
+    return attrs.evolve(state, head=state.head + 2, event_count=state.event_count + 2)
+
+
+@pytest.fixture
+def before(connection: Connection) -> LogState:
+    """A store with two events in a database of the first version."""
+    migrate(connection, migrations=MIGRATIONS[:1])
+    connection.execute("SELECT livesync_7_create(ARRAY['s'::bytea, 'empty'], ARRAY['identity', 'another'])")
+    [(log_id,)] = connection.execute("SELECT log_id FROM livesync_7_stores WHERE store_id = 's'").fetchall()
+    return append_as_before(connection, LogState(log_id, BackendId("identity"), 0, 0))
+
+
+def test_an_older_database_is_migrated_and_served(
+    connection: Connection, before: LogState, shared_database: str
+) -> None:
+    db = Database(lambda: PostgresEngine(shared_database))
+    empty, store = db.reader.stores(None, 9)
+    assert (empty.text_bytes, empty.last_push_at) == (0, None)
+    assert (store.state, store.text_bytes, store.last_push_at) == (before, 10, "2026-11-20T12:34:57.000Z")
+    state = db.append("s", db.open("s"), Batch(run_of(1, after=2).events, "ann"))
+    assert [event.user for event in db.read(state)] == [None, None, "ann"]
+    found = db.reader.summary(StoreId("s"))
+    assert found is not None
+    assert (found.text_bytes, found.last_push_at) == (10 + run_of(1, after=2).size_bytes, CREATED_AT)
+    db.stop()
+
+
+def test_an_older_server_beside_this_one_counts_until_it_is_gone(
+    connection: Connection, before: LogState, shared_database: str
+) -> None:
+    db = Database(lambda: PostgresEngine(shared_database))
+    state = append_as_before(connection, before)
+    found = db.reader.summary(StoreId("s"))
+    assert found is not None
+    assert (found.state, found.text_bytes) == (state, 20)
+    assert [event.user for event in db.read(state)] == [None] * 4
+    db.engine.migrate(finish=True)  # type: ignore[attr-defined]
+    with pytest.raises(psycopg.errors.UndefinedFunction):
+        append_as_before(connection, state)
+    assert db.append("s", state, run_of(1, after=4)).head == 5
+    db.stop()
+
+
+def test_a_step_may_take_longer_than_an_answer(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "answer_limit_s", 0.3)
+    slow = Migration(len(MIGRATIONS) + 1, "slow", pre=("SELECT pg_sleep(1)",))
+    migrate(connection, migrations=(*MIGRATIONS, slow))
+    assert pending(connection, (*MIGRATIONS, slow)).pre == ()
 
 
 # --- a role that may not ---------------------------------------------------------------------------------------------
@@ -177,7 +244,9 @@ def test_a_store_that_is_not_whole_is_refused_alone(shared_database: str) -> Non
 def test_the_command(shared_database: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", shared_database)
     assert main(["migrate", "--check"]) == 1
-    assert "missing: 1 pre" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert all(f"missing: {step}" in told for step in ("1 pre", "2 pre", "3 pre"))
+    assert "when no older server runs: 2 post" in told
     assert main(["migrate", "--sql"]) == 0
     assert "CREATE FUNCTION livesync_7_append" in capsys.readouterr().out
     assert main(["migrate"]) == 0

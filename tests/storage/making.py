@@ -59,6 +59,10 @@ class Database:
         self.writer = self.engine.writer()
         self.reader = self.engine.reader()
 
+    def another_engine(self) -> Engine:
+        """One more on the same data, not opened."""
+        return self._make_engine()
+
     def stop(self) -> None:
         self.reader.close()
         self.writer.close()

@@ -12,9 +12,22 @@ from typing import Any
 
 import pytest
 
-from livesync_trio.limits import SQLITE_INSERT_MAX_BYTES, SQLITE_INSERT_MAX_ROWS
-from livesync_trio.model import LogState
-from livesync_trio.storage import sqlite_insert, sqlite_reader, sqlite_writer
+from livesync_trio.limits import (
+    SQLITE_INSERT_MAX_BYTES,
+    SQLITE_INSERT_MAX_ROWS,
+    SQLITE_ROWS_EXACT,
+    SQLITE_WRITER_STATEMENTS,
+)
+from livesync_trio.model import BackendId, LogState, StoreId
+from livesync_trio.storage import (
+    sqlite_adopt,
+    sqlite_insert,
+    sqlite_known,
+    sqlite_page,
+    sqlite_reader,
+    sqlite_summaries,
+    sqlite_writer,
+)
 from livesync_trio.storage.base import Appended
 from livesync_trio.storage.sqlite import SqliteEngine
 from tests.storage.making import Database, append, chain, open_store, run_of
@@ -60,12 +73,12 @@ def steps(handle: Any, work: Callable[[], object]) -> int:
 # --- statements --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("stores", "events"), [(1, 1), (1, 100), (20, 10), (200, 10)])
+@pytest.mark.parametrize(("stores", "events"), [(1, 1), (1, 100), (1, 1_000), (20, 10), (500, 1), (100, 10)])
 def test_a_group_of_appends_is_one_statement(watched: Database, stores: int, events: int) -> None:
     names = [f"s{i}" for i in range(stores)]
     states = [watched.open(name) for name in names]
     writes = [append(name, state, run_of(events)) for name, state in zip(names, states, strict=True)]
-    assert statements(lambda: watched.commit(*writes)) == ["WITH rows (store_id,"]
+    assert statements(lambda: watched.commit(*writes)) == ["INSERT INTO livesync_7_events"]
 
 
 def test_a_page_is_one_statement_and_one_row(watched: Database) -> None:
@@ -78,7 +91,7 @@ def test_a_new_store_among_appends_does_not_take_them_apart(watched: Database) -
     states = [watched.open(f"s{i}") for i in range(20)]
     writes = [append(f"s{i}", state, run_of(5)) for i, state in enumerate(states)]
     sent = statements(lambda: watched.commit(*writes, open_store("new")))
-    assert sent.count("WITH rows (store_id,") == 1
+    assert sent.count("INSERT INTO livesync_7_events") == 1
 
 
 def test_looking_for_replaced_logs_writes_nothing_when_there_are_none(watched: Database) -> None:
@@ -86,20 +99,50 @@ def test_looking_for_replaced_logs_writes_nothing_when_there_are_none(watched: D
     assert statements(lambda: watched.writer.clear_replaced(100)) == ["SELECT min(log_id) FROM"]
 
 
-def test_a_dozen_statements_serve_every_number_of_rows(sqlite: Database) -> None:
-    sqlite_insert._STATEMENTS.clear()
-    state = sqlite.open("s")
-    for events in (1, 2, 3, 5, 8, 13, 100, 777, 2_048, 2_049, 5_000):
-        state = sqlite.append("s", state, run_of(events, after=state.head))
-    assert set(sqlite_insert._STATEMENTS) <= {1 << power for power in range(12)}
-    assert max(sqlite_insert._STATEMENTS) == SQLITE_INSERT_MAX_ROWS
-    assert 7 * SQLITE_INSERT_MAX_ROWS <= 32_766  # what SQLite allows by default (sqlite.org/limits.html)
+def test_a_store_whose_log_is_not_known_is_asked_for_once(watched: Database) -> None:
+    state = watched.open("s")
+    watched.restart()
+    sent = statements(lambda: watched.append("s", state, run_of(1)))
+    assert sent[-2:] == ["SELECT store_id FROM", "INSERT INTO livesync_7_events"]
+    state = LogState(state.log_id, state.backend_id, 1, 1)
+    assert statements(lambda: watched.append("s", state, run_of(1, after=1))) == ["INSERT INTO livesync_7_events"]
+
+
+def test_what_is_remembered_of_logs_is_bounded(watched: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_known, "SQLITE_KNOWN_LOGS", 3)
+    states = {store: watched.open(store) for store in "abcdef"}
+    assert len(watched.writer._known) == 3  # type: ignore[attr-defined]
+    for _ in range(2):
+        for store, state in states.items():
+            states[store] = watched.append(store, state, run_of(1, after=state.head))
+    assert len(watched.writer._known) == 3  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("stores", [1, 2])
+def test_few_statements_serve_every_number_of_rows(stores: int) -> None:
+    """Filled up, where they are longer than what there is, by a quarter at most."""
+    empty = LogState(1, BackendId("b"), 0, 0)
+    lengths = set()
+    for events in range(1, SQLITE_INSERT_MAX_ROWS // stores + 1):
+        [(statement, values)] = sqlite_insert.statements([append("s", empty, run_of(events)) for _ in range(stores)])
+        lengths.add(statement)
+        rows = statement.count("), (") + 1
+        assert stores * events <= rows <= max(stores * events * 5 / 4, SQLITE_ROWS_EXACT)
+        assert len(values) <= 32_766  # what SQLite allows by default (sqlite.org/limits.html)
+    assert len(lengths) <= 52
+    assert SQLITE_WRITER_STATEMENTS > 2 * 52
+
+
+def test_a_statement_is_filled_with_nothing(sqlite: Database) -> None:
+    states = [sqlite.open(store) for store in "ab"]
+    sqlite.commit(*(append(store, state, run_of(33)) for store, state in zip("ab", states, strict=True)))
+    assert len(sqlite.numbers(states[0])) == len(sqlite.numbers(states[1])) == 33
+    assert connection_of(sqlite.writer).execute("SELECT count(*) FROM livesync_7_events").fetchone() == (66,)
 
 
 def test_statements_are_bounded_in_rows_and_bytes() -> None:
     def lengths(sizes: list[int]) -> list[int]:
-        rows: list[sqlite_insert.Row] = [(None, 1, 1, 0, 1, "", b"x" * size) for size in sizes]
-        return [len(chunk) for chunk in sqlite_insert.chunks(rows)]
+        return [end - start for start, end in sqlite_insert.chunks(sizes)]
 
     most = SQLITE_INSERT_MAX_BYTES
     assert lengths([1] * (2 * SQLITE_INSERT_MAX_ROWS + 1)) == [SQLITE_INSERT_MAX_ROWS, SQLITE_INSERT_MAX_ROWS, 1]
@@ -163,17 +206,35 @@ def test_appends_to_one_store_cost_the_same_among_many_stores(sqlite: Database) 
     assert abs(after - before) < 10
 
 
+def test_listing_stores_costs_the_same_however_many_and_however_long_they_are(sqlite: Database) -> None:
+    sqlite.commit(*(open_store(f"s{i:04}") for i in range(20)))
+
+    def cost(after: str | None) -> int:
+        return steps(sqlite.reader, lambda: sqlite.reader.stores(None if after is None else StoreId(after), 5))
+
+    sqlite.reader.stores(None, 5)
+    before = cost(None)
+    sqlite.filled("s0001", run_of(20_000))
+    sqlite.commit(*(open_store(f"s{i:04}") for i in range(20, 3_000)))
+    assert abs(cost(None) - before) < 20
+    assert abs(cost("s2900") - before) < 20
+
+
 def test_no_question_walks_through_the_events(sqlite: Database) -> None:
     state = sqlite.filled("s", run_of(3))
     sqlite.read(state)
     parameters = {"log_id": 1, "after": 0, "up_to": 9, "limit_events": 9, "limit_bytes": 9}
     questions: list[tuple[str, Any]] = [
-        (sqlite_reader._WHOLE_PAGE, parameters),
-        (sqlite_reader._CUT_PAGE, parameters),
+        (sqlite_page.WHOLE_PAGE, parameters),
+        (sqlite_page.CUT_PAGE, parameters),
+        (sqlite_page.CHECKSUMS, {"log_id": 1, "first": 1, "last": 9}),
         (sqlite_reader.STATE_OF_STORE, ("s",)),
+        (sqlite_summaries.SUMMARY, {"store_id": "s"}),
+        (sqlite_summaries.SUMMARIES, {"first": "", "containing": "", "limit": 9}),
+        (sqlite_known.STORE_OF_LOG, (1,)),
         (sqlite_writer._ENDS_OF_LOG, {"log_id": 1}),
-        (sqlite_writer._NOTE_REPLACED, ("s",)),
-        (sqlite_writer._DELETE_STORE, ("s",)),
+        (sqlite_adopt.NOTE_REPLACED, ("s",)),
+        (sqlite_adopt.DELETE_STORE, ("s",)),
         (sqlite_writer._CLEAR_EVENTS, (1, 9)),
     ]
     for question, values in questions:

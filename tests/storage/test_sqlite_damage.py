@@ -5,10 +5,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from livesync_trio.errors import StoreDamaged
+from livesync_trio.model import Batch
 from livesync_trio.storage.base import Appended
 from livesync_trio.storage.sqlite import SqliteEngine
+from livesync_trio.storage.sqlite_checksum import MODULUS, byte_sum
 from tests.storage.making import Database, append, chain, open_store, reset, run_of, stored
 
 ENDS = {
@@ -94,20 +98,113 @@ def test_a_long_append_that_meets_damage_half_way_has_no_effect(sqlite: Database
     assert sqlite.numbers(state) == [1, 2, 3, 4_000]
 
 
+INSERT = """
+    INSERT INTO livesync_7_events (
+        log_id, seq_num, parent_seq_num, ordinal, size_bytes, created_at, event,
+        append_events, append_head, append_bytes
+    ) VALUES (?, ?, ?, ?, 2, '', '{}', ?, ?, ?)
+"""
+
+
 def test_nothing_enters_a_log_by_hand_but_what_continues_its_head(sqlite: Database, tmp_path: Path) -> None:
     state = sqlite.filled("s", run_of(3))
+    log = state.log_id
     with closing(sqlite3.connect(tmp_path / "live.db", isolation_level=None)) as connection:
-        insert = "INSERT INTO livesync_7_events VALUES (?, ?, ?, ?, 2, '', '{}')"
         for row in (
-            (state.log_id, 5, 4, 5),
-            (state.log_id, 4, 3, 5),
-            (state.log_id, 4, 2, 4),
-            (state.log_id + 1, 1, 0, 1),
+            *((log, 5, 4, 5), (log, 4, 3, 5), (log, 4, 2, 4), (log + 1, 1, 0, 1)),
+            *((log, 5, 3, 3), (log, 3, 2, 4)),  # beyond the head in one of the two
         ):
-            with pytest.raises(sqlite3.IntegrityError, match="does not continue the head of this log"):
-                connection.execute(insert, row)
-        connection.execute(insert, (state.log_id, 4, 3, 4))
+            for announced in ((1, None, None), (None, None, None), (2, 6, 4), (0, 9, 0)):
+                with pytest.raises(sqlite3.IntegrityError, match="does not continue the head of this log"):
+                    connection.execute(INSERT, (*row, *announced))
+        with pytest.raises(sqlite3.IntegrityError, match="does not continue the head of this log"):
+            connection.execute(INSERT, (log, 4, 3, 4, None, None, None))  # announced by nobody
+        connection.execute(INSERT, (log, 4, 3, 4, 1, None, None))
     assert sqlite.open("s").head == 4
+
+
+def test_what_is_put_by_hand_between_two_events_is_not_served(sqlite: Database, tmp_path: Path) -> None:
+    """The trigger lets it in, since it is not beyond the head; reading finds that there is one too many."""
+    state = sqlite.filled("s", chain(10, 20, 30))
+    with closing(sqlite3.connect(tmp_path / "live.db", isolation_level=None)) as connection:
+        connection.execute(INSERT, (state.log_id, 15, 10, 2, None, None, None))
+    with pytest.raises(StoreDamaged, match="4 events are stored from ordinal 1 to 3"):
+        sqlite.read(state)
+
+
+# --- flipped bits ----------------------------------------------------------------------------------------------------
+
+
+def flip(directory: Path, column: str, seq_num: int, at: int, bit: int) -> None:
+    """Flip one bit of what is stored of an event."""
+    with closing(sqlite3.connect(directory / "live.db", isolation_level=None)) as connection:
+        question = f"SELECT CAST({column} AS BLOB) FROM livesync_7_events WHERE seq_num = ?"
+        content = bytearray(connection.execute(question, (seq_num,)).fetchone()[0])
+        content[at] ^= 1 << bit
+        change_to = f"UPDATE livesync_7_events SET {column} = CAST(? AS TEXT) WHERE seq_num = ?"
+        connection.execute(change_to, (bytes(content), seq_num))
+
+
+@pytest.mark.parametrize("column", ["event", "created_at", "pushed_by"])
+@pytest.mark.parametrize("bit", range(7))  # the eighth makes it no UTF-8, which is noticed, too
+def test_a_flipped_bit_in_a_text_is_refused_with_its_place(
+    sqlite: Database, tmp_path: Path, column: str, bit: int
+) -> None:
+    batch = Batch(run_of(20).events, "ann, the first")
+    state = sqlite.filled("bad", batch)
+    flip(tmp_path, column, 7, at=5, bit=bit)
+    said = rf"Log {state.log_id} is damaged between e1 and e20: e7 is not what was written\. Restore"
+    with pytest.raises(StoreDamaged, match=said):
+        sqlite.read(state)
+    with pytest.raises(StoreDamaged, match="between e3 and e7: e7 is not"):
+        sqlite.read(state, after=2, up_to=7, limit_bytes=5 * len(batch.events[0].json))
+    assert sqlite.numbers(state, up_to=6) == [1, 2, 3, 4, 5, 6]
+    assert sqlite.numbers(state, after=7) == list(range(8, 21))
+
+
+@given(text=st.binary(max_size=300), data=st.data())
+def test_one_changed_byte_changes_the_sum(text: bytes, data: st.DataObject) -> None:
+    content = bytearray(text + b"x")
+    at = data.draw(st.integers(0, len(content) - 1))
+    before = byte_sum(bytes(content))
+    content[at] = data.draw(st.integers(0, 255).filter(lambda byte: byte != content[at]))
+    assert byte_sum(bytes(content)) != before
+
+
+@given(st.lists(st.binary(max_size=100), max_size=30))
+def test_sums_add_up(texts: list[bytes]) -> None:
+    assert byte_sum(b"".join(texts)) == sum(map(byte_sum, texts)) % MODULUS == sum(b"".join(texts)) % MODULUS
+
+
+@pytest.mark.parametrize("checksum", [0, -1, 2**63 - 1, -(2**63), "'x'", "1e300"])
+def test_a_damaged_checksum_is_refused_in_a_sentence(sqlite: Database, tmp_path: Path, checksum: object) -> None:
+    state = sqlite.filled("bad", run_of(9))
+    change(tmp_path, f"UPDATE livesync_7_events SET checksum = {checksum} WHERE seq_num IN (4, 5)")
+    with pytest.raises(StoreDamaged, match="e4 is not what was written"):
+        sqlite.read(state)
+
+
+def test_a_checksum_that_got_lost_is_noticed(sqlite: Database, tmp_path: Path) -> None:
+    """Events without one are the oldest; that it is missing behind others is damage, too."""
+    state = sqlite.filled("bad", run_of(9))
+    change(tmp_path, "UPDATE livesync_7_events SET checksum = NULL WHERE seq_num = 4")
+    with pytest.raises(StoreDamaged, match="one of them is not what was written"):
+        sqlite.read(state)
+
+
+def test_a_user_that_is_no_text_is_refused(sqlite: Database, tmp_path: Path) -> None:
+    state = sqlite.filled("bad", Batch(run_of(3).events, "ann"))
+    change(tmp_path, "UPDATE livesync_7_events SET pushed_by = CAST(x'61ff6e' AS TEXT) WHERE seq_num = 2")
+    with pytest.raises(StoreDamaged, match="does not fit them"):
+        sqlite.read(state)
+
+
+@pytest.mark.parametrize("statement", ["text_bytes = 'x'", "created_at = CAST(x'ff' AS TEXT)", "head = 1.5"])
+def test_a_damaged_summary_is_refused_in_a_sentence(sqlite: Database, tmp_path: Path, statement: str) -> None:
+    sqlite.filled("bad", run_of(3))
+    change(tmp_path, f"UPDATE livesync_7_stores SET {statement}")
+    with pytest.raises(StoreDamaged, match="list of stores is damaged"):
+        sqlite.reader.stores(None, 9)
 
 
 def test_a_page_of_garbage_is_refused_not_served(tmp_path: Path) -> None:

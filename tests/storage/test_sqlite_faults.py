@@ -5,7 +5,8 @@ Every outcome it gives is true: acknowledged is durable, refused has had no effe
 
 import resource
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from livesync_trio.errors import StorageFull, StorageUnavailable, StoreDamaged
+from livesync_trio.limits import SQLITE_FILE_CHECK_S
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import Appended
 from livesync_trio.storage.sqlite import SqliteEngine
@@ -137,11 +139,12 @@ def test_damage_that_one_write_meets_refuses_that_store_only(faulty: Database, m
     a, b, c = faulty.open("a"), faulty.open("b"), faulty.open("c")
 
     def hook(statement: str, parameters: Any) -> None:
-        if "INSERT INTO livesync_7_events" in statement and "b" in parameters:
+        if "INSERT INTO livesync_7_events" in statement and any('"b"' in str(value) for value in parameters):
             raise error(sqlite3.SQLITE_CORRUPT, "database disk image is malformed")
 
     monkeypatch.setattr(Watched, "before", hook)
-    first, second, third = faulty.commit(*(append(s, x, run_of(2)) for s, x in (("a", a), ("b", b), ("c", c))))
+    runs = (("a", a), ("b", b), ("c", c))
+    first, second, third = faulty.commit(*(append(s, state, run_of(2, args=b'"%b"' % s.encode())) for s, state in runs))
     assert isinstance(first, Appended)
     assert isinstance(second, StoreDamaged)
     assert isinstance(third, Appended)
@@ -246,8 +249,25 @@ def test_a_reader_of_another_program_holds_nobody_up(sqlite: Database, tmp_path:
     assert sqlite.open("s") == state
 
 
-def test_a_file_that_was_moved_away_gets_no_more_events(sqlite: Database, tmp_path: Path) -> None:
+@pytest.fixture
+def pass_a_second(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Lets as much time pass as the writer may go without a look at its file."""
+    passed_s = 0.0
+
+    def wait() -> None:
+        nonlocal passed_s
+        passed_s += SQLITE_FILE_CHECK_S
+
+    monotonic = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + passed_s)
+    return wait
+
+
+def test_a_file_that_was_moved_away_gets_no_more_events(
+    sqlite: Database, tmp_path: Path, pass_a_second: Callable[[], None]
+) -> None:
     state = sqlite.filled("s", run_of(1))
+    pass_a_second()
     path, away = tmp_path / "live.db", tmp_path / "away.db"
     path.rename(away)
     with pytest.raises(StorageUnavailable, match=r"live\.db has vanished"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from livesync_trio.errors import Kind, StartupError
+from livesync_trio.errors import Kind, StartupError, StorageUnavailable
 from livesync_trio.limits import PERSISTENCE_FORMAT_VERSION
 from livesync_trio.storage import sqlite_schema
 from livesync_trio.storage.sqlite import SqliteEngine
@@ -97,6 +97,18 @@ def test_a_second_engine_in_the_same_process_is_refused(sqlite: Database, tmp_pa
         SqliteEngine(tmp_path / "live.db").open()
     assert refused.value.kind is Kind.DATABASE_IN_USE
     sqlite.filled("s", run_of(1))  # and the first one goes on
+
+
+def test_who_comes_while_the_first_one_stops_is_told_to_wait(sqlite: Database, tmp_path: Path) -> None:
+    sqlite.engine.stopping()
+    successor = SqliteEngine(tmp_path / "live.db")
+    with pytest.raises(StorageUnavailable, match=rf"process {os.getpid()} still finishes its work"):
+        successor.open()
+    sqlite.stop()
+    successor.open()
+    with pytest.raises(StartupError, match="in use"):  # it does not stop, so nobody waits for it
+        SqliteEngine(tmp_path / "live.db").open()
+    successor.close()
 
 
 def test_another_name_of_the_same_file_is_refused(sqlite: Database, tmp_path: Path) -> None:
