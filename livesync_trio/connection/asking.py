@@ -3,7 +3,7 @@
 Also asks, for a push, whether the store has room for it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import attrs
 from livesync_trio.connection.entitlement import Entitlement
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.hooks import HookContext, HookCursor, HookEvent, HookPage, HookPushResult, HookRunner
-from livesync_trio.model import StoredEvent
+from livesync_trio.model import Page
 from livesync_trio.store.commands import Accepted
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.telemetry import get_logger
@@ -98,13 +98,13 @@ class Asking:
         with self._skipping_unreadable():
             await self.runner.tell(self.runner.hooks.on_push_res, result, self._context_of(request))
 
-    async def tell_page(self, request: PullRequest, events: Sequence[StoredEvent], remaining: int) -> None:
+    async def tell_page(self, request: PullRequest, page: Page, remaining: int) -> None:
         """Show the observing hook a page of history on its way out. Returns at once when there is none."""
         hook = self.runner.hooks.on_pull_res
         if hook is not None:
             with self._skipping_unreadable():
-                page = HookPage([hook_event(event.json) for event in events], remaining)
-                await self.runner.tell(hook, page, self._context_of(request))
+                events = [_hook_event(item["eventEncoded"]) for item in plain(b"[%b]" % page.items)]
+                await self.runner.tell(hook, HookPage(events, remaining), self._context_of(request))
 
     @contextmanager
     def _skipping_unreadable(self) -> Iterator[None]:
@@ -123,7 +123,10 @@ class Asking:
 
 def hook_event(text: bytes) -> HookEvent:
     """An event as hooks see it, from the text that is kept of it. Raises Unreadable."""
-    fields = plain(text)
+    return _hook_event(plain(text))
+
+
+def _hook_event(fields: Any) -> HookEvent:
     return HookEvent(
         fields["name"],
         fields["args"],

@@ -34,10 +34,16 @@ class Channel(Protocol):
     """A transport that carries messages. One task receives, one task sends."""
 
     on_control: Callable[[], None]
-    """Called by `receive` when something must be sent that is no message (a pong, the answer to a close)."""
+    """Called while receiving when something must be sent that is no message (a pong, the answer to a close)."""
 
-    async def receive(self) -> list[Incoming]:
-        """The next messages, all that one read brought; possibly none. Raises ChannelEnded."""
+    async def flow(self, take: Callable[[list[Incoming]], bool]) -> None:
+        """Hand over messages as they arrive, read by read, until `take` says that is enough for now.
+
+        Args:
+            take: gets what one read brought, possibly nothing; returns whether to go on. Must not wait.
+
+        Always a checkpoint. Raises ChannelEnded, and what `take` raises.
+        """
 
     @property
     def has_control(self) -> bool:

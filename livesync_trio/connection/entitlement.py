@@ -1,15 +1,12 @@
 """What one client may do on its connection: push or not, until when, how fast, and into how full a store."""
 
 import math
-from collections import OrderedDict
 from typing import Final
 
 import attrs
 
-from livesync_trio.errors import Kind, LogReplaced, Refusal, StorageUnavailable, StoreDamaged, TooFast
+from livesync_trio.errors import Kind, Refusal, StorageUnavailable, StoreDamaged, TooFast
 from livesync_trio.fairness import Meter
-from livesync_trio.limits import THROTTLED_KEYS_MAX
-from livesync_trio.model import LogState
 from livesync_trio.store.actor import UNAVAILABLE
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.wire.messages import PushRequest
@@ -18,27 +15,13 @@ READ_ONLY: Final = Refusal(Kind.NOT_ALLOWED, "This token may read the store, but
 EXPIRED: Final = Refusal(Kind.TOKEN_EXPIRED, "The token has expired. Come back with a fresh one.")
 
 
-@attrs.define
-class _Counted:
-    """How many bytes of a log have been counted, and up to which event."""
-
-    log_id: int
-    up_to: int
-    size_bytes: int
-
-
 class StoreQuotas:
-    """How much a store may hold. One for all connections, since it remembers what it has counted.
-
-    Storage keeps no sum of bytes, so a store's log is read once when it is first pushed to; from then on only what was
-    added is read. Events that come from another server on the same database are met in the same way.
-    """
+    """How much a store may hold."""
 
     def __init__(self, max_events: int, max_bytes: int) -> None:
         """0 for no limit."""
         self._max_events = max_events
         self._max_bytes = max_bytes
-        self._counted: OrderedDict[str, _Counted] = OrderedDict()
 
     @property
     def set(self) -> bool:
@@ -56,28 +39,13 @@ class StoreQuotas:
             return Refusal(Kind.QUOTA_EXCEEDED, f"This store may hold {self._max_events} events and is full.")
         if self._max_bytes:
             try:
-                held_bytes = await self._count(handle, state)
-            except (LogReplaced, StorageUnavailable, StoreDamaged):
+                summary = await handle.summary()
+            except (StorageUnavailable, StoreDamaged):
                 return UNAVAILABLE
+            held_bytes = 0 if summary is None else summary.text_bytes
             if held_bytes + batch_bytes(request) > self._max_bytes:
                 return Refusal(Kind.QUOTA_EXCEEDED, f"This store may hold {self._max_bytes} bytes and is full.")
         return None
-
-    async def _count(self, handle: StoreHandle, state: LogState) -> int:
-        counted = self._counted.get(handle.store_id)
-        if counted is None or counted.log_id != state.log_id:
-            counted = self._counted[handle.store_id] = _Counted(state.log_id, 0, 0)
-            if len(self._counted) > THROTTLED_KEYS_MAX:
-                self._counted.popitem(last=False)
-        while counted.up_to < state.head:
-            after = counted.up_to
-            events = await handle.read(state, after, state.head)
-            if not events:
-                raise LogReplaced
-            if counted.up_to == after:  # else another push of this store has counted them meanwhile
-                counted.size_bytes += sum(len(event.json) for event in events)
-                counted.up_to = events[-1].seq_num
-        return counted.size_bytes
 
 
 @attrs.frozen

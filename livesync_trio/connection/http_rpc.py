@@ -12,7 +12,8 @@ import trio
 from livesync_trio.connection.asking import Asking
 from livesync_trio.connection.entitlement import EVERYTHING, Entitlement
 from livesync_trio.connection.peer import Surroundings
-from livesync_trio.connection.recording import record_refusal
+from livesync_trio.connection.recording import HTTP, note_refusal, tell_of_push, user_to_store
+from livesync_trio.connection.sharing import rpc_history
 from livesync_trio.errors import Kind, LogReplaced, Refusal, StorageUnavailable, StoreDamaged, TooFast
 from livesync_trio.hooks import HookContext
 from livesync_trio.limits import (
@@ -21,14 +22,12 @@ from livesync_trio.limits import (
     STORAGE_BACKOFF_FIRST_S,
 )
 from livesync_trio.log.admission import check_batch
-from livesync_trio.log.paging import pages
-from livesync_trio.model import BackendId, Batch, Cursor, LogState
+from livesync_trio.model import BackendId, Batch, Cursor, LogState, Page
 from livesync_trio.store.actor import UNAVAILABLE
 from livesync_trio.store.commands import Registered
 from livesync_trio.store.handle import StoreHandle
-from livesync_trio.telemetry import get_logger
+from livesync_trio.telemetry import Marks
 from livesync_trio.wire import rpc
-from livesync_trio.wire.events import PAGE_OVERHEAD_BYTES, RPC_ITEM_OVERHEAD_BYTES
 from livesync_trio.wire.messages import (
     Invalid,
     Message,
@@ -39,7 +38,6 @@ from livesync_trio.wire.messages import (
     Unintelligible,
 )
 
-_log = get_logger("connection")
 OK = 200
 BAD_REQUEST = 400
 
@@ -59,17 +57,18 @@ class Answer:
     retry_after_s: float | None = None
 
 
-def request_id_in(body: bytes) -> RequestId | None:
-    """The id of the request in a body, for an answer before anything else is looked at; None when unreadable."""
-    first = rpc.decode(body, "http")[0]
-    return first.id if isinstance(first, PushRequest | PullRequest | PingRequest | Invalid) else None
+def refuse_all(body: bytes, refusal: Refusal) -> Answer:
+    """Refuse a body as a whole, before anything in it is looked at but the ids, which the client waits for."""
+    messages = rpc.decode(body, "http")
+    ids = [each.id for each in messages if isinstance(each, PushRequest | PullRequest | PingRequest | Invalid)]
+    return _refusal_answer(ids, refusal)
 
 
-def refusal_answer(request_id: RequestId | None, refusal: Refusal) -> Answer:
-    """A refusal that the client decodes into its reason, with the status of the table."""
-    message = rpc.defect(refusal.message) if request_id is None else rpc.refused(request_id, refusal)
+def _refusal_answer(request_ids: Sequence[RequestId], refusal: Refusal) -> Answer:
+    """A refusal that the client decodes into its reason, once for each request, with the status of the table."""
+    refused = tuple(rpc.refused(request_id, refusal) for request_id in request_ids)
     retry_after_s = refusal.retry_after_s if isinstance(refusal, TooFast) else None
-    return Answer(refusal.rule.http_status or BAD_REQUEST, (message,), retry_after_s)
+    return Answer(refusal.rule.http_status or BAD_REQUEST, refused or (rpc.defect(refusal.message),), retry_after_s)
 
 
 async def serve(
@@ -144,6 +143,7 @@ class _Request:
         if not request.events:
             return Answer(OK, (rpc.push_success(request.id),))
         now_s, entitlement = trio.current_time(), self.asking.entitlement
+        marks = Marks() if self.surroundings.watch.on else None
         refusal = check_batch(request.events) or entitlement.refusal_to_push(now_s)
         if refusal is not None:
             return self._refuse(request.id, refusal)
@@ -156,7 +156,10 @@ class _Request:
         refusal = refusal or entitlement.refusal_to_push(trio.current_time())  # it may have waited for long
         if refusal is not None:
             return self._refuse(request.id, refusal)
-        answer = await self.handle.push(Batch(request.events), request.backend_id, request.id.json, self)
+        user = user_to_store(self.asking.context) if self.surroundings.store_user else None
+        answer = await self.handle.push(Batch(request.events, user), request.backend_id, request.id.json, self, marks)
+        if marks is not None:
+            tell_of_push(self.surroundings.watch, self.asking.context, request, answer, marks, transport=HTTP)
         if self.asking.tells_push_results:
             await self.asking.tell_push_result(request, answer, annotation)
         if isinstance(answer, Refusal):
@@ -188,31 +191,23 @@ class _Request:
         """The chunks up to the registered head, and the Exit."""
         position = request.after
         if position >= state.head:
-            yield rpc.chunk(request.id, rpc.page((), 0, state.backend_id))
+            yield rpc.chunk(request.id, rpc.page(b"", 0, state.backend_id))
+        pages: Sequence[Page]
         while position < state.head:
             try:
-                events = await self.handle.read(state, position, state.head)
+                pages = await self.handle.pages(state, position, state.head, rpc_history)
             except (LogReplaced, StorageUnavailable, StoreDamaged):
-                events = []
-            if not events:
+                pages = ()
+            if not pages:
                 yield rpc.refused(request.id, UNAVAILABLE)
                 return
-            for page in pages(events, RPC_ITEM_OVERHEAD_BYTES, PAGE_OVERHEAD_BYTES):
-                remaining = state.event_count - page[-1].ordinal
+            for page in pages:
+                remaining = state.event_count - page.last_ordinal
                 await self.asking.tell_page(request, page, remaining)
-                yield rpc.chunk(request.id, rpc.page(page, remaining, state.backend_id))
-            position = events[-1].seq_num
+                yield rpc.chunk(request.id, rpc.page(page.items, remaining, state.backend_id))
+            position = pages[-1].last_seq_num
         yield rpc.pull_success(request.id)
 
     def _refuse(self, request_id: RequestId, refusal: Refusal) -> Answer:
-        record_refusal(self.surroundings.audit, self.asking.context, refusal)
-        self.surroundings.counters.refusals[str(refusal.kind)] += 1
-        _log.log(
-            refusal.rule.log_level,
-            "request refused",
-            store=self.handle.store_id,
-            request=request_id.text,
-            kind=str(refusal.kind),
-            reason=refusal.message,
-        )
-        return refusal_answer(request_id, refusal)
+        note_refusal(self.surroundings, self.asking.context, refusal, request=request_id.text)
+        return _refusal_answer((request_id,), refusal)

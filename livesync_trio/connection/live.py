@@ -16,12 +16,10 @@ import trio
 from livesync_trio.connection.outbox import Outbox
 from livesync_trio.errors import BackendIdMismatch, LogReplaced, Refusal, StorageUnavailable, StoreDamaged
 from livesync_trio.limits import STORAGE_BACKOFF_FIRST_S, STORAGE_BACKOFF_MAX_S
-from livesync_trio.log.paging import pages
-from livesync_trio.model import Cursor, LogState, Publication, StoredEvent
+from livesync_trio.model import Cursor, LogState, Page, Publication, StoredEvent
 from livesync_trio.store.commands import Register, Registered, Reply
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.telemetry import get_logger
-from livesync_trio.wire.events import PAGE_OVERHEAD_BYTES, RPC_ITEM_OVERHEAD_BYTES
 
 _log = get_logger("connection")
 
@@ -66,8 +64,13 @@ class Pull(abc.ABC):
 
     # --- what the subclass decides ---------------------------------------------------------------------------------
 
+    @staticmethod
     @abc.abstractmethod
-    async def send_page(self, events: Sequence[StoredEvent], remaining: int, state: LogState, *, live: bool) -> None:
+    def render(events: Sequence[StoredEvent]) -> Sequence[Page]:
+        """How history looks; a function that all pulls of the generation share (`store.history.Render`)."""
+
+    @abc.abstractmethod
+    async def send_page(self, page: Page, remaining: int, state: LogState, *, live: bool) -> None:
         """Queue a page of history; `live` when it lies beyond the head at which the pull was answered."""
 
     @abc.abstractmethod
@@ -89,6 +92,23 @@ class Pull(abc.ABC):
     @abc.abstractmethod
     def log_replaced(self, state: LogState) -> None:
         """The store was reset: end the pull or start over, as the generation demands."""
+
+    # --- how it is ------------------------------------------------------------------------------------------------
+
+    @property
+    def following(self) -> bool:
+        """Whether it stands at the head and is offered everything new."""
+        return self._following
+
+    @property
+    def lag(self) -> int:
+        """By how many numbers it is behind the head of its store, as far as that is known."""
+        head = self._handle.known_head
+        return 0 if self._cursor is None or head is None else max(0, head - self._cursor.seq_num)
+
+    @abc.abstractmethod
+    def worth_a_line(self, what: str) -> bool:
+        """Whether the log shall have another line about this trouble of the store, which all its pulls meet."""
 
     # --- from the connection ---------------------------------------------------------------------------------------
 
@@ -203,7 +223,8 @@ class Pull(abc.ABC):
                 except LogReplaced:
                     return True  # registering again tells what the log is called now
                 except (StorageUnavailable, StoreDamaged) as trouble:
-                    _log.warning("history cannot be read", store=self._handle.store_id, reason=str(trouble))
+                    if self.worth_a_line("history cannot be read"):
+                        _log.warning("history cannot be read", store=self._handle.store_id, reason=str(trouble))
                     return False
             if not sent:  # the head is an event: an empty answer is trouble, not the end
                 _log.warning("history ends before the head", store=self._handle.store_id, head=state.head)
@@ -215,11 +236,10 @@ class Pull(abc.ABC):
 
     async def _send_next(self, state: LogState, after: int, *, live: bool) -> bool:
         """Read and send the next pages of history. False: there was nothing, although the head is above `after`."""
-        events = await self._handle.read(state, after, state.head)
-        for page in pages(events, RPC_ITEM_OVERHEAD_BYTES, PAGE_OVERHEAD_BYTES):
+        pages = await self._handle.pages(state, after, state.head, self.render)
+        for page in pages:
             if self.closed:
                 break
-            last = page[-1]
-            await self.send_page(page, state.event_count - last.ordinal, state, live=live)
-            self._cursor = Cursor(last.seq_num, state.backend_id)
-        return bool(events)
+            await self.send_page(page, state.event_count - page.last_ordinal, state, live=live)
+            self._cursor = Cursor(page.last_seq_num, state.backend_id)
+        return bool(pages)

@@ -3,7 +3,6 @@
 Owns the queue and its watermarks. Filled by anybody without waiting, emptied by `writing`.
 """
 
-from collections import deque
 from collections.abc import Callable
 
 import attrs
@@ -29,18 +28,24 @@ class Closing:
 class Outbox:
     """Ready messages on their way to one peer."""
 
-    __slots__ = ("_announced", "_messages", "_queued_bytes", "_room", "closing", "on_work", "reading")
+    __slots__ = ("_announced", "_messages", "_queued_bytes", "_reading", "_room", "closing", "on_work")
 
     def __init__(self) -> None:
-        self._messages: deque[bytes] = deque()
+        self._messages: list[bytes] = []  # a deque would hold 760 bytes for every idle peer
         self._queued_bytes = 0
         self._announced = False  # somebody has been told of the work and will take it
-        self._room = trio.lowlevel.ParkingLot()  # whoever waits for the queue to shrink
+        self._room: trio.lowlevel.ParkingLot | None = None  # whoever waits for the queue to shrink
+        self._reading: trio.Lock | None = None
         self.closing: Closing | None = None
-        self.reading = trio.Lock()
-        """Held by the pull that reads history, so that many pulls of one peer hold one page in memory, not many."""
         self.on_work: Callable[[], None] = lambda: None
         """Called when there is something to write or the connection is to be closed."""
+
+    @property
+    def reading(self) -> trio.Lock:
+        """Held by the pull that reads history, so that many pulls of one peer hold one page in memory, not many."""
+        if self._reading is None:
+            self._reading = trio.Lock()
+        return self._reading
 
     @property
     def queued_bytes(self) -> int:
@@ -51,6 +56,11 @@ class Outbox:
     def overfull(self) -> bool:
         """Whether a live pull must be sent back to the log instead of adding more."""
         return self._queued_bytes > OUTBOX_MAX_BYTES
+
+    @property
+    def flooded(self) -> bool:
+        """Whether nothing more may be read from the peer."""
+        return self._queued_bytes >= OUTBOX_HARD_MAX_BYTES and self.closing is None
 
     def put(self, message: bytes) -> None:
         """Queue a message. Never waits; dropped when the connection is closing."""
@@ -65,7 +75,7 @@ class Outbox:
         """Ask for the connection to be closed after what is queued. The first reason counts."""
         if self.closing is None:
             self.closing = Closing(kind, reason)
-            self._room.unpark_all()
+            self._make_room()
             self.on_work()
 
     def take(self) -> list[bytes]:
@@ -75,20 +85,18 @@ class Outbox:
             Messages in order, together at most `WRITE_BATCH_BYTES` unless the first alone is larger; possibly none.
         """
         self._announced = False
-        messages = self._messages
+        taken = self._messages
         if self._queued_bytes <= WRITE_BATCH_BYTES:
-            taken = list(messages)
-            messages.clear()
-            self._queued_bytes = 0
+            self._messages, self._queued_bytes = [], 0
         else:
-            taken = [messages.popleft()]
-            size_bytes = len(taken[0])
-            while messages and size_bytes + len(messages[0]) <= WRITE_BATCH_BYTES:
-                size_bytes += len(messages[0])
-                taken.append(messages.popleft())
+            count, size_bytes = 1, len(taken[0])
+            while count < len(taken) and size_bytes + len(taken[count]) <= WRITE_BATCH_BYTES:
+                size_bytes += len(taken[count])
+                count += 1
+            taken, self._messages = taken[:count], taken[count:]
             self._queued_bytes -= size_bytes
-        if self._room and self._queued_bytes < OUTBOX_LOW_WATER_BYTES:
-            self._room.unpark_all()
+        if self._queued_bytes < OUTBOX_LOW_WATER_BYTES:
+            self._make_room()
         return taken
 
     async def low(self) -> None:
@@ -98,9 +106,20 @@ class Outbox:
         """
         await trio.lowlevel.checkpoint()
         while self._queued_bytes >= OUTBOX_LOW_WATER_BYTES and self.closing is None:
-            await self._room.park()
+            await self._wait_for_room()
 
     async def not_flooded(self) -> None:
-        """Wait while so much is queued that nothing more may be read from the peer. No checkpoint otherwise."""
-        while self._queued_bytes >= OUTBOX_HARD_MAX_BYTES and self.closing is None:
-            await self._room.park()
+        """Wait while nothing more may be read from the peer. No checkpoint otherwise."""
+        while self.flooded:
+            await self._wait_for_room()
+
+    async def _wait_for_room(self) -> None:
+        """The lot exists while somebody waits: an idle peer holds none."""
+        if self._room is None:
+            self._room = trio.lowlevel.ParkingLot()
+        await self._room.park()
+
+    def _make_room(self) -> None:
+        room, self._room = self._room, None
+        if room is not None:
+            room.unpark_all()

@@ -10,7 +10,6 @@ asked first, or the store's mailbox is full, they queue for a worker task, so th
 
 import abc
 import itertools
-from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -22,9 +21,10 @@ from livesync_trio.config import Secret
 from livesync_trio.connection.asking import Asking
 from livesync_trio.connection.channel import Channel, ChannelEnded, Incoming
 from livesync_trio.connection.entitlement import EVERYTHING, Entitlement
+from livesync_trio.connection.frame_log import logged
 from livesync_trio.connection.live import Pull
 from livesync_trio.connection.outbox import Outbox
-from livesync_trio.connection.recording import record_refusal
+from livesync_trio.connection.recording import WEBSOCKET, may_log, note_refusal, tell_of_push, user_to_store
 from livesync_trio.connection.writing import Writing
 from livesync_trio.errors import RULES, Kind, Refusal, ServerAhead
 from livesync_trio.fairness import AdminAttempts
@@ -35,24 +35,27 @@ from livesync_trio.model import Batch
 from livesync_trio.store.commands import Accepted, Push, Reply
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.supervision import Tasks, open_tasks
-from livesync_trio.telemetry import Counters, get_logger
+from livesync_trio.telemetry import Counters, Flood, Marks, PushWatch, get_logger
 from livesync_trio.wire.messages import Generation, PullRequest, PushRequest, RequestId
 
 _log = get_logger("connection")
 _numbers = itertools.count(1)
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Surroundings:
-    """What every connection of a server shares.
+    """What every connection of a server shares. A reload of the configuration changes it (`reloading`).
 
     Attributes:
-        hooks: runs the user's functions.
+        hooks: runs the user's functions; a connection keeps those with which it was opened.
         counters: totals of the server.
         max_open_pulls: open pulls allowed on one connection.
         admin_secret: for the admin messages of 0.3; None switches them off.
         admin_attempts: wrong secrets so far, by address.
         audit: the record of who did what.
+        flood: keeps repeated lines from filling the log.
+        watch: whoever wants to know of each push.
+        store_user: whether who pushed an event is stored beside it.
     """
 
     hooks: HookRunner
@@ -61,6 +64,9 @@ class Surroundings:
     admin_secret: Secret | None = None
     admin_attempts: AdminAttempts = attrs.field(factory=AdminAttempts)
     audit: Audit = attrs.field(factory=Audit)
+    flood: Flood = attrs.field(factory=Flood)
+    watch: PushWatch = attrs.field(factory=PushWatch)
+    store_user: bool = False
 
 
 @attrs.define(eq=False)
@@ -72,6 +78,7 @@ class OpenPush:
         interrupted: the client gave it up and wants no answer.
         answered: it was acknowledged ahead of its broadcast (0.3).
         not_before_s: until when it must wait because it came too fast, on Trio's clock.
+        marks: when it passed which stage, if anybody wants to know.
         annotation: what the push hook returned for it.
     """
 
@@ -79,6 +86,7 @@ class OpenPush:
     interrupted: bool = False
     answered: bool = False
     not_before_s: float = 0.0
+    marks: Marks | None = None
     annotation: Any = None
 
 
@@ -94,6 +102,7 @@ class Peer(abc.ABC):
     """A connected client."""
 
     push_patience_s = PUSH_PATIENCE_S
+    generation: Generation | None = None
 
     def __init__(
         self,
@@ -113,20 +122,21 @@ class Peer(abc.ABC):
             entitlement: what this client may do.
         """
         self.number = next(_numbers)
-        self.generation: Generation | None = None
         self.since_s = self.last_heard_s = trio.current_time()
         self.outbox = Outbox()
-        self._channel = channel
-        self._writing = Writing(channel, self.outbox, self.number)
+        self._channel = logged(channel, self.number)
+        self._writing = Writing(self._channel, self.outbox, self.number)
         self.handle = handle
         self.entitlement = entitlement
         self.asking = Asking(surroundings.hooks, context, entitlement, handle)
         self.surroundings = surroundings
         self._open: dict[bytes, OpenPush | OpenPull] = {}
-        self._queue: deque[OpenPush | OpenPull] = deque()
+        self._queue: list[OpenPush | OpenPull] = []  # short, and a deque holds 760 bytes when it is empty
         self._working = False
         self._ended = False
         self._tasks: Tasks | None = None
+        self.start_outliving = self.start_task
+        """Starts a task that goes on when the connection has ended; `Peers` puts its own here."""
 
     # --- what the generation decides -------------------------------------------------------------------------------
 
@@ -197,8 +207,14 @@ class Peer(abc.ABC):
     def close(self, kind: Kind, reason: str | None = None) -> None:
         """Close the connection with the code of the table, after what is queued."""
         text = RULES[kind].meaning if reason is None else reason
-        _log.log(RULES[kind].log_level, "connection closed", connection=self.number, kind=str(kind), reason=text)
+        self.surroundings.counters.connections_closed[str(kind)] += 1
+        if may_log(self.surroundings, self.asking.context, str(kind)):
+            _log.log(RULES[kind].log_level, "connection closed", connection=self.number, kind=str(kind), reason=text)
         self.outbox.close(kind, text.encode()[:CLOSE_REASON_MAX_BYTES].decode(errors="ignore"))
+
+    def worth_a_line(self, what: str) -> bool:
+        """Whether the log shall have another line of this kind about the store."""
+        return self.surroundings.flood.allows(self.handle.store_id, what, trio.current_time())
 
     def cut(self) -> None:
         """End the connection at once."""
@@ -218,16 +234,21 @@ class Peer(abc.ABC):
     async def _read(self) -> None:
         try:
             while True:
-                for incoming in await self._channel.receive():
-                    if self.outbox.closing is None:
-                        self.on_message(incoming)
-                self.last_heard_s = trio.current_time()
+                await self._channel.flow(self._take)
                 await self.outbox.not_flooded()
         except ChannelEnded as ended:
             if ended.kind is not None:
                 self.close(ended.kind, str(ended))
             else:
                 self.outbox.close(Kind.SERVICE_RESTART)  # the peer has gone: the code reaches nobody
+
+    def _take(self, messages: list[Incoming]) -> bool:
+        """Act on what arrived. False: so much is queued for the peer that nothing more may be read from it."""
+        for incoming in messages:
+            if self.outbox.closing is None:
+                self.on_message(incoming)
+        self.last_heard_s = trio.current_time()
+        return not self.outbox.flooded
 
     # --- requests --------------------------------------------------------------------------------------------------
 
@@ -247,6 +268,10 @@ class Peer(abc.ABC):
     def forget(self, request_id: RequestId) -> OpenPush | OpenPull | None:
         """Take a request out of the table; None when it is not open."""
         return self._open.pop(request_id.json, None)
+
+    def pulls(self) -> list[Pull]:
+        """The pulls that are sent for now."""
+        return [request.pull for request in self._open.values() if isinstance(request, OpenPull)]
 
     @property
     def open_pulls(self) -> int:
@@ -274,7 +299,7 @@ class Peer(abc.ABC):
         try:
             while self._queue:
                 await self._serve(self._queue[0])
-                self._queue.popleft()
+                del self._queue[0]
         finally:
             self._working = False
 
@@ -311,7 +336,8 @@ class Peer(abc.ABC):
         if isinstance(pause_s, Refusal):
             self.refuse(request.id, pause_s)
             return
-        self.open_request(OpenPush(request, not_before_s=now_s + pause_s if pause_s else 0.0))
+        marks = Marks() if self.surroundings.watch.on else None
+        self.open_request(OpenPush(request, not_before_s=now_s + pause_s if pause_s else 0.0, marks=marks))
 
     def _push_command(self, open_push: OpenPush) -> Push:
         request = open_push.request
@@ -319,13 +345,18 @@ class Peer(abc.ABC):
         def answered(answer: Accepted | Refusal) -> None:
             self._push_answered(open_push, answer)
 
-        return Push(Batch(request.events), request.backend_id, request.id.json, self, Reply(answered))
+        user = user_to_store(self.asking.context) if self.surroundings.store_user else None
+        batch, marks = Batch(request.events, user), open_push.marks
+        return Push(batch, request.backend_id, request.id.json, self, Reply(answered), marks)
 
     def _push_answered(self, open_push: OpenPush, answer: Accepted | Refusal) -> None:
         """Called by the actor: the push is durable and published, or refused."""
         request = open_push.request
+        if open_push.marks is not None:
+            watch, context = self.surroundings.watch, self.asking.context
+            tell_of_push(watch, context, request, answer, open_push.marks, transport=WEBSOCKET)
         if self.asking.tells_push_results:
-            self.start_task(lambda: self.asking.tell_push_result(request, answer, open_push.annotation))
+            self.start_outliving(lambda: self.asking.tell_push_result(request, answer, open_push.annotation))
         if open_push.interrupted:
             return
         self.forget(request.id)
@@ -340,18 +371,8 @@ class Peer(abc.ABC):
         """A push was told that the server is ahead."""
 
     def refuse(self, request_id: RequestId, refusal: Refusal) -> None:
-        """Refuse a request: count it, log it, answer it."""
-        self.surroundings.counters.refusals[str(refusal.kind)] += 1
-        _log.log(
-            refusal.rule.log_level,
-            "request refused",
-            connection=self.number,
-            store=self.handle.store_id,
-            request=request_id.text,
-            kind=str(refusal.kind),
-            reason=refusal.message,
-        )
-        record_refusal(self.surroundings.audit, self.asking.context, refusal)
+        """Refuse a request: note it, answer it."""
+        note_refusal(self.surroundings, self.asking.context, refusal, connection=self.number, request=request_id.text)
         self.send_refusal(request_id, refusal)
         if refusal.kind is Kind.TOKEN_EXPIRED:
             self.on_expired()

@@ -1,18 +1,19 @@
 """The open WebSockets of a server: who is connected, who has something to be sent, who has fallen silent, the farewell.
 
-Owns the table of peers, the one task that writes what their sockets take at once (decision 0005), and the one timer
-that watches the silence of all of them.
+Owns the table of peers, the one task that writes what their sockets take at once (decision 0005), the one timer that
+watches the silence of all of them, and the few tasks that go on when their peer has left.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
+from typing import Any
 
 import trio
 
 from livesync_trio.connection.peer import Peer
 from livesync_trio.errors import Kind
 from livesync_trio.limits import LIVENESS_SWEEP_S, PROBE_AFTER_S
-from livesync_trio.supervision import open_tasks
+from livesync_trio.supervision import Tasks, open_tasks
 from livesync_trio.telemetry import get_logger
 
 _log = get_logger("connection")
@@ -29,6 +30,8 @@ class Peers:
         self._none_left = trio.lowlevel.ParkingLot()
         self._with_work: dict[Peer, None] = {}
         self._work_came = trio.lowlevel.ParkingLot()  # the flushing task, while there is nothing to flush
+        self._tasks: Tasks | None = None
+        self._outliving = 0
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -40,18 +43,45 @@ class Peers:
         """Serve a peer until it goes."""
         self._peers[peer] = None
         peer.outbox.on_work = partial(self._note_work, peer)
+        peer.start_outliving = self._start_outliving
         try:
             await peer.run()
         finally:
             del self._peers[peer]
-            if not self._peers:
-                self._none_left.unpark_all()
+            _log.info(
+                "disconnected",
+                connection=peer.number,
+                store=peer.handle.store_id,
+                peer=peer.asking.context.client_address,
+                generation=peer.generation,
+                duration_s=round(trio.current_time() - peer.since_s, 3),
+            )
+            self._none_left.unpark_all()
+
+    def _start_outliving(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start a task that its peer does not take with it: a push counts, whoever left before its answer."""
+        if self._tasks is not None:
+            self._outliving += 1
+            self._tasks.start(self._outlive, work)
+
+    async def _outlive(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await work()
+        except Exception as error:
+            _log.error("what a connection left behind crashed", exc_info=error)
+        finally:
+            self._outliving -= 1
+            self._none_left.unpark_all()
 
     async def watch(self) -> None:
         """Write for the peers, and watch their silence. Runs until cancelled; without it nothing is sent."""
         async with open_tasks("peers") as tasks:
             tasks.start(self._flush)
-            await self._watch_silence()
+            self._tasks = tasks
+            try:
+                await self._watch_silence()
+            finally:
+                self._tasks = None
         if tasks.crash is not None:
             raise tasks.crash
 
@@ -88,8 +118,8 @@ class Peers:
                     peer.probe()
 
     async def say_goodbye(self) -> None:
-        """Close every peer with 1012 after what is queued for it, and wait until they are gone."""
+        """Close every peer with 1012 after what is queued for it, and wait until they and what they left are gone."""
         for peer in tuple(self._peers):
             peer.close(Kind.SERVICE_RESTART)
-        while self._peers:
+        while self._peers or self._outliving:
             await self._none_left.park()

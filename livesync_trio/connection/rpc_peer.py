@@ -4,7 +4,6 @@ Owns what these generations' messages mean, and the care for clients whose live 
 """
 
 import re
-from collections.abc import Sequence
 from typing import Final
 
 import trio
@@ -12,10 +11,10 @@ import trio
 from livesync_trio.connection.channel import Incoming
 from livesync_trio.connection.live import Pull
 from livesync_trio.connection.peer import OpenPull, OpenPush, Peer
-from livesync_trio.connection.sharing import rpc_pages
+from livesync_trio.connection.sharing import rpc_history, rpc_pages
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal
 from livesync_trio.limits import ORPHAN_GRACE_S, ORPHAN_PINGS, ORPHAN_QUIET_S
-from livesync_trio.model import BackendId, Cursor, LogState, Publication, StoredEvent
+from livesync_trio.model import BackendId, Cursor, LogState, Page, Publication
 from livesync_trio.wire import rpc
 from livesync_trio.wire.messages import (
     Ack,
@@ -176,6 +175,7 @@ class RpcPull(Pull):
     """A pull in `Chunk`s (SPEC 3.3)."""
 
     __slots__ = ("_peer", "_request")
+    render = staticmethod(rpc_history)
 
     def __init__(self, peer: RpcPeer, request: PullRequest) -> None:
         backend_id = None if request.backend_id is None else BackendId(request.backend_id)
@@ -184,15 +184,19 @@ class RpcPull(Pull):
         self._peer = peer
         self._request = request
 
-    async def send_page(self, events: Sequence[StoredEvent], remaining: int, state: LogState, *, live: bool) -> None:
+    async def send_page(self, page: Page, remaining: int, state: LogState, *, live: bool) -> None:
         """A `Chunk` with one page; the hook sees it first."""
-        await self._peer.asking.tell_page(self._request, events, remaining)
+        await self._peer.asking.tell_page(self._request, page, remaining)
         if not self.closed:
-            self._outbox.put(rpc.chunk(self._request.id, rpc.page(events, remaining, state.backend_id)))
+            self._outbox.put(rpc.chunk(self._request.id, rpc.page(page.items, remaining, state.backend_id)))
+
+    def worth_a_line(self, what: str) -> bool:
+        """As often as the log may be told of one store."""
+        return self._peer.worth_a_line(what)
 
     def send_empty(self, state: LogState) -> None:
         """The one empty page of a pull without history (SPEC 3.3, 3.)."""
-        self._outbox.put(rpc.chunk(self._request.id, rpc.page((), 0, state.backend_id)))
+        self._outbox.put(rpc.chunk(self._request.id, rpc.page(b"", 0, state.backend_id)))
 
     def send_publication(self, publication: Publication) -> None:
         """`Chunk`s whose pages are built once for all followers."""

@@ -1,15 +1,15 @@
-"""A publication encoded once, whatever the number of its receivers (design.md, law 5).
+"""Events encoded once, whatever the number of their receivers (design.md, law 5): publications and pages of history.
 
-What is made for the first receiver is kept in `Publication.encoded` for the others; only the request id in front
-differs, and clients that started alike even share that.
+What is made of a publication for the first receiver is kept in `Publication.encoded` for the others; only the request
+id in front differs, and clients that started alike even share that. Pages of history are kept by `store.history`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from livesync_trio.log.paging import pages
-from livesync_trio.model import Publication
+from livesync_trio.model import Page, Publication, StoredEvent
 from livesync_trio.wire import rpc, v3
-from livesync_trio.wire.events import PAGE_OVERHEAD_BYTES, RPC_ITEM_OVERHEAD_BYTES
+from livesync_trio.wire.events import PAGE_OVERHEAD_BYTES, RPC_ITEM_OVERHEAD_BYTES, rpc_items, v3_items
 from livesync_trio.wire.messages import RequestId
 
 
@@ -35,15 +35,30 @@ def rpc_pages(publication: Publication) -> Sequence[SharedPage]:
     made: Sequence[SharedPage] | None = publication.encoded.get("rpc")
     if made is None:
         cut = pages(publication.events, RPC_ITEM_OVERHEAD_BYTES, PAGE_OVERHEAD_BYTES)
-        made = [SharedPage(rpc.page(page, 0, publication.state.backend_id)) for page in cut]
+        made = [SharedPage(rpc.page(rpc_items(page), 0, publication.state.backend_id)) for page in cut]
         publication.encoded["rpc"] = made
     return made
+
+
+def rpc_history(events: Sequence[StoredEvent]) -> list[Page]:
+    """Pages of history for 0.4 and next."""
+    return _history(events, rpc_items)
+
+
+def v3_history(events: Sequence[StoredEvent]) -> list[Page]:
+    """Pages of history for 0.3."""
+    return _history(events, v3_items)
+
+
+def _history(events: Sequence[StoredEvent], items: Callable[[Sequence[StoredEvent]], bytes]) -> list[Page]:
+    cut = pages(events, RPC_ITEM_OVERHEAD_BYTES, PAGE_OVERHEAD_BYTES)
+    return [Page(items(page), page[-1].seq_num, page[-1].ordinal) for page in cut]
 
 
 def v3_message(publication: Publication) -> bytes:
     """The publication as the one broadcast message of 0.3: the whole batch, nothing remaining (SPEC 5.3)."""
     made: bytes | None = publication.encoded.get("v3")
     if made is None:
-        made = v3.pull_res(publication.events, 0, b"push", publication.request_id)
+        made = v3.pull_res(v3_items(publication.events), 0, b"push", publication.request_id)
         publication.encoded["v3"] = made
     return made

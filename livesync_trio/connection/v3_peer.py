@@ -5,7 +5,6 @@ pull from the head is opened for it on the start, replaced when it pulls itself.
 """
 
 import hashlib
-from collections.abc import Sequence
 from typing import Final
 
 import trio
@@ -14,10 +13,10 @@ from livesync_trio.connection.channel import Incoming
 from livesync_trio.connection.live import Pull
 from livesync_trio.connection.peer import OpenPull, OpenPush, Peer
 from livesync_trio.connection.recording import record
-from livesync_trio.connection.sharing import v3_message
+from livesync_trio.connection.sharing import v3_history, v3_message
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal, ServerAhead
 from livesync_trio.limits import V3_PUSH_PATIENCE_S
-from livesync_trio.model import ROOT_SEQ_NUM, Cursor, LogState, Publication, StoredEvent
+from livesync_trio.model import ROOT_SEQ_NUM, Cursor, LogState, Page, Publication
 from livesync_trio.store.commands import Inspect, Reply, Reset
 from livesync_trio.wire import v3
 from livesync_trio.wire.messages import (
@@ -39,7 +38,7 @@ _BROADCASTS: Final = PullRequest(RequestId(b'"broadcasts"', Generation.V3), None
 class V3Peer(Peer):
     """A client of 0.3."""
 
-    generation = Generation.V3
+    generation: Generation | None = Generation.V3
     _stream: "V3Pull"
     _may_follow = True
     push_patience_s = V3_PUSH_PATIENCE_S
@@ -76,6 +75,10 @@ class V3Peer(Peer):
                 self.refuse(message.id, Refusal(message.kind, message.message))
             case _:
                 pass
+
+    def pulls(self) -> list[Pull]:
+        """The one stream of the socket."""
+        return [self._stream] if self._may_follow and not self._stream.closed else []
 
     def _replace_stream(self, stream: "V3Pull") -> None:
         """A socket has one stream of events: a new pull takes the place of the one before."""
@@ -160,6 +163,7 @@ class V3Pull(Pull):
     """What a 0.3 socket receives: the answer to its PullReq, if it sent one, and then every broadcast."""
 
     __slots__ = ("_peer", "request")
+    render = staticmethod(v3_history)
 
     def __init__(self, peer: V3Peer, request: PullRequest) -> None:
         """`request` is `_BROADCASTS` for what the socket gets before it pulls."""
@@ -168,19 +172,23 @@ class V3Pull(Pull):
         self._peer = peer
         self.request = request
 
-    async def send_page(self, events: Sequence[StoredEvent], remaining: int, state: LogState, *, live: bool) -> None:
+    async def send_page(self, page: Page, remaining: int, state: LogState, *, live: bool) -> None:
         """A page of the answer; beyond it, history looks like broadcasts (SPEC 5.3)."""
         if live or self.request is _BROADCASTS:
-            self._outbox.put(v3.pull_res(events, 0, b"push", b'"catch-up"'))
+            self._outbox.put(v3.pull_res(page.items, 0, b"push", b'"catch-up"'))
             return
-        await self._peer.asking.tell_page(self.request, events, remaining)
+        await self._peer.asking.tell_page(self.request, page, remaining)
         if not self.closed:
-            self._outbox.put(v3.pull_res(events, remaining, b"pull", self.request.id.json))
+            self._outbox.put(v3.pull_res(page.items, remaining, b"pull", self.request.id.json))
+
+    def worth_a_line(self, what: str) -> bool:
+        """As often as the log may be told of one store."""
+        return self._peer.worth_a_line(what)
 
     def send_empty(self, state: LogState) -> None:
         """The empty answer of a pull without history."""
         if self.request is not _BROADCASTS:
-            self._outbox.put(v3.pull_res((), 0, b"pull", self.request.id.json))
+            self._outbox.put(v3.pull_res(b"", 0, b"pull", self.request.id.json))
 
     def send_publication(self, publication: Publication) -> None:
         """One broadcast with the whole batch, built once for all."""

@@ -5,10 +5,7 @@ the one transition of the house (design.md, law 1): admit → persist (durable) 
 acknowledge. Never reads long history, never talks to a socket, never opens the database itself.
 """
 
-import datetime
 import enum
-from collections import deque
-from collections.abc import Iterable
 from typing import Final
 
 import trio
@@ -26,7 +23,19 @@ from livesync_trio.limits import MAILBOX_COMMANDS
 from livesync_trio.log import admission
 from livesync_trio.model import LogState, Publication, StoredEvent, StoreId
 from livesync_trio.storage import base
-from livesync_trio.store.commands import Accepted, Command, Inspect, Look, Push, Register, Registered, Reset
+from livesync_trio.storage.chain import server_time
+from livesync_trio.store.commands import (
+    Accepted,
+    Command,
+    Inspect,
+    Look,
+    Push,
+    Register,
+    Registered,
+    Reset,
+    leading_pushes,
+    mark,
+)
 from livesync_trio.store.followers import Followers
 from livesync_trio.store.persistence import Readers, Writer
 from livesync_trio.telemetry import Counters, get_logger
@@ -56,7 +65,7 @@ class StoreActor:
         self._mailbox: trio.MemorySendChannel[Command]
         self._inbox: trio.MemoryReceiveChannel[Command]
         self._mailbox, self._inbox = trio.open_memory_channel(MAILBOX_COMMANDS)
-        self._taken: deque[Command] = deque()
+        self._taken: list[Command] = []  # short, and a deque holds 760 bytes when it is empty
         self._state: LogState | None = None  # where the followers stand; None until the store was opened
         self._stale = True  # whether `_state` must be read again before it is relied on
         self._busy = False
@@ -69,6 +78,16 @@ class StoreActor:
     def mailbox(self) -> trio.MemorySendChannel[Command]:
         """Where commands are posted."""
         return self._mailbox
+
+    @property
+    def queued(self) -> int:
+        """Commands posted and not yet carried out."""
+        return self._mailbox.statistics().current_buffer_used + len(self._taken)
+
+    @property
+    def head(self) -> int | None:
+        """The durable head as last known; None until the store was opened."""
+        return None if self._state is None else self._state.head
 
     @property
     def idle(self) -> bool:
@@ -132,7 +151,7 @@ class StoreActor:
         self._take_waiting(limit=None)
         self._inbox.close()
         while self._taken:
-            command = self._taken.popleft()
+            command = self._taken.pop(0)
             if not command.reply.given:
                 command.reply.give(refusal)
         self.followers.drop_all()
@@ -166,13 +185,13 @@ class StoreActor:
                 await self._reset(command)
             case Look():
                 await self._look(command)
-        self._taken.popleft()
+        del self._taken[0]
 
     def _answer_all(self, trouble: Refusal) -> None:
         """Give everybody who waits the same answer, up to the next reset; to ask anew for each would take too long."""
         while self._taken and not isinstance(self._taken[0], Reset):
             self._taken[0].reply.give(trouble)
-            self._taken.popleft()
+            del self._taken[0]
 
     @property
     def _log_state(self) -> LogState:
@@ -184,9 +203,13 @@ class StoreActor:
 
     async def _append(self) -> None:
         """Carry out the run of pushes at the front: those that fit go to the disk together."""
-        pushes = _leading_pushes(self._taken)
+        pushes = leading_pushes(self._taken)
+        if pushes[0].marks is not None:
+            mark(pushes, "taken")
         verdicts, accepted = self._admit(pushes)
-        if any(map(_doubts_cache, verdicts)) and await self._reread():
+        if pushes[0].marks is not None:
+            mark(pushes, "admitted")
+        if any(map(admission.is_doubtful, verdicts)) and await self._reread():
             return  # another server knew more: decide anew
         if accepted:
             with trio.CancelScope(shield=True):
@@ -194,10 +217,9 @@ class StoreActor:
             if persisted is _Persisted.HEAD_MOVED:
                 return  # another server was first: decide anew from the head that it left
             if persisted is _Persisted.UNKNOWN:
-                verdicts = [UNAVAILABLE if _quotes_head(verdict) else verdict for verdict in verdicts]
+                verdicts = [UNAVAILABLE if admission.quotes_head(verdict) else verdict for verdict in verdicts]
         self._acknowledge(pushes, verdicts)
-        for _ in pushes:
-            self._taken.popleft()
+        del self._taken[: len(pushes)]
 
     def _admit(self, pushes: list[Push]) -> tuple[list[Refusal | None], list[Push]]:
         """Decide each push as if those admitted before it were already in the log."""
@@ -215,7 +237,7 @@ class StoreActor:
 
     async def _persist(self, accepted: list[Push]) -> "_Persisted":
         """Make the admitted batches durable, advance the head and publish. Runs shielded."""
-        created_at = _now()
+        created_at = server_time()
         append = base.Append(self.store_id, self._log_state, tuple(push.batch for push in accepted), created_at)
         try:
             result = await self._writer.commit(append)
@@ -225,15 +247,19 @@ class StoreActor:
         if isinstance(result, base.HeadMoved):
             await self._adopt(result.state)
             return _Persisted.HEAD_MOVED
+        if accepted[0].marks is not None:
+            mark(accepted, "durable")
         for push in accepted:
             self._publish(push, created_at)
+        if accepted[0].marks is not None:
+            mark(accepted, "published")
         return _Persisted.DURABLE
 
     def _publish(self, push: Push, created_at: str) -> None:
         """Advance the head past one durable batch and hand it to the followers."""
         before = self._log_state
         events = tuple(
-            StoredEvent(event.seq_num, ordinal, event.json, created_at)
+            StoredEvent(event.seq_num, ordinal, event.json, created_at, push.batch.user)
             for ordinal, event in enumerate(push.batch.events, before.event_count + 1)
         )
         after = LogState(before.log_id, before.backend_id, push.batch.last_seq_num, before.event_count + len(events))
@@ -367,31 +393,3 @@ class _Persisted(enum.Enum):
     DURABLE = enum.auto()
     HEAD_MOVED = enum.auto()
     UNKNOWN = enum.auto()
-
-
-def _leading_pushes(commands: Iterable[Command]) -> list[Push]:
-    """The run of pushes at the front."""
-    pushes: list[Push] = []
-    for command in commands:
-        if not isinstance(command, Push):
-            break
-        pushes.append(command)
-    return pushes
-
-
-def _doubts_cache(verdict: Refusal | None) -> bool:
-    """Whether a verdict may only mean that this server has not heard of what another one stored."""
-    return isinstance(verdict, BackendIdMismatch) or (
-        isinstance(verdict, ServerAhead) and verdict.provided > verdict.head
-    )
-
-
-def _quotes_head(verdict: Refusal | None) -> bool:
-    """Whether a verdict speaks of a head, which must not be quoted while it is not known to be durable."""
-    return verdict is None or isinstance(verdict, ServerAhead)
-
-
-def _now() -> str:
-    """Server time as events carry it (SPEC section 1, createdAt)."""
-    now = datetime.datetime.now(datetime.UTC)
-    return f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond // 1000:03d}Z"

@@ -3,7 +3,8 @@
 Owns the commands that travel through a mailbox. They are carried out strictly in the order in which they were posted.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 import attrs
@@ -12,6 +13,7 @@ import trio
 from livesync_trio.errors import Refusal
 from livesync_trio.model import Batch, Cursor, LogState
 from livesync_trio.store.followers import Follower
+from livesync_trio.telemetry import Marks
 
 T = TypeVar("T")
 
@@ -73,6 +75,7 @@ class Push:
         request_id: id of the push, as JSON text (0.3 broadcasts carry it).
         origin: the pushing peer, compared by identity only.
         reply: `Accepted` once durable and published, else a refusal.
+        marks: to be filled in, if anybody wants to know.
     """
 
     batch: Batch
@@ -80,6 +83,15 @@ class Push:
     request_id: bytes
     origin: object
     reply: Reply[Accepted]
+    marks: Marks | None = None
+
+
+def mark(pushes: Sequence[Push], stage: str) -> None:
+    """Note when pushes that travel together passed a stage; a name of `Marks` without its unit."""
+    now_ns = time.time_ns()
+    for push in pushes:
+        if push.marks is not None:
+            setattr(push.marks, f"{stage}_ns", now_ns)
 
 
 @attrs.frozen
@@ -143,3 +155,13 @@ class Look:
 
 
 Command = Push | Register | Reset | Inspect | Look
+
+
+def leading_pushes(commands: Iterable[Command]) -> list[Push]:
+    """The run of pushes at the front."""
+    pushes: list[Push] = []
+    for command in commands:
+        if not isinstance(command, Push):
+            break
+        pushes.append(command)
+    return pushes

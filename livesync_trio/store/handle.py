@@ -4,13 +4,14 @@ Owns nothing: a handle names a store, and finds its present actor anew for each 
 and dormancy of the actor.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import trio
 
 from livesync_trio.errors import LogReplaced, Refusal
-from livesync_trio.model import Batch, Cursor, LogState, StoredEvent, StoreId
+from livesync_trio.model import Batch, Cursor, LogState, Page, StoreId
+from livesync_trio.storage.base import StoreSummary
 from livesync_trio.store.actor import StoreActor
 from livesync_trio.store.commands import (
     Accepted,
@@ -24,12 +25,15 @@ from livesync_trio.store.commands import (
     Waiting,
 )
 from livesync_trio.store.followers import Follower
+from livesync_trio.store.history import History, Render
 from livesync_trio.store.persistence import Readers
+from livesync_trio.telemetry import Marks
 
 
 class Directory(Protocol):
     """What a handle needs of the registry."""
 
+    history: History
     readers: Readers
 
     def actor(self, store_id: StoreId) -> StoreActor | Refusal:
@@ -47,6 +51,12 @@ class StoreHandle:
     def __init__(self, directory: Directory, store_id: StoreId) -> None:
         self._directory = directory
         self.store_id = store_id
+
+    @property
+    def known_head(self) -> int | None:
+        """The durable head, if an actor runs that knows it."""
+        actor = self._directory.running(self.store_id)
+        return None if actor is None else actor.head
 
     # --- posting ---------------------------------------------------------------------------------------------------
 
@@ -80,13 +90,15 @@ class StoreHandle:
 
     # --- the commands, with their answers --------------------------------------------------------------------------
 
-    async def push(self, batch: Batch, backend_id: str | None, request_id: bytes, origin: object) -> Accepted | Refusal:
+    async def push(
+        self, batch: Batch, backend_id: str | None, request_id: bytes, origin: object, marks: Marks | None = None
+    ) -> Accepted | Refusal:
         """Append a batch and wait for the answer. See `commands.Push`.
 
         Cancelled while waiting, only the wait ends: the batch may be stored and published all the same.
         """
         waiting: Waiting[Accepted] = Waiting()
-        await self.post(Push(batch, backend_id, request_id, origin, waiting.reply))
+        await self.post(Push(batch, backend_id, request_id, origin, waiting.reply, marks))
         return await waiting.wait()
 
     async def register(self, cursor: Cursor | None, follower: Follower | None) -> Registered | Refusal:
@@ -120,18 +132,22 @@ class StoreHandle:
 
     # --- beside the mailbox ----------------------------------------------------------------------------------------
 
-    async def read(self, log: LogState, after: int, up_to: int) -> list[StoredEvent]:
-        """Read history. See `Readers.read`.
+    async def pages(self, log: LogState, after: int, up_to: int, render: Render) -> Sequence[Page]:
+        """Read history. See `History.pages`.
 
         A log that is gone is doubted where it came from, so that who registers again is not sent to it once more.
         """
         try:
-            return await self._directory.readers.read(log, after, up_to)
+            return await self._directory.history.pages(log, after, up_to, render)
         except LogReplaced:
             actor = self._directory.running(self.store_id)
             if actor is not None:
                 actor.doubt(log)
             raise
+
+    async def summary(self) -> StoreSummary | None:
+        """What is durably kept about the store; None while nobody has used it. See `base.Reader.summary`."""
+        return await self._directory.readers.summary(self.store_id)
 
     def leave(self, follower: Follower) -> None:
         """Stop following."""

@@ -54,6 +54,11 @@ class TellingWriter:
         """See `persistence.Writer`."""
         return self._writer.healthy
 
+    @property
+    def alive(self) -> bool:
+        """See `persistence.Writer`."""
+        return self._writer.alive
+
     def start(self) -> None:
         """See `persistence.Writer`."""
         self._writer.start()

@@ -6,7 +6,7 @@ thread, so that their clock and scheduler stay deterministic.
 
 from typing import Protocol
 
-from livesync_trio.model import LogState, StoredEvent
+from livesync_trio.model import LogState, StoredEvent, StoreId
 from livesync_trio.storage import base
 
 
@@ -16,6 +16,13 @@ class Writer(Protocol):
     @property
     def healthy(self) -> bool:
         """Whether the last transaction (or look for work) succeeded."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it goes on by itself: false once its thread has ended or hangs in one transaction (`WRITER_HUNG_S`).
+
+        A database that is down is no such thing; a process that says false here is helped by a restart only.
+        """
 
     def start(self) -> None:
         """Begin; called once, inside Trio."""
@@ -42,6 +49,9 @@ class Readers(Protocol):
             LogReplaced: the store has another log by now; register again.
             StorageUnavailable: try again later.
         """
+
+    async def summary(self, store_id: StoreId) -> base.StoreSummary | None:
+        """What is kept about a store beside its events. Raises as `base.Reader.summary`."""
 
     def close(self) -> None:
         """Release everything; called when nobody reads any more."""

@@ -1,25 +1,47 @@
 """The readers: a few handles and threads that read history for any number of pulls (design.md, law 3)."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import trio
 
+from livesync_trio.errors import StorageUnavailable
 from livesync_trio.limits import READ_MAX_BYTES, READ_MAX_EVENTS
-from livesync_trio.model import LogState, StoredEvent
+from livesync_trio.model import LogState, StoredEvent, StoreId
 from livesync_trio.storage import base
+from livesync_trio.telemetry import Counters
+
+T = TypeVar("T")
 
 
 class ThreadReaders:
     """A bounded pool of reading handles, each used by one thread at a time. Implements `persistence.Readers`."""
 
-    def __init__(self, open_handle: Callable[[], base.Reader], threads: int) -> None:
+    def __init__(self, open_handle: Callable[[], base.Reader], threads: int, counters: Counters | None = None) -> None:
+        """`open_handle` is called in a thread, up to `threads` times. `counters`: where failures are counted."""
         self._open_handle = open_handle
+        self._counters = counters or Counters()
         self._limiter = trio.CapacityLimiter(threads)
         self._idle: list[base.Reader] = []
 
     async def read(self, log: LogState, after: int, up_to: int) -> list[StoredEvent]:
         """See `persistence.Readers.read`. Cancellation waits for the thread, whose work is bounded."""
-        return await trio.to_thread.run_sync(self._read, log, after, up_to, limiter=self._limiter)
+        return await self.ask(lambda handle: handle.read(log, after, up_to, READ_MAX_EVENTS, READ_MAX_BYTES))
+
+    async def summary(self, store_id: StoreId) -> base.StoreSummary | None:
+        """See `persistence.Readers.summary`."""
+        return await self.ask(lambda handle: handle.summary(store_id))
+
+    async def ask(self, question: Callable[[base.Reader], T]) -> T:
+        """Put a question to a handle, in a thread; its work must be bounded, since cancellation waits for it.
+
+        Raises what the question raises.
+        """
+        try:
+            return await trio.to_thread.run_sync(self._put, question, limiter=self._limiter)
+        except StorageUnavailable:
+            self._counters.storage_errors["read"] += 1
+            raise
 
     def close(self) -> None:
         """Close the idle handles; called when nobody reads any more."""
@@ -28,10 +50,10 @@ class ThreadReaders:
 
     # --- in a thread -----------------------------------------------------------------------------------------------
 
-    def _read(self, log: LogState, after: int, up_to: int) -> list[StoredEvent]:
+    def _put(self, question: Callable[[base.Reader], T]) -> T:
         handle = self._take()
         try:
-            return handle.read(log, after, up_to, READ_MAX_EVENTS, READ_MAX_BYTES)
+            return question(handle)
         finally:
             self._idle.append(handle)  # after an error, too: a handle mends itself when it is asked again
 

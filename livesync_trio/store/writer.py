@@ -6,6 +6,7 @@ moment share one durable transaction (group commit); the answers return to the T
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -13,9 +14,15 @@ import outcome
 import trio
 
 from livesync_trio.errors import StorageUnavailable
-from livesync_trio.limits import CLEAR_INTERVAL_S, CLEAR_STEP_EVENTS, GROUP_COMMIT_MAX_BYTES, GROUP_COMMIT_MAX_OPS
+from livesync_trio.limits import (
+    CLEAR_INTERVAL_S,
+    CLEAR_STEP_EVENTS,
+    GROUP_COMMIT_MAX_BYTES,
+    GROUP_COMMIT_MAX_OPS,
+    WRITER_HUNG_S,
+)
 from livesync_trio.storage import base
-from livesync_trio.telemetry import get_logger
+from livesync_trio.telemetry import Counters, get_logger
 
 _log = get_logger("writer")
 
@@ -26,19 +33,30 @@ class _Job:
 
     write: base.Write
     task: trio.lowlevel.Task
+    queued_s: float  # `time.perf_counter` when it was handed over
 
 
 class ThreadWriter:
     """Bridge between actors and the writing handle of an engine. Implements `persistence.Writer`."""
 
-    def __init__(self, open_handle: Callable[[], base.Writer]) -> None:
-        """`open_handle` is called once, in the writer thread."""
+    def __init__(self, open_handle: Callable[[], base.Writer], counters: Counters | None = None) -> None:
+        """`open_handle` is called once, in the writer thread. `counters`: where transactions are counted."""
         self._open_handle = open_handle
+        self._counters = counters or Counters()
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._token: trio.lowlevel.TrioToken | None = None
         self.healthy = True
         """Whether the last transaction (or look for work) succeeded."""
+        self._turn_began_s: float | None = None  # `time.monotonic`; None while it waits for work
+
+    @property
+    def alive(self) -> bool:
+        """See `persistence.Writer`."""
+        thread, began_s = self._thread, self._turn_began_s
+        if thread is None:
+            return True
+        return thread.is_alive() and (began_s is None or time.monotonic() - began_s < WRITER_HUNG_S)
 
     def start(self) -> None:
         """Start the thread; called once, inside Trio."""
@@ -60,15 +78,30 @@ class ThreadWriter:
         """See `persistence.Writer.commit`."""
         if self._thread is None:
             raise StorageUnavailable("the writer has stopped")
-        self._queue.put(_Job(write, trio.lowlevel.current_task()))
+        self._queue.put(_Job(write, trio.lowlevel.current_task(), time.perf_counter()))
         answer: base.Outcome = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
         return answer
+
+    def _answer(
+        self, jobs: Sequence[_Job], answers: Sequence[base.Outcome | Exception], began_s: float, ended_s: float
+    ) -> None:
+        """Wake every waiting actor with its outcome, and count the transaction. Called in the Trio thread."""
+        for job, answer in zip(jobs, answers, strict=True):
+            value = outcome.Error(answer) if isinstance(answer, Exception) else outcome.Value(answer)
+            trio.lowlevel.reschedule(job.task, value)
+        counters = self._counters
+        counters.commit_seconds.observe(ended_s - began_s)
+        counters.commit_waiting_seconds.observe(began_s - jobs[0].queued_s)
+        counters.commit_writes.observe(len(jobs))
+        if isinstance(answers[0], StorageUnavailable):
+            counters.storage_errors["write"] += 1
 
     # --- in the thread ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         handle: base.Writer | None = None
         while True:
+            self._turn_began_s = None
             try:
                 first = self._queue.get(timeout=CLEAR_INTERVAL_S)
             except queue.Empty:
@@ -77,9 +110,10 @@ class ThreadWriter:
             if first is None:
                 break
             jobs, ending = self._group(first)
+            began_s = time.perf_counter()
             handle, answers = self._commit(handle, [job.write for job in jobs])
             assert self._token is not None
-            self._token.run_sync_soon(_answer, jobs, answers)
+            self._token.run_sync_soon(self._answer, jobs, answers, began_s, time.perf_counter())
             if ending:
                 break
         if handle is not None:
@@ -102,6 +136,7 @@ class ThreadWriter:
     def _commit(
         self, handle: base.Writer | None, writes: Sequence[base.Write]
     ) -> tuple[base.Writer | None, list[base.Outcome | Exception]]:
+        self._turn_began_s = time.monotonic()
         try:
             if handle is None:
                 handle = self._open_handle()
@@ -116,11 +151,12 @@ class ThreadWriter:
 
     def _clear(self, handle: base.Writer | None) -> base.Writer | None:
         """Clear rows of replaced logs while nobody waits; also finds out that failed storage is back."""
+        self._turn_began_s = time.monotonic()
         try:
             if handle is None:
                 handle = self._open_handle()
             while handle.clear_replaced(CLEAR_STEP_EVENTS) and self._queue.empty():
-                pass
+                self._turn_began_s = time.monotonic()
         except Exception as error:
             if self.healthy:
                 _log.error("storage cannot be written", exc_info=error)
@@ -137,10 +173,3 @@ class ThreadWriter:
 
 def _size_bytes(write: base.Write) -> int:
     return sum(batch.size_bytes for batch in write.batches) if isinstance(write, base.Append) else 0
-
-
-def _answer(jobs: Sequence[_Job], answers: Sequence[base.Outcome | Exception]) -> None:
-    """In the Trio thread: wake every waiting actor with its outcome."""
-    for job, answer in zip(jobs, answers, strict=True):
-        value = outcome.Error(answer) if isinstance(answer, Exception) else outcome.Value(answer)
-        trio.lowlevel.reschedule(job.task, value)

@@ -20,6 +20,11 @@ class SharedOut:
         """Whether all of them are."""
         return all(writer.healthy for writer in self._writers)
 
+    @property
+    def alive(self) -> bool:
+        """Whether all of them are."""
+        return all(writer.alive for writer in self._writers)
+
     def start(self) -> None:
         """See `persistence.Writer`."""
         for writer in self._writers:

@@ -7,10 +7,12 @@ keep their own methods.
 """
 
 import os
+from collections.abc import Awaitable, Callable
 
 import trio
 
 from livesync_trio.limits import RECEIVE_BYTES, WRITE_SLICE_BYTES
+from livesync_trio.transport.arrivals import Arrivals
 
 
 class PeerGone(Exception):
@@ -19,6 +21,18 @@ class PeerGone(Exception):
     def __init__(self, message: str, *, stalled: bool) -> None:
         super().__init__(message)
         self.stalled = stalled
+
+
+def peer_address(stream: trio.abc.Stream) -> str:
+    """`host:port` of the peer, empty where the stream has none (in tests)."""
+    socket = getattr(stream, "socket", None)
+    if socket is None:
+        return ""
+    try:
+        host, port = socket.getpeername()[:2]
+    except OSError:  # gone already
+        return ""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def receive(stream: trio.abc.Stream) -> bytes:
@@ -34,6 +48,26 @@ async def receive(stream: trio.abc.Stream) -> bytes:
                 continue
     except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
         return b""
+
+
+def flow(stream: trio.abc.Stream, arrivals: Arrivals | None, take: Callable[[bytes], bool]) -> Awaitable[None]:
+    """Hand over bytes as they arrive, until `take` says that is enough for now.
+
+    Args:
+        stream: to read.
+        arrivals: hears for the sockets of all peers; without it a socket is waited for by itself.
+        take: gets the bytes, empty when the peer has gone; returns whether to go on. Must not wait.
+
+    Always a checkpoint. Raises what `take` raises.
+    """
+    if arrivals is not None and isinstance(stream, trio.SocketStream):
+        return arrivals.flow(stream.socket.fileno(), take)  # no coroutine around it: an idle peer holds each of them
+    return _receive_all(stream, take)
+
+
+async def _receive_all(stream: trio.abc.Stream, take: Callable[[bytes], bool]) -> None:
+    while take(await receive(stream)):
+        pass
 
 
 def send_now(stream: trio.abc.Stream, data: bytes) -> memoryview:

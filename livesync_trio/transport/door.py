@@ -15,28 +15,34 @@ import trio
 from websockets.datastructures import Headers as WebSocketHeaders
 from websockets.exceptions import InvalidHeader
 from websockets.http11 import Request as WebSocketRequest
+from websockets.http11 import Response as WebSocketResponse
 from websockets.server import ServerProtocol
 
+from livesync_trio.config import Secret
 from livesync_trio.connection import http_rpc
 from livesync_trio.connection.entitlement import Entitlement
 from livesync_trio.connection.peer import Peer, Surroundings
 from livesync_trio.connection.peers import Peers
-from livesync_trio.connection.recording import record, record_refusal
+from livesync_trio.connection.recording import note_refusal, record
 from livesync_trio.connection.rpc_peer import RpcPeer
 from livesync_trio.connection.v3_peer import V3Peer
 from livesync_trio.errors import RULES, Kind, Refusal, TooFast
 from livesync_trio.fairness import Visitor
 from livesync_trio.hooks import HookContext, host_of
-from livesync_trio.limits import KEEP_ALIVE_S, RETRY_AFTER_MAX_S
+from livesync_trio.limits import HANDSHAKES_PER_TURN, KEEP_ALIVE_S, REFUSED_BODY_MAX_BYTES, RETRY_AFTER_MAX_S
 from livesync_trio.model import StoreId
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.registry import DRAINING
 from livesync_trio.telemetry import get_logger
 from livesync_trio.transport import direct
+from livesync_trio.transport.arrivals import Arrivals
+from livesync_trio.transport.asgi import Mount
 from livesync_trio.transport.authentication import Authentication
 from livesync_trio.transport.cors import Cors, Header
+from livesync_trio.transport.entrance import admit
 from livesync_trio.transport.guards import Caller, Guards
 from livesync_trio.transport.http import BadRequest, HttpConnection, Request
+from livesync_trio.transport.metrics_page import MetricsPage
 from livesync_trio.transport.websocket import WebSocketChannel
 from livesync_trio.wire import url
 
@@ -44,6 +50,7 @@ _log = get_logger("transport")
 
 TEXT: Final = ("content-type", "text/plain; charset=utf-8")
 JSON: Final = ("content-type", "application/json")
+_NOT_SYNC: Final = (Kind.BAD_SYNC_URL, Kind.NOT_FOUND, Kind.METHOD_NOT_ALLOWED, Kind.UPGRADE_REQUIRED)
 INFO: Final = (
     "Info: Sync backend endpoint for LiveStore (livesync_trio).\n"
     "Point makeWsSync, makeHttpSync or makeCfSync at this address. GET /health tells how it is.\n"
@@ -73,6 +80,9 @@ class Door:
         open_store: Callable[[StoreId], StoreHandle],
         health: Callable[[], tuple[bool, dict[str, Any]]],
         guards: Guards | None = None,
+        arrivals: Arrivals | None = None,
+        mount: Mount | None = None,
+        metrics: MetricsPage | None = None,
     ) -> None:
         """Put the door together; it opens nothing by itself.
 
@@ -85,75 +95,82 @@ class Door:
             open_store: gives the handle of a store.
             health: gives whether all is well, and the fields of the health answer.
             guards: proxies, rates, names of stores, TLS; None for none of them.
+            arrivals: hears for the sockets of all WebSockets; None: each is waited for by itself.
+            mount: an app that has a path of its own here; None for none.
+            metrics: answers `GET /metrics`; None: nothing is there.
         """
         self._settings = settings
-        self._authentication = authentication
+        self.authentication = authentication
         self._cors = cors
-        self._surroundings = surroundings
+        self.surroundings = surroundings
         self._peers = peers
         self._open_store = open_store
         self._health = health
         self._guards = guards or Guards()
+        self._arrivals = arrivals
+        self._mount = mount
+        self._metrics = metrics
+        self._turns = trio.Semaphore(HANDSHAKES_PER_TURN)
         self._requests_running = 0
         self._quiet = trio.lowlevel.ParkingLot()
         self.draining = False
 
+    def admit_by(self, authentication: Authentication, cors: Cors, metrics_token: Secret | None) -> None:
+        """Judge whoever comes from now on by other rules (`reloading`)."""
+        self.authentication, self._cors = authentication, cors
+        if self._metrics is not None:
+            self._metrics.token = metrics_token
+
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection from its first byte to its last. Never raises anything of ours."""
-        address = _address(stream)
+        address = direct.peer_address(stream)
         host = host_of(address)
+        self.surroundings.counters.sockets_open += 1
         with self._guards.fairness.visitor(host) as visitor:
             try:
                 refusal = None if self._guards.proxies.trusts(host) else visitor.enter_from(host)
                 if refusal is not None:
-                    self._surroundings.counters.refusals[str(refusal.kind)] += 1
+                    self.surroundings.counters.refusals[str(refusal.kind)] += 1
                     _log.debug("not let in", kind=str(refusal.kind), peer=address)  # a flood must not fill the log
                 elif (ready := await self._secured(stream)) is not None:
                     stream = ready
-                    http = HttpConnection(stream, self._settings.stall_limit_s)
-                    await self._serve_requests(http, Caller(address, host, visitor))
+                    peer = await self._serve_requests(stream, Caller(address, host, visitor))
+                    if peer is not None:  # by now nothing holds what HTTP needed
+                        await self._peers.run(peer)
             except Exception as error:
                 _log.error("connection crashed", exc_info=error)
             finally:
+                self.surroundings.counters.sockets_open -= 1
                 await trio.aclose_forcefully(stream)
 
     async def _secured(self, stream: trio.abc.Stream) -> trio.abc.Stream | None:
         """The stream itself, or one that speaks TLS over it; None when the peer does not, or not in time."""
         tls = self._guards.tls
-        if tls is None:
-            return stream
-        secured = tls.secure(stream)
-        with trio.move_on_after(self._settings.handshake_limit_s):
-            try:
-                await secured.do_handshake()
-            except trio.BrokenResourceError:
-                return None
-            return secured
-        return None
+        return stream if tls is None else await tls.secured(stream, self._settings.handshake_limit_s)
 
     async def finish_requests(self) -> None:
         """Wait until no HTTP request is being served; new ones are refused while `draining`."""
         while self._requests_running:
             await self._quiet.park()
 
-    async def _serve_requests(self, http: HttpConnection, caller: Caller) -> None:
+    async def _serve_requests(self, stream: trio.abc.Stream, caller: Caller) -> Peer | None:
+        """Serve request after request. A peer is returned when the stream has become a WebSocket."""
+        http = HttpConnection(stream, self._settings.stall_limit_s, self.surroundings.counters.http, self._turns)
         limit_s = self._settings.handshake_limit_s
         while True:
             try:
                 request = await http.next_request(limit_s)
                 if request is None:
-                    return
+                    return None
                 peer = await self._serve_request(http, request, caller)
             except BadRequest as bad:
+                self.surroundings.counters.refusals[str(bad.kind)] += 1
                 close = ("connection", "close")
                 status = RULES[bad.kind].http_status or 400
                 await http.answer(status, [TEXT, close, *self._cors.headers(None)], f"{bad}\n".encode())
-                return
-            if peer is not None:
-                await self._peers.run(peer)
-                return
-            if not await http.ready_for_next():
-                return
+                return None
+            if peer is not None or not await http.ready_for_next():
+                return peer
             limit_s = KEEP_ALIVE_S
 
     async def _serve_request(self, http: HttpConnection, request: Request, caller: Caller) -> Peer | None:
@@ -167,6 +184,9 @@ class Door:
                 self._quiet.unpark_all()
 
     async def _route(self, http: HttpConnection, request: Request, caller: Caller) -> Peer | None:
+        if self._mount is not None and self._mount.covers(request.path):
+            await self._mount.serve(http, request, caller)
+            return None
         if request.method == "OPTIONS":
             await http.read_body(self._settings.frame_max_bytes)
             await http.answer(204, self._cors.preflight(request.headers), b"")
@@ -177,7 +197,7 @@ class Door:
             await self._refuse(http, request, Refusal(Kind.BAD_SYNC_URL, f"Not a sync request: {bad}."))
             return None
         if sync is None:
-            await self._fixed_path(http, request)
+            await self._fixed_path(http, request, caller)
             return None
         address = self._guards.proxies.client(caller.address, caller.host, request.headers)
         context = HookContext(sync.store_id, sync.payload, request.headers, address)
@@ -188,8 +208,15 @@ class Door:
 
     # --- fixed paths -----------------------------------------------------------------------------------------------
 
-    async def _fixed_path(self, http: HttpConnection, request: Request) -> None:
-        if request.path not in ("/", "/health"):
+    async def _fixed_path(self, http: HttpConnection, request: Request, caller: Caller) -> None:
+        if self._metrics is not None and request.path == "/metrics" and request.method == "GET":
+            address = self._guards.proxies.client(caller.address, caller.host, request.headers)
+            page = self._metrics.ask(request.headers, host_of(address))
+            if isinstance(page, Refusal):
+                await self._refuse(http, request, page)
+            else:
+                await self._answer(http, request, 200, ("content-type", page[1]), page[0])
+        elif request.path not in ("/", "/health"):
             await self._refuse(http, request, Refusal(Kind.NOT_FOUND, "Nothing is here. Sync URLs carry `transport`."))
         elif request.method not in ("GET", "HEAD"):
             await self._refuse(http, request, Refusal(Kind.METHOD_NOT_ALLOWED, "Only GET is answered here."))
@@ -205,24 +232,43 @@ class Door:
         if request.method != "POST":
             await self._refuse(http, request, Refusal(Kind.METHOD_NOT_ALLOWED, "Sync over HTTP is a POST."))
             return
-        body = await http.read_body(self._settings.frame_max_bytes)
+        began_s = trio.current_time()
         admitted = await self._admit(context)
+        body = await self._body(http, admitted)
         try:
             body.decode()
         except UnicodeDecodeError:
             admitted, body = Refusal(Kind.BAD_TEXT, "The body is not UTF-8."), b""
         if isinstance(admitted, Refusal):
-            self._note(admitted, context)
-            answer = http_rpc.refusal_answer(http_rpc.request_id_in(body), admitted)
+            note_refusal(self.surroundings, context, admitted)
+            answer = http_rpc.refuse_all(body, admitted)
         else:
             context, entitlement = admitted
             handle = self._open_store(StoreId(context.store_id))
-            answer = await http_rpc.serve(body, handle, context, self._surroundings, entitlement)
+            answer = await http_rpc.serve(body, handle, context, self.surroundings, entitlement)
+        _log.debug(
+            "request answered",
+            store=context.store_id,
+            peer=context.client_address,
+            status=answer.status,
+            duration_s=round(trio.current_time() - began_s, 6),
+        )
         headers = [JSON, *self._cors.headers(request.headers.get("origin")), *_retry_after(answer.retry_after_s)]
         if isinstance(answer.messages, tuple):
             await http.answer(answer.status, headers, b"[%b]" % b",".join(answer.messages))
         else:
             await http.answer_stream(answer.status, headers, _as_array(answer.messages))
+
+    async def _body(self, http: HttpConnection, admitted: tuple[HookContext, Entitlement] | Refusal) -> bytes:
+        """The body; of a request that is refused only as much as it takes to answer it, lest strangers fill memory."""
+        if not isinstance(admitted, Refusal):
+            return await http.read_body(self._settings.frame_max_bytes)
+        try:
+            return await http.read_body(REFUSED_BODY_MAX_BYTES)
+        except BadRequest as bad:
+            if bad.kind is not Kind.BODY_TOO_BIG:
+                raise
+            return b""
 
     # --- WebSocket -------------------------------------------------------------------------------------------------
 
@@ -238,83 +284,56 @@ class Door:
         await http.read_body(0)
         admitted = await self._admit(context, visitor)
         if isinstance(admitted, Refusal):
-            self._note(admitted, context)
+            note_refusal(self.surroundings, context, admitted)
             await self._refuse(http, request, admitted)
             return None
         context, entitlement = admitted
-        try:
-            headers = WebSocketHeaders(request.raw_headers)
-        except InvalidHeader:  # the library is stricter about control characters than h11
-            raise BadRequest(Kind.BAD_HTTP) from None
-        shaken = ServerProtocol().accept(
-            WebSocketRequest(request.target, headers, request.method, f"HTTP/{request.http_version}")
-        )
-        if shaken.status_code != 101:
+        async with self._turns:
+            shaken = _shake_hands(request)
+            peer = self._peer(http, sync, context, entitlement) if shaken.status_code == 101 else None
+        if peer is None:
             body = bytes(shaken.body or b"")
             fields = [TEXT, ("connection", "close"), *self._cors.headers(request.headers.get("origin"))]
             await http.answer(shaken.status_code, fields, body)
             return None
-        channel = WebSocketChannel(
-            http.stream,
-            leftover=http.take_leftover(),
-            frame_max_bytes=self._settings.frame_max_bytes,
-            stall_limit_s=self._settings.stall_limit_s,
-        )
-        make = V3Peer if sync.protocol == "v3" else RpcPeer
-        peer = make(channel, self._open_store(sync.store_id), context, self._surroundings, entitlement)
         await peer.prepare()
         try:
             await direct.send(http.stream, shaken.serialize(), self._settings.stall_limit_s)
         except direct.PeerGone:
             return None
-        self._surroundings.counters.connections_opened += 1
-        record(self._surroundings.audit, context, "connect")
+        self.surroundings.counters.connections_opened += 1
+        record(self.surroundings.audit, context, "connect")
+        _log.info("connected", connection=peer.number, store=context.store_id, peer=context.client_address)
         return peer
+
+    def _peer(self, http: HttpConnection, sync: url.SyncUrl, context: HookContext, entitlement: Entitlement) -> Peer:
+        """The stream as a peer."""
+        channel = WebSocketChannel(
+            http.stream,
+            leftover=http.take_leftover(),
+            frame_max_bytes=self._settings.frame_max_bytes,
+            stall_limit_s=self._settings.stall_limit_s,
+            arrivals=self._arrivals,
+            traffic=self.surroundings.counters.websocket,
+        )
+        make = V3Peer if sync.protocol == "v3" else RpcPeer
+        return make(channel, self._open_store(sync.store_id), context, self.surroundings, entitlement)
 
     # --- who comes in ----------------------------------------------------------------------------------------------
 
     async def _admit(
         self, context: HookContext, visitor: Visitor | None = None
     ) -> tuple[HookContext, Entitlement] | Refusal:
-        """Ask everybody who may object, the cheap ones first. With a visitor, a WebSocket is counted for it."""
-        fairness, host = self._guards.fairness, context.client_host
-        refusal: Refusal | None = DRAINING if self.draining else self._cors.refusal(context.headers.get("origin"))
-        refusal = (
-            refusal
-            or self._guards.store_ids.refusal(context.store_id)
-            or fairness.arrival_from(host, trio.current_time())
-        )
-        if refusal is not None:
-            return refusal
-        admission = await self._authentication.check(context)
-        if isinstance(admission, Refusal):
-            return admission
-        user = None if admission.user is None else admission.user.id
-        refusal = fairness.arrival_at(user, context.store_id, trio.current_time())
-        if refusal is None and visitor is not None:
-            refusal = visitor.enter_as(user, host)
-        if refusal is not None:
-            return refusal
-        meter = fairness.meter(user, host, context.store_id)
-        return attrs.evolve(context, user=admission.user), Entitlement(
-            admission.may_push, admission.expires_s, admission.asks_to_push, meter, self._guards.quotas
-        )
+        """Whether a client may come in; see `entrance.admit`."""
+        if self.draining:
+            return DRAINING
+        return await admit(context, visitor, self._guards, self._cors, self.authentication)
 
     # --- answers ---------------------------------------------------------------------------------------------------
 
-    def _note(self, refusal: Refusal, context: HookContext) -> None:
-        self._surroundings.counters.refusals[str(refusal.kind)] += 1
-        _log.log(
-            refusal.rule.log_level,
-            "refused at the door",
-            kind=str(refusal.kind),
-            store=context.store_id,
-            peer=context.client_address,
-            reason=refusal.message,
-        )
-        record_refusal(self._surroundings.audit, context, refusal)
-
     async def _refuse(self, http: HttpConnection, request: Request, refusal: Refusal) -> None:
+        if refusal.kind in _NOT_SYNC:  # the others have been noted, with their store
+            self.surroundings.counters.refusals[str(refusal.kind)] += 1
         status = refusal.rule.http_status or 400
         body = f"{refusal.message}\n".encode(errors="replace")
         later = _retry_after(refusal.retry_after_s if isinstance(refusal, TooFast) else None)
@@ -326,6 +345,17 @@ class Door:
         cors = self._cors.headers(request.headers.get("origin"))
         headers = [content_type, ("cache-control", "no-store"), *cors, *more]
         await http.answer(status, headers, body)
+
+
+def _shake_hands(request: Request) -> WebSocketResponse:
+    """The answer to an upgrade. Raises BadRequest."""
+    try:
+        headers = WebSocketHeaders(request.raw_headers)
+    except InvalidHeader:  # the library is stricter about control characters than h11
+        raise BadRequest(Kind.BAD_HTTP) from None
+    return ServerProtocol().accept(
+        WebSocketRequest(request.target, headers, request.method, f"HTTP/{request.http_version}")
+    )
 
 
 async def _as_array(messages: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
@@ -341,15 +371,3 @@ async def _as_array(messages: AsyncGenerator[bytes, None]) -> AsyncGenerator[byt
 def _retry_after(wait_s: float | None) -> list[Header]:
     """The header that says when to come again, in whole seconds (RFC 9110, 10.2.3)."""
     return [] if wait_s is None else [("retry-after", str(min(math.ceil(wait_s), RETRY_AFTER_MAX_S)))]
-
-
-def _address(stream: trio.abc.Stream) -> str:
-    """`host:port` of the peer, empty where the stream has none (in tests)."""
-    socket = getattr(stream, "socket", None)
-    if socket is None:
-        return ""
-    try:
-        host, port = socket.getpeername()[:2]
-    except OSError:  # gone already
-        return ""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -3,6 +3,7 @@
 Owns reading requests within their limits and writing answers. What is at which path is decided in `door`.
 """
 
+import functools
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Final
@@ -12,12 +13,31 @@ import h11
 import trio
 
 from livesync_trio.errors import RULES, Kind
-from livesync_trio.limits import HEADERS_MAX_BYTES, REQUEST_BODY_LIMIT_S, UNREAD_BODY_MAX_BYTES, WRITE_SLICE_BYTES
+from livesync_trio.limits import (
+    HEADER_VALUES_SHARED,
+    HEADERS_MAX_BYTES,
+    REQUEST_BODY_LIMIT_S,
+    UNREAD_BODY_MAX_BYTES,
+    WRITE_SLICE_BYTES,
+)
+from livesync_trio.telemetry import Traffic
 from livesync_trio.transport import direct
 
 Headers = Iterable[tuple[str, str]]
 
 _VERSIONS: Final = (b"1.1", b"1.0")
+_ALIKE: Final = {
+    name.encode(): name
+    for name in (  # noqa: SIM905 - a line for each would be a page
+        "accept accept-encoding accept-language cache-control connection content-type host origin pragma "
+        "sec-fetch-dest sec-fetch-mode sec-fetch-site sec-websocket-extensions sec-websocket-version upgrade user-agent"
+    ).split()
+}
+"""Headers that most connections send with the same value. Connections keep their headers for the hooks: one text serves
+all of them."""
+_UNAUTHORIZED: Final = 401
+_HOW_TO_AUTHENTICATE: Final = ("www-authenticate", "Bearer")
+"""What a 401 must say (RFC 9110, 15.5.2). Browsers ask nobody for a password because of it."""
 _ANSWERABLE: Final = (h11.IDLE, h11.SEND_RESPONSE)
 
 
@@ -61,12 +81,29 @@ class Request:
 class HttpConnection:
     """One HTTP/1.1 connection, request after request."""
 
-    def __init__(self, stream: trio.abc.Stream, stall_limit_s: float) -> None:
-        """`stall_limit_s`: how long the peer may take no bytes of an answer."""
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        stall_limit_s: float,
+        traffic: Traffic | None = None,
+        turns: trio.Semaphore | None = None,
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            stream: what is spoken over.
+            stall_limit_s: how long the peer may take no bytes of an answer.
+            traffic: where bytes are counted.
+            turns: acquired around the work on each head, so that of many connections that speak at once only so many
+                are attended to in one turn of the event loop, and others have theirs in between.
+        """
         self.stream = stream
+        self._turns = turns or trio.Semaphore(1)
+        self._traffic = traffic or Traffic()
         self._stall_limit_s = stall_limit_s
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADERS_MAX_BYTES)
         self._method = ""
+        self._begun = b""
 
     async def next_request(self, limit_s: float) -> Request | None:
         """Read the next head.
@@ -81,7 +118,7 @@ class HttpConnection:
             BadRequest: malformed, too large, or begun and not finished within the limit.
         """
         with trio.move_on_after(limit_s):
-            event = await self._next_event()
+            event = await self._next_head()
             if not isinstance(event, h11.Request):
                 return None
             return self._check_head(event)
@@ -90,7 +127,7 @@ class HttpConnection:
         return None
 
     def _check_head(self, event: h11.Request) -> Request:
-        raw = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers]
+        raw = [_decoded(name, value) for name, value in event.headers]
         headers: dict[str, str] = {}
         for name, value in raw:
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
@@ -107,34 +144,52 @@ class HttpConnection:
         Raises:
             BadRequest: larger than `max_bytes`, malformed, cut off, or not complete within its limit.
         """
-        parts: list[bytes] = []
-        size_bytes = 0
+        body = bytearray()
         with trio.move_on_after(REQUEST_BODY_LIMIT_S):
             while True:
                 if self._h11.they_are_waiting_for_100_continue:
                     await self._send(self._h11.send(h11.InformationalResponse(status_code=100, headers=[])))
                 event = await self._next_event()
                 if isinstance(event, h11.EndOfMessage):
-                    return b"".join(parts)
+                    return bytes(body)
                 if not isinstance(event, h11.Data):
                     raise BadRequest(Kind.BAD_HTTP)
-                size_bytes += len(event.data)
-                if size_bytes > max_bytes:
+                if len(body) + len(event.data) > max_bytes:
                     raise BadRequest(Kind.BODY_TOO_BIG)
-                parts.append(bytes(event.data))
+                body += event.data  # not a list of them: a chunk may be one byte
+                await trio.lowlevel.checkpoint()  # one read may bring ten thousand chunks
         raise BadRequest(Kind.REQUEST_TIMEOUT)
 
+    async def _next_head(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """The next event where a request begins. Always a checkpoint: one read may bring thousands of requests."""
+        async with self._turns:
+            event = self._event()
+        while event is h11.NEED_DATA:
+            data = await direct.receive(self.stream)
+            async with self._turns:
+                self._feed(data)
+                event = self._event()
+        return event
+
     async def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        while True:
-            try:
-                event = self._h11.next_event()
-                if event is h11.NEED_DATA:
-                    self._h11.receive_data(await direct.receive(self.stream))
-                    continue
-            except h11.RemoteProtocolError as error:
-                too_big = error.error_status_hint == 431
-                raise BadRequest(Kind.HEADERS_TOO_BIG if too_big else Kind.BAD_HTTP) from None
-            return event
+        """The next event within a request."""
+        while (event := self._event()) is h11.NEED_DATA:
+            self._feed(await direct.receive(self.stream))
+        return event
+
+    def _feed(self, data: bytes) -> None:
+        """Take what has arrived; no bytes are the end."""
+        self._traffic.received_bytes += len(data)
+        try:
+            self._h11.receive_data(data)
+        except h11.RemoteProtocolError as error:
+            raise _bad_request(error) from None
+
+    def _event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        try:
+            return self._h11.next_event()
+        except h11.RemoteProtocolError as error:
+            raise _bad_request(error) from None
 
     def take_leftover(self) -> bytes:
         """Bytes received behind the present request, for the protocol that takes over the stream."""
@@ -145,6 +200,8 @@ class HttpConnection:
         if self._h11.our_state not in _ANSWERABLE:
             return
         size = ("content-length", str(len(body)))
+        if status == _UNAUTHORIZED:
+            headers = [*headers, _HOW_TO_AUTHENTICATE]
         data = self._h11.send(h11.Response(status_code=status, headers=_encoded([*headers, size])))
         if body and self._method != "HEAD":
             data = (data or b"") + (self._h11.send(h11.Data(data=body)) or b"")
@@ -163,9 +220,32 @@ class HttpConnection:
                     return  # the peer has gone: the rest need not be read
         await self._send(pending + (self._h11.send(h11.EndOfMessage()) or b""))
 
+    # An answer in pieces, for who makes it as it goes (`asgi`): `begin_answer`, then `send_part` until the last.
+
+    def begin_answer(self, status: int, headers: Headers) -> None:
+        """Begin an answer; sent together with its first part."""
+        self._begun = self._h11.send(h11.Response(status_code=status, headers=_encoded(headers))) or b""
+
+    async def send_part(self, data: bytes, *, last: bool) -> None:
+        """Send a part at once. A peer that has gone does not matter: see `broken`."""
+        if self.broken:
+            return
+        pending, self._begun = self._begun, b""
+        if data and self._method != "HEAD":
+            pending += self._h11.send(h11.Data(data=data)) or b""
+        if last:
+            pending += self._h11.send(h11.EndOfMessage()) or b""
+        await self._send(pending)
+
+    @property
+    def broken(self) -> bool:
+        """Whether the peer has gone in the middle of an answer."""
+        return self._h11.our_state is h11.ERROR
+
     async def _send(self, data: bytes | None) -> None:
         try:
             if data:
+                self._traffic.sent_bytes += len(data)
                 await direct.send(self.stream, data, self._stall_limit_s)
         except direct.PeerGone:
             self._h11.send_failed()
@@ -185,6 +265,20 @@ class HttpConnection:
             self._method = ""  # the next request may be too broken to have one: its answer has a body
             return True
         return False
+
+
+def _bad_request(error: h11.RemoteProtocolError) -> BadRequest:
+    return BadRequest(Kind.HEADERS_TOO_BIG if error.error_status_hint == 431 else Kind.BAD_HTTP)
+
+
+def _decoded(name: bytes, value: bytes) -> tuple[str, str]:
+    alike = _ALIKE.get(name)
+    return (name.decode("latin-1"), value.decode("latin-1")) if alike is None else (alike, _shared_text(value))
+
+
+@functools.lru_cache(maxsize=HEADER_VALUES_SHARED)
+def _shared_text(value: bytes) -> str:
+    return value.decode("latin-1")
 
 
 def _encoded(headers: Headers) -> list[tuple[bytes, bytes]]:

@@ -5,6 +5,7 @@ the new one, and files that cannot be used change nothing.
 """
 
 import ssl
+from collections.abc import Callable
 
 import trio
 
@@ -20,24 +21,41 @@ class Tls:
         Raises:
             StartupError: they cannot be read, or do not belong together.
         """
-        self._cert = cert
-        self._key = key
-        self._context = self._read()
+        self._context = self._read(cert, key)
 
-    def _read(self) -> ssl.SSLContext:
+    def _read(self, cert: str, key: str) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
         try:
-            context.load_cert_chain(self._cert, self._key)
+            context.load_cert_chain(cert, key)
         except OSError as error:  # ssl.SSLError is one
             raise StartupError(Kind.BAD_CONFIG, f"the certificate cannot be used: {error}") from None
         return context
 
-    def reload(self) -> None:
-        """Read the files again. Raises StartupError when they cannot be used; then the old ones go on to count."""
-        self._context = self._read()
+    def prepare(self, cert: str, key: str) -> Callable[[], None]:
+        """Read the files again, or others.
 
-    def secure(self, stream: trio.abc.Stream) -> "trio.SSLStream[trio.abc.Stream]":
-        """A stream that speaks TLS over another; its handshake happens on `do_handshake`, or with the first byte."""
-        return trio.SSLStream(stream, self._context, server_side=True, https_compatible=True)
+        Returns:
+            What makes them count for connections to come.
+
+        Raises:
+            StartupError: they cannot be used. The old ones go on to count.
+        """
+        context = self._read(cert, key)
+
+        def put_in_place() -> None:
+            self._context = context
+
+        return put_in_place
+
+    async def secured(self, stream: trio.abc.Stream, limit_s: float) -> "trio.SSLStream[trio.abc.Stream] | None":
+        """A stream that speaks TLS over another, after the handshake; None when the peer does not, or not in time."""
+        secured = trio.SSLStream(stream, self._context, server_side=True, https_compatible=True)
+        with trio.move_on_after(limit_s):
+            try:
+                await secured.do_handshake()
+            except trio.BrokenResourceError:
+                return None
+            return secured
+        return None

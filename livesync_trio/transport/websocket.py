@@ -14,8 +14,16 @@ from websockets.protocol import OPEN, SERVER, Protocol
 
 from livesync_trio.connection.channel import ChannelEnded, Incoming
 from livesync_trio.errors import Kind
-from livesync_trio.limits import CLOSE_LIMIT_S, CONTROL_MAX_BYTES, FRAGMENTS_MAX, FRAME_HEAD_MAX_BYTES
+from livesync_trio.limits import (
+    CLOSE_LIMIT_S,
+    CONTROL_MAX_BYTES,
+    FRAGMENTS_MAX,
+    FRAME_HEAD_MAX_BYTES,
+    FRAMES_PER_TURN,
+)
+from livesync_trio.telemetry import Traffic
 from livesync_trio.transport import direct
+from livesync_trio.transport.arrivals import Arrivals
 from livesync_trio.transport.frames import frame_end, plain_text, text_head
 
 _KIND_OF_FAILURE: Final = {1002: Kind.PROTOCOL_ERROR, 1007: Kind.BAD_TEXT, 1009: Kind.FRAME_TOO_BIG}
@@ -25,23 +33,35 @@ class WebSocketChannel:
     """One open WebSocket, from after the handshake to the end. Implements `connection.channel.Channel`."""
 
     __slots__ = (
+        "_arrivals",
+        "_changed",
         "_control",
-        "_control_sent",
-        "_ended",
         "_fragment_text",
         "_fragments",
         "_frame_max_bytes",
-        "_leftover",
+        "_gone",
+        "_library",
+        "_more",
         "_over",
-        "_protocol",
         "_stall_limit_s",
         "_stream",
+        "_take",
+        "_traffic",
         "_unfinished",
         "_unsent",
         "on_control",
     )
 
-    def __init__(self, stream: trio.abc.Stream, *, leftover: bytes, frame_max_bytes: int, stall_limit_s: float) -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        *,
+        leftover: bytes,
+        frame_max_bytes: int,
+        stall_limit_s: float,
+        arrivals: Arrivals | None = None,
+        traffic: Traffic | None = None,
+    ) -> None:
         """Take over a stream.
 
         Args:
@@ -49,57 +69,99 @@ class WebSocketChannel:
             leftover: bytes the client sent right behind its handshake.
             frame_max_bytes: largest message accepted.
             stall_limit_s: how long the peer may take no bytes at all.
+            arrivals: hears for the sockets of all peers; without it, this one is waited for by itself.
+            traffic: where the bytes are counted.
         """
         self._stream = stream
-        self._leftover = leftover
+        self._arrivals = arrivals
+        self._traffic = traffic or Traffic()
+        self._traffic.received_bytes += len(leftover)
         self._stall_limit_s = stall_limit_s
         self._frame_max_bytes = frame_max_bytes
-        self._protocol = Protocol(SERVER, state=OPEN, max_size=frame_max_bytes)
-        self._unfinished = bytearray()  # the beginning of a frame whose rest has not come
+        self._library: Protocol | None = None  # made when anything but a plain text frame must be understood
+        self._unfinished = bytearray(leftover)  # the beginning of a frame whose rest has not come
+        self._more = bool(leftover)  # whole frames may be in there, for the next turn
         self._unsent = memoryview(b"")  # what the socket did not take
         self._control: list[bytes] = []
-        self._control_sent = trio.lowlevel.ParkingLot()
+        self._changed = trio.lowlevel.ParkingLot()  # whoever waits for `_control` to be sent, or for `_gone`
         self._fragments: list[bytes] = []
         self._fragment_text = True
         self._over: ChannelEnded | None = None
-        self._ended = trio.Event()
+        self._take: Callable[[list[Incoming]], bool] = lambda _: False
+        self._gone = False  # the peer has closed, or nothing more can come from it
         self.on_control: Callable[[], None] = lambda: None
 
     # --- receiving -------------------------------------------------------------------------------------------------
 
-    async def receive(self) -> list[Incoming]:
-        """The next messages, all that one read brought; possibly none.
+    async def flow(self, take: Callable[[list[Incoming]], bool]) -> None:
+        """Hand over messages as they arrive; see `Channel`.
 
         Raises:
             ChannelEnded: the peer closed, vanished, or broke the protocol.
         """
-        while sum(map(len, self._control)) > CONTROL_MAX_BYTES:
-            await self._control_sent.park()  # a ping flood from a peer that does not read its pongs
-        incoming: list[Incoming] = []
-        if self._over is None:
-            data = self._leftover or await direct.receive(self._stream)
-            self._leftover = b""
-            if data:
-                self._take_apart(data, incoming)
-            else:
-                self._protocol.receive_eof()
-                self._note_end()
-        if self._over is not None and not incoming:
-            self._ended.set()
+        self._take = take
+        while self._pongs_pile_up:
+            await self._changed.park()
+        while self._more:
+            await trio.lowlevel.checkpoint()  # a flood of frames does not take everybody's time
+            if not self._hand_over(b""):
+                break
+        else:
+            await direct.flow(self._stream, self._arrivals, self._receive)
+        if self._over is not None:
+            self._note_gone()
             raise self._over
-        return incoming
+
+    def _receive(self, data: bytes) -> bool:
+        """Take what the socket has brought; no bytes are the end of the connection."""
+        if data:
+            self._traffic.received_bytes += len(data)
+            return self._hand_over(data) and not self._more
+        self._protocol.receive_eof()
+        self._note_end()
+        return self._take([]) and self._over is None
+
+    def _hand_over(self, data: bytes) -> bool:
+        """Hand over what bytes complete; whether to go on."""
+        incoming: list[Incoming] = []
+        self._take_apart(data, incoming)
+        return self._take(incoming) and self._over is None and not self._pongs_pile_up
+
+    @property
+    def _pongs_pile_up(self) -> bool:
+        """A ping flood comes from a peer that does not read its pongs."""
+        return bool(self._control) and sum(map(len, self._control)) > CONTROL_MAX_BYTES
+
+    @property
+    def _protocol(self) -> Protocol:
+        if self._library is None:
+            self._library = Protocol(SERVER, state=OPEN, max_size=self._frame_max_bytes)
+        return self._library
+
+    @property
+    def _open(self) -> bool:
+        """Whether messages may still be sent."""
+        return self._library is None or self._library.state is OPEN
 
     def _take_apart(self, data: bytes, incoming: list[Incoming]) -> None:
-        """Cut what has arrived into frames and these into messages; the beginning of a frame waits for its rest."""
+        """Cut what has arrived into frames and these into messages, so many at a time.
+
+        The beginning of a frame waits for its rest, and what is left of a flood for the next turn.
+        """
         buffer: bytes | bytearray = data
         if self._unfinished:
-            self._unfinished += data
             buffer = self._unfinished
-        start = 0
+            buffer += data
+        start, end_of_turn = 0, FRAMES_PER_TURN
+        self._more = False
         while self._over is None and (end := frame_end(buffer, start)) is not None:
             too_long = end - start > self._frame_max_bytes + FRAME_HEAD_MAX_BYTES
             if end > len(buffer) and not too_long:
                 break
+            if not end_of_turn:
+                self._more = True
+                break
+            end_of_turn -= 1
             text = None if too_long or self._fragments else plain_text(buffer, start, end)
             if text is not None and len(text) <= self._frame_max_bytes:
                 self._take_message(text, incoming, text=True)
@@ -108,7 +170,7 @@ class WebSocketChannel:
             start = end
         if buffer is self._unfinished:
             del self._unfinished[:start]  # a copy for each piece of a large frame would take the square of its size
-        else:
+        elif start < len(buffer):
             self._unfinished = bytearray(buffer[start:])
 
     def _give_to_library(self, frame: bytes, incoming: list[Incoming]) -> None:
@@ -177,14 +239,16 @@ class WebSocketChannel:
             ChannelEnded: the peer is gone.
         """
         pieces, self._control = self._control, []
-        if self._control_sent:
-            self._control_sent.unpark_all()
-        if self._protocol.state is OPEN:
+        if self._changed:
+            self._changed.unpark_all()
+        if self._open:
             for message in messages:
                 pieces.append(text_head(len(message)))
                 pieces.append(message)
+        data = b"".join(pieces)
+        self._traffic.sent_bytes += len(data)
         try:
-            self._unsent = direct.send_now(self._stream, b"".join(pieces))
+            self._unsent = direct.send_now(self._stream, data)
         except direct.PeerGone as gone:
             raise ChannelEnded(None, str(gone)) from None
         return not self._unsent
@@ -203,23 +267,28 @@ class WebSocketChannel:
 
     def probe(self) -> None:
         """Queue a WebSocket ping."""
-        if self._protocol.state is OPEN:
+        if self._open:
             self._protocol.send_ping(b"")
             self._take_control()
 
     async def close(self, code: int, reason: str) -> None:
         """Send the close frame (unless one was sent), give the peer a moment to answer, cut."""
-        if self._protocol.state is OPEN:
+        if self._open:
             self._protocol.send_close(code, reason)
             self._take_control()
         try:
             if not self.begin(()):
                 await self.finish()
         except ChannelEnded:
-            self._ended.set()
+            self._note_gone()
         with trio.move_on_after(CLOSE_LIMIT_S):
-            await self._ended.wait()
+            while not self._gone:
+                await self._changed.park()
         await trio.aclose_forcefully(self._stream)
+
+    def _note_gone(self) -> None:
+        self._gone = True
+        self._changed.unpark_all()
 
     def cut(self) -> None:
         """Nothing to do: the stream is closed by whoever opened it, as soon as the connection's tasks have ended."""

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from livesync_trio.limits import SEQ_NUM_MAX
+from livesync_trio.limits import EVENTS_PER_PUSH_MAX, SEQ_NUM_MAX
 from livesync_trio.model import Event, StoredEvent
 from livesync_trio.wire.reading import Unreadable
 from livesync_trio.wire.surrogates import Restore
@@ -35,8 +35,10 @@ def take_batch(shapes: Sequence[EventShape], restore: Restore) -> tuple[Event, .
         restore: from `reading.read`.
 
     Raises:
-        Unreadable: a number is not an integer within ±(2**53-1), or a string member is not a string.
+        Unreadable: too many; a number is not an integer within ±(2**53-1), or a string member is not a string.
     """
+    if len(shapes) > EVENTS_PER_PUSH_MAX:
+        raise Unreadable(f"Expected at most {EVENTS_PER_PUSH_MAX} events, got {len(shapes)} - at `$.batch`")
     return tuple(_take(index, shape, restore) for index, shape in enumerate(shapes))
 
 

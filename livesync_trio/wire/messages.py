@@ -9,6 +9,7 @@ from typing import Final
 import attrs
 
 from livesync_trio.errors import Kind
+from livesync_trio.limits import REQUEST_ID_MAX_BYTES
 from livesync_trio.model import Event
 
 
@@ -34,8 +35,23 @@ class RequestId:
 
     @property
     def text(self) -> str:
-        """The id without quotes, for the log."""
-        return self.json.decode(errors="replace").strip('"')
+        """The id without quotes, for the log; no more of it than an id may have."""
+        return self.json[:REQUEST_ID_MAX_BYTES].decode(errors="replace").strip('"')
+
+
+@attrs.frozen
+class TraceContext:
+    """Where in its client's trace a request stands.
+
+    Attributes:
+        trace_id: 32 hexadecimal digits.
+        span_id: 16 of them: the client's span that waits for the answer.
+        sampled: whether the client records this trace.
+    """
+
+    trace_id: str
+    span_id: str
+    sampled: bool
 
 
 @attrs.frozen
@@ -69,6 +85,8 @@ class PushRequest:
         payload: the application's payload as JSON text, None when absent.
         events: the batch, possibly empty.
         backend_id: identity the client remembers, None if none.
+        trace: where in the client's trace it stands, for `trace_context.of_request` if anybody wants to know: JSON
+            texts of `traceId`, `spanId` and `sampled` (empty where it is missing); None if it does not say.
     """
 
     id: RequestId
@@ -76,6 +94,7 @@ class PushRequest:
     payload: bytes | None
     events: tuple[Event, ...]
     backend_id: str | None
+    trace: tuple[bytes, bytes, bytes] | None = None
 
 
 @attrs.frozen

@@ -17,13 +17,14 @@ class Unreadable(ValueError):
     """The text is not JSON, or not of the expected shape. The message says where, in words fit for the sender."""
 
 
-def read(decoder: msgspec.json.Decoder[T], text: bytes) -> tuple[T, Restore]:
+def read(decoder: msgspec.json.Decoder[T], text: bytes, restore: Restore = bytes) -> tuple[T, Restore]:
     """Read one JSON document.
 
     Args:
         decoder: msgspec decoder of the expected type. `Raw` members of the result are views of text that may be
             masked: take them out with the function returned.
         text: UTF-8 bytes.
+        restore: for a `Raw` member of another document, as it stands in there: the function returned for that one.
 
     Returns:
         The structure, and the function to take `msgspec.Raw` members out of it byte for byte as sent.
@@ -32,7 +33,7 @@ def read(decoder: msgspec.json.Decoder[T], text: bytes) -> tuple[T, Restore]:
         Unreadable: not JSON, not of that type, or nested too deeply.
     """
     try:
-        return decoder.decode(text), bytes
+        return decoder.decode(text), restore
     except RecursionError:
         raise Unreadable("JSON is nested too deeply") from None
     except UnicodeDecodeError:

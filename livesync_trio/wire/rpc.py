@@ -4,16 +4,17 @@
 follows from the JSON type of the request's id and nothing else.
 """
 
+import json
 import re
-from collections.abc import Sequence
 from typing import Final, Literal
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal, ServerAhead
-from livesync_trio.model import ROOT_SEQ_NUM, StoredEvent
-from livesync_trio.wire.events import EventShape, integer, rpc_items, take_batch
+from livesync_trio.limits import MESSAGES_PER_ARRAY_MAX
+from livesync_trio.model import ROOT_SEQ_NUM
+from livesync_trio.wire.events import EventShape, integer, take_batch
 from livesync_trio.wire.messages import (
     EOF,
     PING,
@@ -40,6 +41,9 @@ class _Envelope(msgspec.Struct, rename={"kind": "_tag"}):
     tag: str | UnsetType = UNSET
     payload: Raw | UnsetType = UNSET
     requestId: Raw | UnsetType = UNSET  # noqa: N815 -- the wire's names
+    traceId: Raw | UnsetType = UNSET  # noqa: N815
+    spanId: Raw | UnsetType = UNSET  # noqa: N815
+    sampled: Raw | UnsetType = UNSET
 
 
 class _None(msgspec.Struct, tag_field="_tag", tag="None"):
@@ -47,7 +51,7 @@ class _None(msgspec.Struct, tag_field="_tag", tag="None"):
 
 
 class _CursorValue(msgspec.Struct):
-    backendId: str  # noqa: N815
+    backendId: Raw  # noqa: N815
     eventSequenceNumber: int | float  # noqa: N815
 
 
@@ -56,7 +60,7 @@ class _SomeCursor(msgspec.Struct, tag_field="_tag", tag="Some"):
 
 
 class _SomeBackendId(msgspec.Struct, tag_field="_tag", tag="Some"):
-    value: str
+    value: Raw
 
 
 class _Pull(msgspec.Struct):
@@ -103,6 +107,8 @@ def decode(text: bytes, transport: Literal["ws", "http"]) -> list[Message]:
         members, restore = read(_array, text)
     except Unreadable as error:
         return [Unintelligible(str(error))]
+    if len(members) > MESSAGES_PER_ARRAY_MAX:
+        return [Unintelligible(f"more than {MESSAGES_PER_ARRAY_MAX} messages in one array")]
     return [_decode_one(restore(member), transport) for member in members] or [Unintelligible("empty array")]
 
 
@@ -143,15 +149,15 @@ def _request(request_id: RequestId, envelope: _Envelope, restore: Restore, trans
     prefix, _, procedure = str(envelope.tag).partition(".")
     if prefix != ("SyncWsRpc" if transport == "ws" else "SyncHttpRpc"):
         procedure = ""
-    payload = b"null" if envelope.payload is UNSET else restore(envelope.payload)
+    payload = b"null" if envelope.payload is UNSET else bytes(envelope.payload)
     try:
         match procedure:
             case "Pull":
-                return _pull_request(request_id, payload)
+                return _pull_request(request_id, payload, restore)
             case "Push":
-                return _push_request(request_id, payload)
+                return _push_request(request_id, payload, restore, _trace(envelope))
             case "Ping" if transport == "http":
-                shape, restore = read(_http_ping, payload)
+                shape, restore = read(_http_ping, payload, restore)
                 return PingRequest(request_id, _string(restore(shape.storeId), "storeId"))
             case _:
                 return Invalid(request_id, Kind.UNKNOWN_RPC, f"There is no procedure {str(envelope.tag)[:60]!r} here.")
@@ -159,13 +165,13 @@ def _request(request_id: RequestId, envelope: _Envelope, restore: Restore, trans
         return Invalid(request_id, Kind.INVALID_REQUEST, f"The payload of {envelope.tag} is not valid: {error}")
 
 
-def _pull_request(request_id: RequestId, payload: bytes) -> PullRequest:
-    shape, restore = read(_pull, payload)
+def _pull_request(request_id: RequestId, payload: bytes, restore: Restore) -> PullRequest:
+    shape, restore = read(_pull, payload, restore)
     after, backend_id = 0, None
     if isinstance(shape.cursor, _SomeCursor):
         value = shape.cursor.value
         after = max(ROOT_SEQ_NUM, integer(value.eventSequenceNumber, "$.cursor.value.eventSequenceNumber"))
-        backend_id = value.backendId
+        backend_id = _string(restore(value.backendId), "cursor.value.backendId")
     return PullRequest(
         request_id,
         _string(restore(shape.storeId), "storeId"),
@@ -176,15 +182,26 @@ def _pull_request(request_id: RequestId, payload: bytes) -> PullRequest:
     )
 
 
-def _push_request(request_id: RequestId, payload: bytes) -> PushRequest:
-    shape, restore = read(_push, payload)
+def _push_request(
+    request_id: RequestId, payload: bytes, restore: Restore, trace: tuple[bytes, bytes, bytes] | None
+) -> PushRequest:
+    shape, restore = read(_push, payload, restore)
+    known = shape.backendId
     return PushRequest(
         request_id,
         _string(restore(shape.storeId), "storeId"),
         _application_payload(shape.payload, restore),
         take_batch(shape.batch, restore),
-        shape.backendId.value if isinstance(shape.backendId, _SomeBackendId) else None,
+        _string(restore(known.value), "backendId.value") if isinstance(known, _SomeBackendId) else None,
+        trace,
     )
+
+
+def _trace(envelope: _Envelope) -> tuple[bytes, bytes, bytes] | None:
+    if envelope.traceId is UNSET or envelope.spanId is UNSET:
+        return None
+    sampled = b"" if envelope.sampled is UNSET else bytes(envelope.sampled)
+    return bytes(envelope.traceId), bytes(envelope.spanId), sampled
 
 
 def _application_payload(raw: Raw | UnsetType, restore: Restore) -> bytes | None:
@@ -195,6 +212,9 @@ def _string(text: bytes, member: str) -> str:
     """A string member taken as Raw because it may hold lone surrogates."""
     if text[:1] != b'"':
         raise Unreadable(f"Expected `str` - at `$.{member}`")
+    bare = text[1:-1].decode()
+    if bare.isprintable() and "\\" not in bare:
+        return bare  # every real one
     value = plain(text)
     assert isinstance(value, str)
     return value
@@ -205,17 +225,17 @@ def _string(text: bytes, member: str) -> str:
 PONG: Final = b'{"_tag":"Pong"}'
 
 
-def page(events: Sequence[StoredEvent], remaining: int, backend_id: str) -> bytes:
+def page(items: bytes, remaining: int, backend_id: str) -> bytes:
     """A `PullResponse` (SPEC 3.3), the same bytes for 0.4 and next.
 
     Args:
-        events: at most a page of them, possibly none.
+        items: at most a page of events, from `events.rpc_items`; possibly none.
         remaining: events of this pull that follow after this page.
         backend_id: identity of the store.
     """
     info = b'{"_tag":"MoreKnown","remaining":%d}' % remaining if remaining else b'{"_tag":"NoMore"}'
     return b'{"batch":[%b],"pageInfo":%b,"backendId":%b}' % (
-        rpc_items(events),
+        items,
         info,
         msgspec.json.encode(backend_id),
     )
@@ -262,7 +282,8 @@ def refused(request_id: RequestId, refusal: Refusal) -> bytes:
                 "providedNum": refusal.provided,
             }
         case BackendIdMismatch():
-            error = {"_tag": "BackendIdMismatchError", "expected": refusal.expected, "received": refusal.received}
+            received = Raw(json.dumps(refusal.received).encode())  # may hold lone surrogates, as only escapes can
+            error = {"_tag": "BackendIdMismatchError", "expected": refusal.expected, "received": received}
         case _:
             cause = {"name": "Error", "message": _encodable(refusal.message)}
             error = {"_tag": "UnknownError", "cause": cause, "note": str(refusal.kind)}

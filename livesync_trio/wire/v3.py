@@ -1,14 +1,14 @@
 """The JSON messages of generation 0.3 (SPEC section 5)."""
 
-from collections.abc import Sequence
 from typing import Final, Literal
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from livesync_trio.errors import Kind
-from livesync_trio.model import ROOT_SEQ_NUM, StoredEvent
-from livesync_trio.wire.events import EventShape, integer, take_batch, v3_items
+from livesync_trio.limits import REQUEST_ID_MAX_BYTES
+from livesync_trio.model import ROOT_SEQ_NUM
+from livesync_trio.wire.events import EventShape, integer, take_batch
 from livesync_trio.wire.messages import (
     AdminInfo,
     AdminReset,
@@ -61,6 +61,8 @@ def decode(text: bytes) -> Message:
     if id_json[:1] != b'"':
         return Unintelligible("`requestId` must be a string")
     request_id = RequestId(id_json, Generation.V3)
+    if len(id_json) > REQUEST_ID_MAX_BYTES:
+        return Invalid(request_id, Kind.INVALID_REQUEST, f"`requestId` is longer than {REQUEST_ID_MAX_BYTES} bytes.")
     try:
         match envelope.kind:
             case "WSMessage.Ping":
@@ -91,19 +93,17 @@ def pong(ping: Ping) -> bytes:
     return b'{"_tag":"WSMessage.Pong","requestId":%b}' % (ping.id or b'"ping"')
 
 
-def pull_res(
-    events: Sequence[StoredEvent], remaining: int, context: Literal[b"pull", b"push"], request_id: bytes
-) -> bytes:
+def pull_res(items: bytes, remaining: int, context: Literal[b"pull", b"push"], request_id: bytes) -> bytes:
     """A page of a pull's answer, or a broadcast.
 
     Args:
-        events: the events.
+        items: the events, from `events.v3_items`; possibly none.
         remaining: events of this answer that follow; 0 in broadcasts.
         context: `pull` for an answer, `push` for a broadcast.
         request_id: JSON text of the pull's or push's id.
     """
     return b'{"_tag":"WSMessage.PullRes","batch":[%b],"requestId":{"context":"%b","requestId":%b},"remaining":%d}' % (
-        v3_items(events),
+        items,
         context,
         request_id,
         remaining,

@@ -64,7 +64,7 @@ class StageWriter:
         self.fail_after: Exception | None = None
         self.delay_s = 0.0
         self.writes: list[base.Write] = []
-        self.healthy = True
+        self.healthy = self.alive = True
 
     def start(self) -> None:
         pass
@@ -109,6 +109,10 @@ class StageReaders:
         if self.fail is not None:
             raise self.fail
         return self._handle.read(log, after, up_to, READ_MAX_EVENTS, READ_MAX_BYTES)
+
+    async def summary(self, store_id: StoreId) -> base.StoreSummary | None:
+        await trio.lowlevel.checkpoint()
+        return self._handle.summary(store_id)
 
     def close(self) -> None:
         pass

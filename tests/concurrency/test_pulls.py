@@ -3,12 +3,13 @@
 import json
 
 import pytest
+import structlog.testing
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from livesync_trio.errors import StorageUnavailable
-from livesync_trio.limits import OUTBOX_MAX_BYTES, READ_MAX_EVENTS
+from livesync_trio.limits import OUTBOX_MAX_BYTES, READ_MAX_EVENTS, REPEATED_LINES_MAX, REPEATED_LINES_PERIOD_S
 from livesync_trio.store.commands import Accepted
 from tests.concurrency.stage import UNAVAILABLE, A, Client, Stage, batch, connected, numbers_in, running
 
@@ -289,3 +290,17 @@ async def test_a_single_event_above_the_page_limit_is_a_page_of_its_own(autojump
         await handle.push(batch(3, 4), None, b'"1"', None)
         await client.pull("1", live=False)
         assert [numbers_in(await client.receive()) for _ in range(3)] == [[1, 2], [3], [4]]
+
+
+async def test_a_database_that_cannot_be_read_does_not_fill_the_log(autojump_clock: trio.testing.MockClock) -> None:
+    """Every pull that catches up meets it, again and again."""
+    stage = Stage()
+    async with running(stage) as nursery, connected(stage, nursery) as client:
+        await fill(stage, 1)
+        stage.readers.fail = StorageUnavailable("read error")
+        with structlog.testing.capture_logs() as lines:
+            for number in range(20):
+                await client.pull(str(number))
+            await trio.sleep(REPEATED_LINES_PERIOD_S / 2)
+        assert stage.readers.reads > 2 * REPEATED_LINES_MAX
+        assert len([line for line in lines if line["event"] == "history cannot be read"]) == REPEATED_LINES_MAX

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from livesync_trio.errors import RULES, BackendIdMismatch, Kind, Refusal, ServerAhead
 from livesync_trio.model import StoredEvent
 from livesync_trio.wire import rpc
-from livesync_trio.wire.events import PAGE_OVERHEAD_BYTES, RPC_ITEM_OVERHEAD_BYTES
+from livesync_trio.wire.events import PAGE_OVERHEAD_BYTES, RPC_ITEM_OVERHEAD_BYTES, rpc_items
 from livesync_trio.wire.messages import Generation, RequestId
 from tests.unit.wire.json_texts import any_text, values
 from tests.unit.wire.requests import kept_text
@@ -39,7 +39,7 @@ def read(message: bytes, request_id: RequestId) -> Any:
 
 @ANY_ID
 def test_a_chunk(request_id: RequestId) -> None:
-    page = rpc.page([stored(1, '{"b":1,"a":[1.0]}'), stored(2)], 3, "backend")
+    page = rpc.page(rpc_items([stored(1, '{"b":1,"a":[1.0]}'), stored(2)]), 3, "backend")
     args = {"b": 1, "a": [1.0]}
     event = {"name": "n", "args": args, "seqNum": 1, "parentSeqNum": 0, "clientId": "c", "sessionId": "s"}
     second = {**event, "args": None, "seqNum": 2, "parentSeqNum": 1}
@@ -60,7 +60,7 @@ def test_a_chunk(request_id: RequestId) -> None:
 
 
 def test_an_empty_last_page() -> None:
-    assert json.loads(rpc.page((), 0, 'b"\u2028\n')) == {
+    assert json.loads(rpc.page(b"", 0, 'b"\u2028\n')) == {
         "batch": [],
         "pageInfo": {"_tag": "NoMore"},
         "backendId": 'b"\u2028\n',
@@ -70,7 +70,7 @@ def test_an_empty_last_page() -> None:
 @given(st.lists(values, max_size=4), st.integers(0, 2**53))
 def test_pages_hold_the_events_byte_for_byte(several: list[str], remaining: int) -> None:
     events = [stored(n + 1, args) for n, args in enumerate(several)]
-    page = rpc.page(events, remaining, "b")
+    page = rpc.page(rpc_items(events), remaining, "b")
     read_page = json.loads(page)
     assert [item["eventEncoded"]["seqNum"] for item in read_page["batch"]] == [event.seq_num for event in events]
     info = {"_tag": "MoreKnown", "remaining": remaining} if remaining else {"_tag": "NoMore"}
@@ -82,10 +82,10 @@ def test_pages_hold_the_events_byte_for_byte(several: list[str], remaining: int)
 @given(st.lists(st.integers(0, 300), max_size=5))
 def test_the_overheads_that_pages_are_cut_by_are_what_is_written(sizes: list[int]) -> None:
     events = [stored(n + 1, '"' + "x" * size + '"') for n, size in enumerate(sizes)]
-    written = len(rpc.chunk(IDS[3], rpc.page(events, 2**53 - 1, "b" * 64)))
+    written = len(rpc.chunk(IDS[3], rpc.page(rpc_items(events), 2**53 - 1, "b" * 64)))
     texts = sum(len(event.json) for event in events)
     assert written <= texts + len(events) * RPC_ITEM_OVERHEAD_BYTES + PAGE_OVERHEAD_BYTES
-    assert len(rpc.page(events, 0, "")) >= texts + len(events) * (RPC_ITEM_OVERHEAD_BYTES - 1)
+    assert len(rpc.page(rpc_items(events), 0, "")) >= texts + len(events) * (RPC_ITEM_OVERHEAD_BYTES - 1)
 
 
 @ANY_ID

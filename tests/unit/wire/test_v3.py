@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from livesync_trio.errors import Kind
 from livesync_trio.model import StoredEvent
 from livesync_trio.wire import v3
+from livesync_trio.wire.events import v3_items
 from livesync_trio.wire.messages import (
     AdminInfo,
     AdminReset,
@@ -111,7 +112,7 @@ def test_any_content_gives_a_message_and_no_exception(text: str) -> None:
 @given(strings, values, st.integers(0, 2**53 - 1), st.sampled_from([b"pull", b"push"]))
 def test_a_page(request_id: str, args: str, remaining: int, context: Any) -> None:
     event = StoredEvent(1, 1, kept_text(args=args), AT)
-    message = v3.pull_res([event, event], remaining, context, request_id.encode())
+    message = v3.pull_res(v3_items([event, event]), remaining, context, request_id.encode())
     item = b'{"eventEncoded":%b,"metadata":{"_tag":"Some","value":{"createdAt":"%b"}}}' % (event.json, AT.encode())
     assert b"[" + item + b"," + item + b"]" in message
     read = json.loads(message)
@@ -121,7 +122,7 @@ def test_a_page(request_id: str, args: str, remaining: int, context: Any) -> Non
 
 
 def test_an_empty_page() -> None:
-    assert json.loads(v3.pull_res((), 0, b"pull", b'"x"')) == {
+    assert json.loads(v3.pull_res(b"", 0, b"pull", b'"x"')) == {
         "_tag": "WSMessage.PullRes",
         "batch": [],
         "requestId": {"context": "pull", "requestId": "x"},

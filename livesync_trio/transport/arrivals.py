@@ -1,0 +1,94 @@
+"""One task that hears for all peers whose sockets have brought something (decision 0005).
+
+Trio tells the kernel anew, message by message, which socket a task waits for, and wakes that task for each. Here the
+sockets stay registered in one `epoll` instance, itself a descriptor for which Trio waits: one wake-up and no
+registration serve all messages of a moment, and what came is acted upon without a task switch.
+"""
+
+import os
+import select
+from collections.abc import Callable
+from contextlib import suppress
+
+import attrs
+import outcome
+import trio
+
+from livesync_trio.limits import ARRIVALS_PER_TURN, RECEIVE_BYTES
+
+
+@attrs.frozen(eq=False)
+class _Listening:
+    """A task that is parked while its socket is listened to."""
+
+    take: Callable[[bytes], bool]
+    task: trio.lowlevel.Task
+
+
+class Arrivals:
+    """The sockets that are listened to. Linux only, as `select.epoll` is: ask `available` first."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._listening: dict[int, _Listening] = {}
+
+    @staticmethod
+    def available() -> bool:
+        """Whether this system has what it takes."""
+        return hasattr(select, "epoll")
+
+    async def run(self) -> None:
+        """Hear until cancelled. Sockets are only heard while this runs."""
+        while True:
+            await trio.lowlevel.wait_readable(self._epoll.fileno())
+            for descriptor, _ in self._epoll.poll(0, ARRIVALS_PER_TURN):
+                self._hear(descriptor)
+
+    async def flow(self, descriptor: int, take: Callable[[bytes], bool]) -> None:
+        """Hand over bytes as they arrive, until `take` says that is enough for now.
+
+        Args:
+            descriptor: of a socket in non-blocking mode. Whoever closes it cancels this wait, before or after.
+            take: gets the bytes, empty when the peer has gone; returns whether to go on. Called in the task of `run`,
+                must not wait.
+
+        Raises what `take` raised. Always a checkpoint; may be cancelled.
+        """
+        listening = _Listening(take, trio.lowlevel.current_task())
+        self._epoll.register(descriptor, select.EPOLLIN)
+        self._listening[descriptor] = listening
+
+        def give_up(_: Callable[[], None]) -> trio.lowlevel.Abort:
+            self._forget(descriptor, listening)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(give_up)
+
+    def _hear(self, descriptor: int) -> None:
+        listening = self._listening.get(descriptor)
+        if listening is None:
+            return  # given up since the kernel was asked
+        ended: outcome.Outcome[None] | None = None
+        try:
+            data = os.read(descriptor, RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        try:
+            if not listening.take(data):
+                ended = outcome.Value(None)
+        except Exception as error:
+            ended = outcome.Error(error)
+        # What was called may have cancelled the task, which is rescheduled already then.
+        if ended is not None and self._forget(descriptor, listening):
+            trio.lowlevel.reschedule(listening.task, ended)
+
+    def _forget(self, descriptor: int, listening: _Listening) -> bool:
+        """Stop listening, unless that has happened; the number may belong to another socket by now."""
+        if self._listening.get(descriptor) is not listening:
+            return False
+        del self._listening[descriptor]
+        with suppress(OSError):  # closed already, so the kernel has forgotten it
+            self._epoll.unregister(descriptor)
+        return True
