@@ -1,0 +1,91 @@
+"""What the control plane is given of the server: doors and snapshots of the floors below, never their insides."""
+
+import datetime
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+import attrs
+import trio
+
+from livesync_trio.audit import Audit
+from livesync_trio.config import Config, Secret
+from livesync_trio.connection.peers import Peers
+from livesync_trio.errors import Kind, Refusal
+from livesync_trio.fairness import AdminAttempts
+from livesync_trio.model import StoreId
+from livesync_trio.store.handle import StoreHandle
+from livesync_trio.store.readers import ThreadReaders
+from livesync_trio.telemetry import Counters
+
+MetricsPage = Callable[[], tuple[bytes, str]]
+"""Renders the metrics: body and content type."""
+
+UNAVAILABLE: Final = Refusal(Kind.STORAGE_UNAVAILABLE, "The server's database cannot be read at the moment. Try again.")
+
+
+@attrs.define(eq=False)
+class Rooms:
+    """The server, as the control plane sees it.
+
+    Attributes:
+        config: the configuration in force; asked anew each time, since it may be reloaded.
+        engine: name of the storage engine.
+        database: where the data is, without secrets; asked anew each time.
+        counters: totals since the start.
+        health: whether all is well, and what /health says.
+        peers: the open WebSockets of this server.
+        open_store: gives the handle of a store.
+        active: whether a store has an actor in this server now.
+        readers: reading handles of the control plane's own.
+        audit: the record of who did what.
+        secret: the admin secret in force.
+        attempts: wrong secrets so far, by address; shared with the admin messages of 0.3.
+        client_address: who really asks, from the address of the socket, its host, and the headers (proxies).
+        metrics: renders the metrics; None: there are none.
+        started_s: when the server started, on Trio's clock.
+        ending: the server has begun to shut down: tails take their leave.
+        tails: tails open now, in the order in which they came.
+    """
+
+    config: Callable[[], Config]
+    engine: str
+    database: Callable[[], str]
+    counters: Counters
+    health: Callable[[], tuple[bool, dict[str, Any]]]
+    peers: Peers
+    open_store: Callable[[StoreId], StoreHandle]
+    active: Callable[[StoreId], bool]
+    readers: ThreadReaders
+    audit: Audit
+    secret: Callable[[], Secret | None]
+    attempts: Callable[[], AdminAttempts]
+    client_address: Callable[[str, str, Mapping[str, str]], str]
+    metrics: MetricsPage | None = None
+    started_s: float = attrs.field(factory=trio.current_time)
+    ending: bool = False
+    tails: dict["Awake", None] = attrs.field(factory=dict)
+
+    def end(self) -> None:
+        """The server begins to shut down."""
+        self.ending = True
+        for tail in self.tails:
+            tail.wake()
+
+
+class Awake(Protocol):
+    """Somebody who waits."""
+
+    def wake(self) -> None:
+        """Look again."""
+
+
+def moment(at_s: float) -> str:
+    """A moment of Trio's clock as the wire writes it, `YYYY-MM-DDTHH:MM:SS.mmmZ`."""
+    ago = datetime.timedelta(seconds=trio.current_time() - at_s)
+    return wire_time(datetime.datetime.now(datetime.UTC) - ago)
+
+
+def wire_time(at: datetime.datetime) -> str:
+    """A moment of the calendar in the same form."""
+    at = at.astimezone(datetime.UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"

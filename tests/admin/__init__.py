@@ -1,0 +1,1 @@
+"""The control plane, asked over HTTP as operators and their pages ask it."""

@@ -1,0 +1,88 @@
+"""The OpenAPI document, the routes and the page of documentation say the same, and real answers keep to it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from openapi_schema_validator import OAS31Validator
+from openapi_spec_validator import validate
+
+from livesync_trio.admin.openapi import document
+from livesync_trio.admin.routes import ROUTES
+from tests.bad_input.clients import event, pull
+
+from .stage import STORE, Stage
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "control-plane.md").read_text(encoding="utf-8")
+
+
+def schema_of(path: str, method: str = "get", status: str = "200") -> Any:
+    content = document(ROUTES)["paths"][path][method]["responses"][status]["content"]
+    return next(iter(content.values()))["schema"]
+
+
+def check(answer: Any, schema: Any) -> None:
+    """Hold an answer against its schema."""
+    OAS31Validator(schema).validate(answer)
+
+
+async def test_the_document_is_valid_and_is_the_one_that_is_served(stage: Stage) -> None:
+    served = await stage.get("/api/v1/openapi.json")
+    validate(served)
+    assert served == document(ROUTES)
+
+
+async def test_every_route_of_the_app_is_in_the_document_and_nothing_else(stage: Stage) -> None:
+    assert stage.rooms.control is not None
+    rules = {
+        (method, rule.rule)
+        for rule in stage.rooms.control.app.url_map.iter_rules()
+        for method in rule.methods - {"HEAD", "OPTIONS"}
+    }
+    told = {(method.upper(), path) for path, methods in document(ROUTES)["paths"].items() for method in methods}
+    assert rules == told
+
+
+def test_every_route_and_parameter_is_explained_in_the_docs() -> None:
+    for route in ROUTES:
+        assert f"`{route.method} {route.path}`" in PAGE, route.path
+        section = PAGE.split(f"`{route.method} {route.path}`")[1].split("\n### ")[0]
+        for name in (*(parameter.name for parameter in route.parameters), *(route.body or ())):
+            assert f"`{name}`" in section, f"{route.path}: {name}"
+    told = set(re.findall(r"^### `(?:GET|POST) (/[\w/.]+)`", PAGE, re.MULTILINE))
+    assert told == {route.path for route in ROUTES}
+
+
+def test_every_member_of_every_answer_is_explained_in_the_docs() -> None:
+    def members(schema: Any) -> set[str]:
+        if isinstance(schema, list):
+            return set().union(*map(members, schema))
+        if not isinstance(schema, dict):
+            return set()
+        own = set(schema["properties"]) if isinstance(schema.get("properties"), dict) else set()
+        return own.union(*map(members, schema.values()))
+
+    for route in ROUTES:
+        section = PAGE.split(f"`{route.method} {route.path}`")[1].split("\n### ")[0]
+        for name in members(route.answers):
+            assert f"`{name}`" in section, f"{route.path}: {name}"
+
+
+async def test_real_answers_keep_to_the_document(stage: Stage) -> None:
+    client = await stage.client()
+    await client.push(event(1, 0, {"n": [1]}))
+    await client.send(pull("1", STORE, live=True))
+    await client.receive()
+    for route in ROUTES:
+        if route.method == "GET" and route.answers is not None:
+            query = {"storeId": STORE} if any(parameter.required for parameter in route.parameters) else {}
+            check(await stage.get(route.path, **query), schema_of(route.path))
+    number = (await stage.get("/api/v1/connections"))["connections"][0]["connectionId"]
+    closed = await stage.post("/api/v1/connections/close", connectionId=number, storeId=STORE)
+    check(closed.json(), schema_of("/api/v1/connections/close", "post"))
+    reset = await stage.post("/api/v1/store/reset", storeId=STORE, confirm=STORE)
+    check(reset.json(), schema_of("/api/v1/store/reset", "post"))
+    refused = await stage.http.get("/api/v1/store", params={"storeId": "nowhere"})
+    check(refused.json(), document(ROUTES)["components"]["schemas"]["Error"])
