@@ -1,0 +1,201 @@
+"""SIGHUP: the configuration is read again, and takes effect as a whole or not at all.
+
+Everything is loaded and checked first, in a thread, while the server goes on. Then it is put in place in one step of
+the Trio thread, between two requests. A mistake anywhere leaves everything as it was, and the log says which.
+
+Connections that are open keep what they were admitted with: their token, their hooks. The admin secret counts for all
+of them at once.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import trio
+
+from livesync_trio.audit import Audit
+from livesync_trio.config import SETTINGS, Config
+from livesync_trio.connection.recording import log_push
+from livesync_trio.errors import Kind, StartupError
+from livesync_trio.hooks import HookRunner, Hooks
+from livesync_trio.telemetry import configure_logging, get_logger
+from livesync_trio.transport.authentication import Authentication
+from livesync_trio.transport.cors import Cors
+from livesync_trio.transport.door import Door
+from livesync_trio.transport.tls import Tls
+
+if TYPE_CHECKING:
+    from livesync_trio.traces.spans import Traces
+
+_log = get_logger("app")
+
+Reread = Callable[[], tuple[Config, Hooks]]
+"""Reads the configuration and the hooks from where they came, checked; raises StartupError. Called in a thread."""
+
+RELOADABLE: Final = frozenset(
+    {
+        *("auth_token", "auth_cookie", "admin_secret", "metrics_token"),
+        *("jwt_secret", "jwt_keys", "jwt_algorithms", "jwt_issuer", "jwt_audience", "jwt_leeway_s"),
+        *("jwt_principal_claim", "jwt_stores_claim", "jwt_read_stores_claim", "jwt_stores", "jwt_read_stores"),
+        *("hooks", "hook_limit_s", "cors_origins", "tls_cert", "tls_key", "audit_log"),
+        *("log_level", "log_format", "insecure"),
+    }
+)
+"""Settings that a reload changes; the others need a restart."""
+
+
+@attrs.frozen
+class _Loaded:
+    """What was read and can be used."""
+
+    config: Config
+    runner: HookRunner
+    authentication: Authentication
+    cors: Cors
+    certificate: Callable[[], None]
+    audit: Callable[[], None]
+
+
+class Reloader:
+    """What of a running server can be exchanged."""
+
+    def __init__(
+        self,
+        config: Config,
+        hooks: Hooks,
+        reread: Reread | None,
+        door: Door,
+        tls: Tls | None,
+        *,
+        traces: "Traces | None" = None,
+    ) -> None:
+        """Put together what a reload needs.
+
+        Args:
+            config: the configuration in force.
+            hooks: the hooks in force.
+            reread: reads both again; None: they stay, only the files they name are read again.
+            door: what clients meet.
+            tls: the certificate; None where there is none.
+            traces: makes spans of pushes; None: nobody does.
+        """
+        self.config = config
+        """The configuration in force, with what later reloads changed of it."""
+        self._hooks = hooks
+        self._reread = reread
+        self._door = door
+        self._tls = tls
+        self._traces = traces
+        self._watch_pushes()
+
+    @property
+    def worthwhile(self) -> bool:
+        """Whether there is anything to read again. Otherwise SIGHUP keeps its meaning, which is the end."""
+        return self._reread is not None or self._tls is not None or self._door.surroundings.audit.on
+
+    async def run(
+        self,
+        reloading: Callable[[], AbstractContextManager[None]],
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Reload on every SIGHUP until cancelled. `reloading` surrounds each, for the service manager.
+
+        The signal also says that the terminal was closed in which the server was started: then it is to stop, unless
+        it was told to ignore that (nohup). Reports itself started when the signal is listened for.
+        """
+        in_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+        with trio.open_signal_receiver(signal.SIGHUP) as signals:
+            task_status.started()
+            async for _ in signals:
+                if in_terminal and not _has_terminal():
+                    _log.info("the terminal was closed")
+                    signal.raise_signal(signal.SIGTERM)
+                    return
+                with reloading():
+                    await self.reload()
+
+    async def reload(self) -> bool:
+        """Read everything again. False: a mistake was found, and nothing has changed."""
+        try:
+            loaded = await trio.to_thread.run_sync(self._load)
+        except (Exception, SystemExit) as error:  # a hooks file is a program, and may do anything
+            reason = str(error) if isinstance(error, StartupError | OSError) else f"{type(error).__name__}: {error}"
+            _log.error("reload failed, everything stays as it was", reason=reason)
+            return False
+        before = self.config
+        differing = [setting.name for setting in SETTINGS if _differ(before, loaded.config, setting.name)]
+        needs_restart = [name for name in differing if self._needs_restart(name, loaded.config)]
+        kept = {name: getattr(before, name) for name in needs_restart}
+        self.config = attrs.evolve(loaded.config, **kept)
+        self._put_in_place(loaded)
+        changed = [name for name in differing if name not in needs_restart]
+        _log.info("reloaded", changed=changed, needs_restart=needs_restart)
+        return True
+
+    # --- loading: in a thread, changes nothing ---------------------------------------------------------------------
+
+    def _load(self) -> _Loaded:
+        config, hooks = (self.config, self._hooks) if self._reread is None else self._reread()
+        runner = HookRunner(hooks, config.hook_limit_s, self._door.surroundings.flood)
+        authentication = Authentication.of(config, runner, before=self._door.authentication)
+        cors = Cors(config.cors_origins, config.auth_cookie is not None, self._tls is not None)
+        certificate = _nothing
+        if self._tls is not None and config.tls_cert is not None and config.tls_key is not None:
+            certificate = self._tls.prepare(config.tls_cert, config.tls_key)
+        audit = prepare_audit(self._door.surroundings.audit, config.audit_log)  # the last, since it opens something
+        return _Loaded(config, runner, authentication, cors, certificate, audit)
+
+    # --- taking effect: in the Trio thread, cannot fail --------------------------------------------------------------
+
+    def _put_in_place(self, loaded: _Loaded) -> None:
+        config, surroundings = self.config, self._door.surroundings
+        loaded.certificate()
+        loaded.audit()
+        surroundings.hooks, surroundings.admin_secret = loaded.runner, config.admin_secret
+        self._door.admit_by(loaded.authentication, loaded.cors, config.metrics_token)
+        self._hooks = loaded.runner.hooks
+        self._watch_pushes()
+        if self._reread is not None:  # else the log belongs to the program that embeds the server
+            configure_logging(config.log_level, config.log_format)
+
+    def _watch_pushes(self) -> None:
+        """Tell of each push whoever wants to know at this log level."""
+        lines = [log_push] if self.config.log_level == "debug" else []
+        spans = [] if self._traces is None else [self._traces.tell]
+        self._door.surroundings.watch.tell(*lines, *spans)
+
+    def _needs_restart(self, name: str, wanted: Config) -> bool:
+        """Whether a setting cannot be changed now: most of them, and those with which a whole part comes or goes."""
+        if name in ("tls_cert", "tls_key"):
+            return (self._tls is None) != (wanted.tls_cert is None)
+        if name == "admin_secret":
+            return self.config.admin_secret is None  # the control plane is not there
+        return name not in RELOADABLE
+
+
+def prepare_audit(audit: Audit, path: str | None) -> Callable[[], None]:
+    """Open the record anew, under the same name or another. Raises StartupError when it cannot be opened."""
+    try:
+        return audit.prepare(path)
+    except OSError as error:
+        raise StartupError(Kind.BAD_CONFIG, f"the audit log cannot be opened: {error.strerror or error}") from None
+
+
+def _has_terminal() -> bool:
+    """Whether this process belongs to a terminal, whatever its standard streams are."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def _differ(one: Config, other: Config, name: str) -> bool:
+    return bool(getattr(one, name) != getattr(other, name))
+
+
+def _nothing() -> None:
+    """There is nothing to put in place."""

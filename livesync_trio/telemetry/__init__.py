@@ -1,0 +1,25 @@
+"""What the server notices about itself: the log, and numbers that anybody may read.
+
+`logs` sets structlog up, `flood` keeps repeated lines from filling it, `counting` holds totals and histograms, `pushes`
+follows single pushes where somebody wants to know. Lowest
+of the rooms with behaviour; nothing here decides anything, and nothing here knows Prometheus: `metrics` reads the
+numbers when somebody asks for them.
+"""
+
+from livesync_trio.telemetry.counting import Counters, Histogram, Traffic
+from livesync_trio.telemetry.flood import Flood
+from livesync_trio.telemetry.logs import LOG_LEVELS, configure_logging, get_logger
+from livesync_trio.telemetry.pushes import Marks, PushStory, PushWatch
+
+__all__ = [
+    "LOG_LEVELS",
+    "Counters",
+    "Flood",
+    "Histogram",
+    "Marks",
+    "PushStory",
+    "PushWatch",
+    "Traffic",
+    "configure_logging",
+    "get_logger",
+]

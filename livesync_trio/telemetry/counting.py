@@ -1,0 +1,104 @@
+"""Totals and histograms since the process started: plain numbers, so that counting costs next to nothing.
+
+Written by the room that sees the thing happen, in the Trio thread only; read by anybody, whenever somebody asks
+(`metrics`).
+"""
+
+from bisect import bisect_left
+from collections import Counter
+
+import attrs
+
+from livesync_trio.limits import (
+    COMMIT_SECONDS_BUCKETS,
+    COMMIT_WRITES_BUCKETS,
+    GC_PAUSE_SECONDS_BUCKETS,
+    LOOP_DELAY_SECONDS_BUCKETS,
+)
+
+
+class Histogram:
+    """How often values fell into which bucket."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        """`bounds`: upper ends of the buckets, ascending; one more bucket holds what is above the last."""
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+        """Sum of all values."""
+
+    def observe(self, value: float) -> None:
+        """Count a value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class Traffic:
+    """Bytes that went over sockets, without what TLS adds to them."""
+
+    __slots__ = ("received_bytes", "sent_bytes")
+
+    def __init__(self) -> None:
+        self.received_bytes = 0
+        self.sent_bytes = 0
+
+
+@attrs.define
+class Counters:
+    """Totals since the process started.
+
+    Attributes:
+        connections_opened: WebSocket connections accepted.
+        connections_closed: those that the server closed, by `errors.Kind`.
+        http_requests: HTTP RPC requests served.
+        sockets_open: TCP connections at the public port now, whatever is spoken on them.
+        websocket: bytes of WebSockets, after their handshake.
+        http: bytes of HTTP requests and answers.
+        pushes_accepted: batches made durable.
+        events_accepted: events in them.
+        refusals: requests refused, by `errors.Kind`.
+        pushes_ahead_of_head: pushes whose parent is above the head, a sign of a damaged client (SPEC section 2).
+        cursors_ahead_of_head: pulls from above the head, a sign of a log that lost its tail (SPEC section 2).
+        live_pulls_abandoned: live pulls interrupted on a connection that goes on (SPEC section 2).
+        orphans_closed: connections closed to wake an orphaned pull (SPEC 3.6).
+        followers_sent_back: times a lagging live pull was sent back to the log.
+        actors_started: generations of store actors.
+        actors_crashed: those that ended with an exception.
+        actors_restarted: those that were started although the one before had crashed a short while ago.
+        connections_crashed: connections that ended with an exception of ours.
+        commit_seconds: how long durable transactions took, in seconds.
+        commit_waiting_seconds: how long the write that had waited longest stood in the queue before each, in seconds.
+        commit_writes: writes of any stores that shared one transaction.
+        storage_errors: transactions, and reads of history, that failed.
+        loop_delay_seconds: by how much later than wanted the event loop came round, in seconds.
+        gc_pause_seconds: how long garbage collections held everything up, in seconds, by generation.
+    """
+
+    connections_opened: int = 0
+    connections_closed: Counter[str] = attrs.field(factory=Counter)
+    http_requests: int = 0
+    sockets_open: int = 0
+    websocket: Traffic = attrs.field(factory=Traffic)
+    http: Traffic = attrs.field(factory=Traffic)
+    pushes_accepted: int = 0
+    events_accepted: int = 0
+    refusals: Counter[str] = attrs.field(factory=Counter)
+    pushes_ahead_of_head: int = 0
+    cursors_ahead_of_head: int = 0
+    live_pulls_abandoned: int = 0
+    orphans_closed: int = 0
+    followers_sent_back: int = 0
+    actors_started: int = 0
+    actors_crashed: int = 0
+    actors_restarted: int = 0
+    connections_crashed: int = 0
+    commit_seconds: Histogram = attrs.field(factory=lambda: Histogram(COMMIT_SECONDS_BUCKETS))
+    commit_waiting_seconds: Histogram = attrs.field(factory=lambda: Histogram(COMMIT_SECONDS_BUCKETS))
+    commit_writes: Histogram = attrs.field(factory=lambda: Histogram(COMMIT_WRITES_BUCKETS))
+    storage_errors: Counter[str] = attrs.field(factory=Counter)
+    loop_delay_seconds: Histogram = attrs.field(factory=lambda: Histogram(LOOP_DELAY_SECONDS_BUCKETS))
+    gc_pause_seconds: dict[int, Histogram] = attrs.field(
+        factory=lambda: {generation: Histogram(GC_PAUSE_SECONDS_BUCKETS) for generation in range(3)}
+    )
