@@ -5,11 +5,11 @@ from urllib.parse import urlsplit
 from livesync_trio.config import Config, is_loopback, is_placeholder
 from livesync_trio.version import VERSION
 
-_THIS_MACHINE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - only compared with, not listened on
+THIS_MACHINE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - only compared with, not listened on
 """Under which address this machine reaches a server that listens on all of them."""
 
 
-def banner(config: Config, url: str, database: str, who_may_connect: str) -> str:
+def banner(config: Config, url: str, database: str, who_may_connect: str, control: str | None = None) -> str:
     """The text.
 
     Args:
@@ -17,11 +17,13 @@ def banner(config: Config, url: str, database: str, who_may_connect: str) -> str
         url: where the server listens, `http://host:port`, as bound.
         database: where the events are kept, in the engine's words.
         who_may_connect: in words.
+        control: where the control plane listens, empty when it has no address; None where there is none.
     """
     lines = [
         ("listening on", url),
         ("database", database),
         ("may connect", who_may_connect),
+        *([] if control is None else [("control", control_line(config, url, control))]),
         ("in the app", client_line(config, url)),
     ]
     for env, secret in (("AUTH_TOKEN", config.auth_token), ("ADMIN_SECRET", config.admin_secret)):
@@ -30,10 +32,16 @@ def banner(config: Config, url: str, database: str, who_may_connect: str) -> str
     return "\n".join([f"livesync {VERSION}", *(f"  {label:<13}{text}" for label, text in lines)])
 
 
+def control_line(config: Config, url: str, control: str) -> str:
+    """Where the control plane is. Not to have it is no reason not to serve, but one to be told."""
+    line = control or f"NOT YET: {config.admin_host}:{config.admin_port} cannot be listened on; see the log"
+    return f"{line}   and   {url}/admin" if config.admin_public else line
+
+
 def client_line(config: Config, url: str) -> str:
     """The one line to paste into a client's code; it works on this machine."""
     parts = urlsplit(url)
-    host = _THIS_MACHINE.get(parts.hostname or "", parts.netloc.rpartition(":")[0])
+    host = THIS_MACHINE.get(parts.hostname or "", parts.netloc.rpartition(":")[0])
     scheme = "wss" if parts.scheme == "https" else "ws"
     line = f"makeWsSync({{ url: '{scheme}://{host}:{parts.port}' }})"
     return line if not config.asks_for_tokens else f"{line}   and   syncPayload: {{ authToken: '…' }}"

@@ -17,11 +17,12 @@ def configuration_flags(command: _Command) -> _Command:
     once (`config.load`). A flag that is not given is None.
     """
     for setting in reversed(SETTINGS):
-        command = _option(setting)(command)
+        command = option(setting)(command)
     return click.option("--config", metavar="FILE", help=f"TOML file with settings. [env: {CONFIG_ENV}]")(command)
 
 
-def _option(setting: Setting) -> Callable[[_Command], _Command]:
+def option(setting: Setting) -> Callable[[_Command], _Command]:
+    """The flag of one setting."""
     help_text = f"{setting.help} {_origin(setting)}"
     if setting.type is bool:
         return click.option(setting.flag, setting.name, is_flag=True, default=None, help=help_text)
@@ -31,7 +32,7 @@ def _option(setting: Setting) -> Callable[[_Command], _Command]:
 
 
 def _origin(setting: Setting) -> str:
-    environment = f"{setting.env} or {setting.file_env}" if setting.secret else setting.env
+    environment = f"{setting.env} or {setting.file_env}" if setting.from_file else setting.env
     default = f"; default: {setting.default_text}" if setting.default_text and setting.type is not bool else ""
     return f"[env: {environment}{default}]"
 

@@ -4,13 +4,15 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from typing import Final
 
 import click
 
+from livesync_trio.cli.health import health
 from livesync_trio.cli.migrate import migrate
 from livesync_trio.cli.serve import serve
-from livesync_trio.errors import RULES, StartupError
+from livesync_trio.errors import RULES, CommandError, StartupError
 from livesync_trio.version import VERSION
 
 _EXIT_FAULT: Final = 1
@@ -18,7 +20,41 @@ _EXIT_INTERRUPTED: Final = 130
 """128 + SIGINT, as shells have it."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+_OTHERS: Final = {
+    "backup": "export:backup",
+    "bench": "bench:bench",
+    "completion": "completion:completion",
+    "config": "config:config",
+    "connections": "look:connections",
+    "doctor": "doctor:doctor",
+    "events": "look:events",
+    "export": "export:export",
+    "import": "bring:bring",
+    "info": "look:info",
+    "reset": "reset:reset",
+    "restore": "restore:restore",
+    "stores": "look:stores",
+    "tail": "look:tail",
+    "verify": "verify:verify",
+}
+"""Commands that are loaded when they are called: a server shall not carry what they need."""
+
+
+class _Commands(click.Group):
+    """The commands that are loaded, and those that can be."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_OTHERS})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        if found is None and cmd_name in _OTHERS:
+            module, _, name = _OTHERS[cmd_name].partition(":")
+            found = getattr(import_module(f"livesync_trio.cli.{module}"), name)
+        return found
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, message="livesync %(version)s")
 def livesync() -> None:
     """Self-hosted sync server for LiveStore apps."""
@@ -26,6 +62,7 @@ def livesync() -> None:
 
 livesync.add_command(serve)
 livesync.add_command(migrate)
+livesync.add_command(health)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,7 +90,7 @@ def _ended_by(error: BaseException) -> int:
     """Tell why the process ends; whatever escaped a Trio nursery comes as a group of one."""
     causes = list(_leaves(error))
     for cause in causes:
-        if isinstance(cause, StartupError):
+        if isinstance(cause, StartupError | CommandError):
             click.echo(f"livesync: {cause}", err=True)
             code = RULES[cause.kind].exit_code
             return _EXIT_FAULT if code is None else code

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,18 +24,28 @@ def serve(**flags: Any) -> None:
 
     A flag beats its environment variable, which beats the TOML file.
     """
+    config, hooks = _read(flags)
+    control: list[str] = []
+    app.run(
+        config,
+        hooks,
+        on_ready=partial(_show_banner, config, hooks, control),
+        reread=partial(_read, flags, again=True),
+        on_control=control.append,
+    )
+
+
+def _read(flags: Mapping[str, Any], *, again: bool = False) -> tuple[Config, Hooks]:
+    """Read configuration and hooks, and see whether they may be used. Raises StartupError."""
     config = load(flags, os.environ)
-    hooks = _hooks(config)
+    hooks = Hooks()
+    if config.hooks is not None:
+        # A module beside the operator is found however we were started; last, so that it hides none of ours.
+        if (here := str(Path.cwd())) not in sys.path:
+            sys.path.append(here)
+        hooks = load_hooks(config.hooks, again=again)
     refuse_exposure(config, hooks)
-    app.run(config, hooks, on_ready=partial(_show_banner, config, hooks))
-
-
-def _hooks(config: Config) -> Hooks:
-    if config.hooks is None:
-        return Hooks()
-    # A module beside the operator is found however we were started; last, so that it hides none of ours.
-    sys.path.append(str(Path.cwd()))
-    return load_hooks(config.hooks)
+    return config, hooks
 
 
 def refuse_exposure(config: Config, hooks: Hooks) -> None:
@@ -49,7 +60,8 @@ def refuse_exposure(config: Config, hooks: Hooks) -> None:
         raise StartupError(Kind.BAD_CONFIG, f"refusing to listen (--insecure would do it all the same):{reasons}")
 
 
-def _show_banner(config: Config, hooks: Hooks, url: str, database: str) -> None:
+def _show_banner(config: Config, hooks: Hooks, control: list[str], url: str, database: str) -> None:
     # Where lines are made for machines, the server's own log line says the same and nothing else is printed.
     if config.log_format != "json":
-        click.echo(banner(config, url, database, who_may_connect(config, hooks.decide_who_connects)))
+        who = who_may_connect(config, hooks.decide_who_connects)
+        click.echo(banner(config, url, database, who, control[0] if control else None))

@@ -1,0 +1,193 @@
+"""Going back to a backup, without leaving clients behind (decision 0007).
+
+Owns the question which identity a restored store gets. Clients remember the number of their last event. If the
+restored log does not reach it, they would wait for ever, or take other events for those they have; a new identity tells
+them to start over. So the old identity is kept only where nothing that was acknowledged is missing.
+"""
+
+import enum
+from collections.abc import Iterator
+from itertools import zip_longest
+from typing import Literal
+
+import attrs
+
+from livesync_trio.archive.entries import Entry
+from livesync_trio.archive.reading import OnEvents, log_entries, unheard
+from livesync_trio.archive.sources.jsonl_file import JsonlFile
+from livesync_trio.archive.staging import Target, adopt, stage
+from livesync_trio.errors import CommandError, Kind
+from livesync_trio.model import BackendId, LogState, StoreId
+
+Outcome = Literal["restored", "nothing to do"]
+
+
+class Claim(enum.Enum):
+    """What the operator knows about events after the backup."""
+
+    UNKNOWN = "unknown"
+    COMPLETE = "complete"
+    LOST_TAIL = "lost-tail"
+
+
+class Relation(enum.Enum):
+    """How the log that is there stands to the one in the backup."""
+
+    ABSENT = "there is no such store"
+    SAME = "it holds exactly what the backup holds"
+    RENEWED = "it holds the events of the backup under another identity"
+    BEHIND = "it holds the beginning of what the backup holds"
+    AHEAD = "it holds what the backup holds, and events after that"
+    DIVERGED = "it holds other events under the same numbers and the same identity"
+    OTHER = "it holds other events under another identity"
+
+
+@attrs.frozen
+class Verdict:
+    """Which identity, and why.
+
+    Attributes:
+        keeps_identity: whether clients go on as if nothing had happened.
+        reason: why, in words.
+    """
+
+    keeps_identity: bool
+    reason: str
+
+
+def verdict(relation: Relation, claim: Claim) -> Verdict:
+    """Decide the identity of a restored store.
+
+    Raises:
+        ValueError: the claim is refuted by what is in the database; the message says how.
+    """
+    if relation in {Relation.AHEAD, Relation.DIVERGED}:
+        if claim is Claim.COMPLETE:
+            raise ValueError("the database holds acknowledged events that the backup has not, so it is not complete")
+        return Verdict(False, "events that are not in the backup are given up")
+    if claim is Claim.COMPLETE:
+        return Verdict(True, "the operator says that nothing came after the backup")
+    if claim is Claim.LOST_TAIL:
+        return Verdict(False, "the operator says that events came after the backup")
+    return Verdict(False, "nobody knows whether events came after the backup")
+
+
+@attrs.frozen
+class Restored:
+    """What came of one store.
+
+    Attributes:
+        store_id: the store.
+        events: how many events it has now.
+        head: number of the last one.
+        lost_events: acknowledged events that were in the database and are given up.
+        backend_id: its identity now; None after a dry run that would give a new one.
+        kept_identity: whether that is the one of the backup.
+        outcome: see `Outcome`.
+        reason: why the identity is what it is.
+    """
+
+    store_id: StoreId
+    events: int
+    head: int
+    lost_events: int
+    backend_id: BackendId | None
+    kept_identity: bool
+    outcome: Outcome
+    reason: str
+
+
+@attrs.frozen
+class Planned:
+    """A store of a backup, and what is in its place now."""
+
+    store_id: StoreId
+    events: int
+    head: int
+    backend_id: BackendId | None
+    found: LogState | None
+    relation: Relation
+
+    @property
+    def replaces(self) -> bool:
+        """Whether events that are there now would go."""
+        return (
+            self.found is not None
+            and self.found.event_count > 0
+            and self.relation not in {Relation.SAME, Relation.RENEWED}
+        )
+
+
+def plan(target: Target, file: JsonlFile, only: frozenset[StoreId] = frozenset()) -> list[Planned]:
+    """Compare a backup, once it was found to be whole, with what is in the database. Changes nothing.
+
+    Raises:
+        CommandError: the backup is not whole, or a store that is asked for is not in it.
+    """
+    headers = [section.header for section in file.sections()]
+    absent = sorted(only - {header.store_id for header in headers})
+    if absent:
+        raise CommandError(Kind.NO_SUCH_STORE, f"{file.describe()} holds no store {absent[0]!r}.")
+    planned = []
+    for header in headers:
+        if not only or header.store_id in only:
+            found = target.reader.state(header.store_id)
+            relation = _relation(target, file, header.store_id, header.backend_id, found)
+            planned.append(Planned(header.store_id, header.events, header.head, header.backend_id, found, relation))
+    return planned
+
+
+def restore(target: Target, file: JsonlFile, planned: Planned, claim: Claim, on_events: OnEvents = unheard) -> Restored:
+    """Bring one store of a backup back.
+
+    Raises:
+        CommandError: the claim is refuted, or the store was used meanwhile.
+        Broken: the file was changed since it was checked.
+        StorageUnavailable: nothing was changed; try again later.
+    """
+    found = planned.found
+    # Done before, unless the identity is not the one that is claimed to be right.
+    undone_by = {Relation.SAME: Claim.LOST_TAIL, Relation.RENEWED: Claim.COMPLETE}.get(planned.relation)
+    if found is not None and undone_by not in {None, claim}:
+        return _told(planned, found, 0, "nothing to do", planned.relation.value)
+    try:
+        decided = verdict(planned.relation, claim)
+    except ValueError as error:
+        raise CommandError(
+            Kind.ALREADY_THERE, f"Store {planned.store_id!r} cannot be restored with --complete: {error}."
+        ) from None
+    lost = 0
+    if found is not None and planned.relation in {Relation.AHEAD, Relation.DIVERGED, Relation.OTHER}:
+        lost = found.event_count - (planned.events if planned.relation is Relation.AHEAD else 0)
+    staged = stage(target, planned.store_id, lambda: _entries(file, planned.store_id), on_events)
+    backend_id = planned.backend_id if decided.keeps_identity else None
+    state = adopt(target, planned.store_id, staged, backend_id, found)
+    return _told(planned, state, lost, "restored", decided.reason)
+
+
+def _told(planned: Planned, state: LogState, lost: int, outcome: Outcome, reason: str) -> Restored:
+    kept = state.backend_id == planned.backend_id
+    return Restored(planned.store_id, state.event_count, state.head, lost, state.backend_id, kept, outcome, reason)
+
+
+def _entries(file: JsonlFile, store_id: StoreId) -> Iterator[Entry]:
+    store = next(one for one in file.stores() if one.store_id == store_id)
+    return file.entries(store)
+
+
+def _relation(
+    target: Target, file: JsonlFile, store_id: StoreId, backend_id: BackendId | None, found: LogState | None
+) -> Relation:
+    if found is None:
+        return Relation.ABSENT
+    same_identity = found.backend_id == backend_id
+    stored = log_entries(target.reader, store_id, found)
+    for ours, theirs in zip_longest(stored, _entries(file, store_id)):
+        if ours == theirs:
+            continue
+        if not same_identity:
+            return Relation.OTHER
+        if ours is not None and theirs is not None:
+            return Relation.DIVERGED
+        return Relation.BEHIND if ours is None else Relation.AHEAD
+    return Relation.SAME if same_identity else Relation.RENEWED

@@ -1,0 +1,123 @@
+"""Export files and backups as a source.
+
+Owns the index of a file: where each store begins. The whole file is checked before anything of it is given.
+"""
+
+import gzip
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
+import attrs
+
+from livesync_trio.archive.entries import Broken, Entry
+from livesync_trio.archive.files import next_line
+from livesync_trio.archive.jsonl import End, Header
+from livesync_trio.archive.jsonl_reading import Reading, entries_of_lines
+from livesync_trio.archive.reading import OnEvents, unheard
+from livesync_trio.archive.sources.base import SourceStore
+from livesync_trio.errors import CommandError, Kind
+
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+
+
+@attrs.frozen
+class Section:
+    """One store of a file. `offset`: where its first event stands, in bytes."""
+
+    header: Header
+    offset: int
+
+
+class JsonlFile:
+    """An export file (`Source`)."""
+
+    def __init__(self, path: Path, on_events: OnEvents = unheard) -> None:
+        """Nothing is read yet. `on_events` is told of progress while the file is checked."""
+        self._path = path
+        self._on_events = on_events
+        self._file: BinaryIO | None = None
+        self._sections: list[Section] | None = None
+
+    def describe(self) -> str:
+        """The file."""
+        return f"export file {self._path}"
+
+    def sections(self) -> list[Section]:
+        """What is in the file, once all of it was found to be whole.
+
+        Raises:
+            CommandError: it is not.
+        """
+        if self._sections is None:
+            self._sections = self._checked()
+        return self._sections
+
+    def stores(self) -> list[SourceStore]:
+        """Stores of the file; see the contract."""
+        return [
+            SourceStore(f"section {number}", header.store_id, header.backend_id, header.head, header.events)
+            for number, header in enumerate((section.header for section in self.sections()), 1)
+        ]
+
+    def entries(self, store: SourceStore) -> Iterator[Entry]:
+        """Events of one store; see the contract."""
+        section = next(one for one in self.sections() if one.header.store_id == store.store_id)
+        file = self._opened()
+        file.seek(section.offset)
+        yield from entries_of_lines(iter(lambda: next_line(file, self._path), b""))
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            try:
+                self._file = self._path.open("rb")
+                if self._file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC:
+                    self._file = _unpacked(self._file)
+            except (OSError, EOFError) as error:
+                raise CommandError(Kind.BAD_ARCHIVE, f"{self._path} cannot be read: {error}.") from error
+        return self._file
+
+    def _checked(self) -> list[Section]:
+        file = self._opened()
+        file.seek(0)
+        reading, sections, number, offset, told = Reading(), [], 0, 0, 0
+        while text := next_line(file, self._path):
+            number += 1
+            offset += len(text)
+            try:
+                line = reading.take(text)
+            except Broken as error:
+                raise CommandError(Kind.BAD_ARCHIVE, f"{self._path}, line {number}: {error}.") from None
+            if isinstance(line, Header):
+                sections.append(Section(line, offset))
+                told = 0
+            elif isinstance(line, End) or reading.walk.events - told >= _TELL_EVENTS:
+                self._on_events(reading.walk.events - told)
+                told = reading.walk.events
+        missing = reading.missing()
+        if missing:
+            raise CommandError(Kind.BAD_ARCHIVE, f"{self._path} is not whole: {missing}.")
+        return sections
+
+
+_TELL_EVENTS: Final = 1_000
+"""Progress is told this often."""
+
+
+def _unpacked(packed: BinaryIO) -> BinaryIO:
+    """A compressed file, unpacked where temporary files stand: its stores are read several times, from anywhere."""
+    packed.seek(0)
+    with packed, gzip.open(packed) as plain, ExitStack() as undo:
+        file = undo.enter_context(tempfile.TemporaryFile())
+        shutil.copyfileobj(plain, file)
+        undo.pop_all()
+    return cast("BinaryIO", file)

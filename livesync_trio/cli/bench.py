@@ -1,0 +1,118 @@
+"""`livesync bench`: what a running server does on this machine, as clients see it; a first impression, not a study."""
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import attrs
+import click
+
+from livesync_trio.archive.sync_client import SyncClient
+from livesync_trio.cli import showing
+from livesync_trio.cli.control_plane import ControlPlane
+from livesync_trio.cli.flags import configuration_flags
+from livesync_trio.cli.probe import history, payload, probe_event, probe_flags, scratch, sync_url
+from livesync_trio.cli.showing import json_flag
+from livesync_trio.cli.where import URL_ENV
+from livesync_trio.config import load
+from livesync_trio.errors import CommandError
+
+
+@attrs.frozen
+class _Work:
+    """What one client does."""
+
+    url: str
+    who: Any
+    client: int
+    pushes: int
+    batch: int
+
+
+@click.command()
+@click.option(
+    "--clients", type=click.IntRange(1, 64), default=4, show_default=True, help="Each with a store of its own."
+)
+@click.option("--pushes", type=click.IntRange(2), default=200, show_default=True, help="Pushes of each client.")
+@click.option("--batch", type=click.IntRange(1, 100), default=10, show_default=True, help="Events in a push.")
+@click.option(
+    "--url", metavar="URL", envvar=URL_ENV, help=f"Control plane, to empty the stores again. [env: {URL_ENV}]"
+)
+@probe_flags
+@json_flag
+@configuration_flags
+def bench(
+    *,
+    clients: int,
+    pushes: int,
+    batch: int,
+    url: str | None,
+    sync_url: str | None,
+    payload_file: Path | None,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Push through scratch stores and pull it all back; tell rates and latencies.
+
+    The clients run in this one Python process, which is what is measured once the server is faster.
+    """
+    config = load(flags, os.environ)
+    where, who = _where(config, sync_url), payload(config, payload_file)
+    work = [_Work(where, who, number, pushes, batch) for number in range(clients)]
+    with ThreadPoolExecutor(clients) as pool, showing.progress("pushing", clients * pushes * batch) as advance:
+        begin_s = time.monotonic()
+        latencies_s = sorted(latency for done in pool.map(lambda one: _push(one, advance), work) for latency in done)
+        push_s = time.monotonic() - begin_s
+        begin_s = time.monotonic()
+        pulled = sum(pool.map(_pull, work))
+        pull_s = time.monotonic() - begin_s
+    if url is not None:
+        plane = ControlPlane(url, config.admin_secret)
+        for one in work:
+            with suppress(CommandError):
+                plane.post("/store/reset", {"storeId": _store(one), "confirm": _store(one)})
+    cuts = quantiles(latencies_s, n=100)
+    result = {
+        "clients": clients,
+        "pushesPerSecond": round(len(latencies_s) / push_s),
+        "eventsPerSecond": round(len(latencies_s) * batch / push_s),
+        "pushP50Ms": round(cuts[49] * 1000, 2),
+        "pushP99Ms": round(cuts[98] * 1000, 2),
+        "pulledEventsPerSecond": round(pulled / pull_s),
+    }
+    if as_json:
+        showing.line(result)
+    else:
+        showing.facts(list(result.items()))
+
+
+_where = sync_url
+
+
+def _store(work: _Work) -> str:
+    return scratch("bench", work.client)
+
+
+def _push(work: _Work, advance: showing.Advance) -> list[float]:
+    """Push batch after batch; how long each took until it was durable."""
+    latencies_s = []
+    with SyncClient(work.url, scratch("bench", work.client), work.who) as client:
+        _, head = history(client)
+        for _ in range(work.pushes):
+            events = [probe_event(number + 1, number) for number in range(head, head + work.batch)]
+            begin_s = time.monotonic()
+            client.push(events)
+            latencies_s.append(time.monotonic() - begin_s)
+            head += work.batch
+            advance(work.batch)
+    return latencies_s
+
+
+def _pull(work: _Work) -> int:
+    """Pull everything; how many events came."""
+    with SyncClient(work.url, scratch("bench", work.client), work.who) as client:
+        return sum(len(page) for _, page in client.pull())

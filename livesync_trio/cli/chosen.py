@@ -1,0 +1,95 @@
+"""Which events a command shows, and one event as it shows it.
+
+Owns the choice, and reading an event's text for people. The text itself is passed on as it is kept.
+"""
+
+from typing import Final
+
+import attrs
+import msgspec
+
+from livesync_trio.model import StoredEvent
+from livesync_trio.wire.reading import plain, read
+
+
+class _Members(msgspec.Struct):
+    seqNum: int  # noqa: N815 -- the wire's names
+    parentSeqNum: int  # noqa: N815
+    name: msgspec.Raw
+    args: msgspec.Raw
+    clientId: msgspec.Raw  # noqa: N815
+    sessionId: msgspec.Raw  # noqa: N815
+    createdAt: str = ""  # noqa: N815
+    user: str | None = None
+
+
+_members: Final = msgspec.json.Decoder(_Members)
+
+
+@attrs.frozen
+class Shown:
+    """One event.
+
+    Attributes:
+        text: JSON with the members of the wire, `createdAt`, and `user` where it is known; `args` byte for byte.
+        seq_num: its number.
+        name: its name.
+        args: its arguments, as JSON text.
+        client_id: the client that pushed it.
+        session_id: that client's session.
+        created_at: when it was pushed.
+    """
+
+    text: bytes
+    seq_num: int
+    name: str
+    args: str
+    client_id: str
+    session_id: str
+    created_at: str
+
+
+def shown(text: bytes) -> Shown:
+    """Read the text of an event, with `createdAt`."""
+    members, restore = read(_members, text)
+    name, client_id, session_id = (
+        str(plain(restore(raw))) for raw in (members.name, members.clientId, members.sessionId)
+    )
+    args = restore(members.args).decode()
+    return Shown(text, members.seqNum, name, args, client_id, session_id, members.createdAt)
+
+
+def shown_of(event: StoredEvent) -> Shown:
+    """An event as storage gives it."""
+    user = b"" if event.user is None else b',"user":%b' % msgspec.json.encode(event.user)
+    return shown(b'%b,"createdAt":"%b"%b}' % (event.json[:-1], event.created_at.encode(), user))
+
+
+@attrs.frozen
+class Choice:
+    """Which events are wanted; None where it does not matter.
+
+    Attributes:
+        name: of the event.
+        client_id: of the client that pushed it.
+        session_id: of its session.
+        since: pushed at this moment or later.
+        until: pushed before this moment.
+    """
+
+    name: str | None = None
+    client_id: str | None = None
+    session_id: str | None = None
+    since: str | None = None
+    until: str | None = None
+
+    def takes(self, event: Shown) -> bool:
+        """Whether an event is wanted."""
+        if self.since is not None and event.created_at < self.since:
+            return False
+        if self.until is not None and event.created_at >= self.until:
+            return False
+        has = (event.name, event.client_id, event.session_id)
+        return all(
+            want in {None, one} for want, one in zip((self.name, self.client_id, self.session_id), has, strict=True)
+        )

@@ -1,0 +1,120 @@
+"""`livesync export` and `livesync backup`: stores as files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import click
+
+from livesync_trio.archive.export import Exported
+from livesync_trio.archive.export import export as write_file
+from livesync_trio.archive.files import STANDARD_OUTPUT
+from livesync_trio.archive.reading import all_stores
+from livesync_trio.archive.sources.jsonl_file import JsonlFile
+from livesync_trio.archive.staging import STAGED
+from livesync_trio.archive.table_shape import export_tables
+from livesync_trio.cli import showing
+from livesync_trio.cli.looking import no_such_store
+from livesync_trio.cli.showing import json_flag
+from livesync_trio.cli.where import configured, database_flags, database_to_read
+from livesync_trio.errors import CommandError, Kind
+from livesync_trio.model import LogState, StoreId
+from livesync_trio.storage.base import Reader
+
+Format = Literal["jsonl", "sqlite"]
+_FORMATS: Final = ("jsonl", "sqlite")
+
+_Stores = list[tuple[StoreId, LogState]]
+
+
+@click.command()
+@click.argument("file")
+@click.option("--store", "names", multiple=True, metavar="STORE", help="This store; may be repeated. All when absent.")
+@click.option(
+    "--format", "kind", type=click.Choice(_FORMATS), default="jsonl", help="JSON Lines, or the tables of sync-cf."
+)
+@click.option("--overwrite", is_flag=True, help="Replace FILE.")
+@json_flag
+@database_flags
+def export(*, file: str, names: Sequence[str], kind: Format, overwrite: bool, as_json: bool, **flags: Any) -> None:
+    """Write stores into FILE, also while a server uses the database.
+
+    A FILE that ends with .gz is compressed; - is standard output. An export that was interrupted goes on where it was
+    when it is begun again, unless it is compressed.
+    """
+    with database_to_read(configured(flags)) as engine:
+        reader = engine.snapshot()
+        try:
+            chosen = _chosen(reader, names)
+            with showing.progress(f"exporting to {file}", _events(chosen)) as advance:
+                if kind == "sqlite":
+                    stores, events = export_tables(reader, chosen, Path(file), overwrite=overwrite, on_events=advance)
+                else:
+                    done = write_file(reader, chosen, file, overwrite=overwrite, on_events=advance)
+                    stores, events = done.stores, done.events
+        finally:
+            reader.close()
+    _tell(file, stores, events, as_json)
+
+
+@click.command()
+@click.argument("file")
+@click.option("--store", "names", multiple=True, metavar="STORE", help="This store; may be repeated. All when absent.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE once the new backup is whole.")
+@json_flag
+@database_flags
+def backup(*, file: str, names: Sequence[str], overwrite: bool, as_json: bool, **flags: Any) -> None:
+    """Save the database, or some of its stores, as of one moment into FILE, while a server goes on using it.
+
+    The file is the same as that of `livesync export`, and is read back and checked before it gets its name.
+    """
+    with database_to_read(configured(flags)) as engine:
+        reader = engine.snapshot()
+        try:
+            chosen = _chosen(reader, names)
+            with showing.progress(f"saving to {file}", _events(chosen)) as advance:
+                done = write_file(
+                    reader, chosen, file, overwrite=overwrite, resume=False, on_events=advance, check=_check
+                )
+        finally:
+            reader.close()
+    _tell(file, done.stores, done.events, as_json)
+
+
+def _check(file: Path, done: Exported) -> None:
+    """Read a backup from the disk as a restore would. Raises CommandError when it is not what was written."""
+    with showing.progress(f"checking {file}", done.events) as advance:
+        backup_file = JsonlFile(file, advance)
+        try:
+            headers = [section.header for section in backup_file.sections()]
+        finally:
+            backup_file.close()
+    if (len(headers), sum(header.events for header in headers)) != (done.stores, done.events):
+        raise CommandError(Kind.BAD_ARCHIVE, f"{file} does not hold what was written to it: make it again.")
+
+
+def _chosen(reader: Reader, names: Sequence[str]) -> _Stores:
+    """The stores that are named, or all of them, but those that are only half imported."""
+    if not names:
+        found = all_stores(reader)
+        return [(one.store_id, one.state) for one in found if not one.store_id.startswith(STAGED)]
+    chosen: _Stores = []
+    for name in dict.fromkeys(names):
+        state = reader.state(StoreId(name))
+        if state is None:
+            raise no_such_store(name)
+        chosen.append((StoreId(name), state))
+    return chosen
+
+
+def _events(stores: _Stores) -> int:
+    return sum(log.event_count for _, log in stores)
+
+
+def _tell(file: str, stores: int, events: int, as_json: bool) -> None:
+    if file == STANDARD_OUTPUT:
+        showing.note(f"{stores} stores, {events:,} events")
+    elif as_json:
+        showing.line({"file": file, "stores": stores, "events": events, "bytes": Path(file).stat().st_size})
+    else:
+        click.echo(f"{file}: {stores} stores, {events:,} events, {showing.size(Path(file).stat().st_size)}")

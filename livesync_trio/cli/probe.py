@@ -1,0 +1,107 @@
+"""A probe: one event through a scratch store, over the wire, as a client would send it.
+
+Owns that exchange, for `livesync doctor` and `livesync bench`. What is pushed stays in the scratch store until it is
+reset.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import click
+
+from livesync_trio.archive.entries import Entry
+from livesync_trio.archive.sync_client import SyncClient
+from livesync_trio.cli.banner import THIS_MACHINE
+from livesync_trio.config import Config
+from livesync_trio.errors import CommandError, Kind
+from livesync_trio.model import StoreId
+
+SCRATCH: Final = "livesync-probe"
+"""Beginning of the names of scratch stores."""
+
+
+def probe_flags(command: Any) -> Any:
+    """Give a command the flags that say which server to talk to as a client, and who one is."""
+    for option in (
+        click.option(
+            "--payload-file", type=click.Path(path_type=Path), help="File with what clients send as syncPayload."
+        ),
+        click.option("--sync-url", metavar="URL", help="Where clients connect; what HOST and PORT say when absent."),
+    ):
+        command = option(command)
+    return command
+
+
+def sync_url(config: Config, given: str | None) -> str:
+    """Where clients connect."""
+    scheme = "http" if config.tls_cert is None else "https"
+    host = THIS_MACHINE.get(config.host, config.host)
+    return given or f"{scheme}://{f'[{host}]' if ':' in host and host[0] != '[' else host}:{config.port}"
+
+
+def payload(config: Config, file: Path | None) -> Any:
+    """What a client sends to be let in. Raises CommandError."""
+    if file is not None:
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CommandError(Kind.BAD_CONFIG, f"--payload-file {file} cannot be read: {error}.") from error
+    return None if config.auth_token is None else {"authToken": config.auth_token.reveal()}
+
+
+@attrs.frozen
+class Synced:
+    """What a probe has seen.
+
+    Attributes:
+        head: number of the event that was pushed and came back.
+        push_s: from the push until the server said that it is durable.
+        pull_s: from the request until the event was back.
+    """
+
+    head: int
+    push_s: float
+    pull_s: float
+
+
+def sync_probe(client: SyncClient) -> Synced:
+    """Push one event to a scratch store, and pull it.
+
+    Raises:
+        CommandError: the server refuses, does not answer, or gives back something else.
+    """
+    _, head = history(client)
+    begin_s = time.monotonic()
+    client.push([probe_event(head + 1, head)])
+    pushed_s = time.monotonic()
+    entries, seen = history(client)
+    pulled_s = time.monotonic()
+    if seen != head + 1 or b'"livesyncProbe"' not in entries[-1].json:
+        raise CommandError(Kind.CHECKS_FAILED, f"The probe was acknowledged as e{head + 1}, and e{seen} came back.")
+    return Synced(seen, pushed_s - begin_s, pulled_s - pushed_s)
+
+
+def history(client: SyncClient) -> tuple[list[Entry], int]:
+    """Events of a scratch store, and its head."""
+    entries = [entry for _, page in client.pull() for entry in page]
+    return entries, entries[-1].seq_num if entries else 0
+
+
+def probe_event(seq_num: int, parent_seq_num: int) -> dict[str, Any]:
+    """An event that no application has."""
+    return {
+        "name": "livesyncProbe",
+        "args": {"at": time.time()},
+        "seqNum": seq_num,
+        "parentSeqNum": parent_seq_num,
+        "clientId": "livesync",
+        "sessionId": "probe",
+    }
+
+
+def scratch(name: str, *parts: object) -> StoreId:
+    """The name of a scratch store."""
+    return StoreId("-".join([SCRATCH, name, *map(str, parts)]))

@@ -1,0 +1,60 @@
+"""`livesync reset`: an empty log and a new identity for a store."""
+
+import sys
+from typing import Any
+
+import click
+
+from livesync_trio.cli import showing
+from livesync_trio.cli.control_plane import ControlPlane
+from livesync_trio.cli.looking import no_such_store
+from livesync_trio.cli.showing import json_flag
+from livesync_trio.cli.where import configured, database_flags, server_flags, target_database
+from livesync_trio.config import Config
+from livesync_trio.errors import CommandError, Kind
+from livesync_trio.model import LogState, StoreId
+from livesync_trio.storage.base import Reset
+
+
+@click.command()
+@click.argument("store")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_flag
+@server_flags
+@database_flags
+def reset(*, store: str, yes: bool, as_json: bool, url: str | None, **flags: Any) -> None:
+    """Give STORE an empty log and a new identity: all of its events are gone, and its clients start over."""
+    config = configured(flags)
+    if not yes:
+        _ask(store)
+    backend_id = _on_server(url, config, store) if url is not None else _in_database(config, store)
+    if as_json:
+        showing.line({"storeId": store, "backendId": backend_id, "head": 0})
+    else:
+        click.echo(f"{store} is empty now; its clients start over.")
+
+
+def _ask(store: str) -> None:
+    """Let a person type the name; a program says --yes."""
+    if not sys.stdin.isatty():
+        raise CommandError(Kind.BAD_CONFIG, f"This deletes every event of {store!r}: say --yes.")
+    typed = click.prompt(
+        f"This deletes every event of {store!r}. Type its name to go on", default="", show_default=False
+    )
+    if typed != store:
+        raise click.Abort()
+
+
+def _on_server(url: str, config: Config, store: str) -> str:
+    answer = ControlPlane(url, config.admin_secret).post("/store/reset", {"storeId": store, "confirm": store})
+    return str(answer["backendId"])
+
+
+def _in_database(config: Config, store: str) -> str:
+    with target_database(config, change=True) as target:
+        if target.reader.state(StoreId(store)) is None:
+            raise no_such_store(store)
+        state = target.one(Reset(StoreId(store)))
+        assert isinstance(state, LogState)
+        target.tell([StoreId(store)])
+    return state.backend_id

@@ -1,0 +1,132 @@
+"""`livesync restore`: go back to a backup."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from livesync_trio.archive.entries import Broken
+from livesync_trio.archive.restoring import Claim, Planned, Restored, plan
+from livesync_trio.archive.restoring import restore as restored
+from livesync_trio.archive.sources.jsonl_file import JsonlFile
+from livesync_trio.archive.staging import Target
+from livesync_trio.cli import showing
+from livesync_trio.cli.showing import json_flag
+from livesync_trio.cli.where import configured, database_flags, target_database
+from livesync_trio.errors import CommandError, Kind
+from livesync_trio.model import StoreId
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--store", "names", multiple=True, metavar="STORE", help="Only this store; may be repeated.")
+@click.option("--complete", is_flag=True, help="Nothing was acknowledged after the backup: clients go on.")
+@click.option("--lost-tail", is_flag=True, help="Events came after the backup: clients must start over.")
+@click.option("--yes", is_flag=True, help="Replace stores that hold other events now, although they are not named.")
+@click.option("--dry-run", is_flag=True, help="Check FILE and say what would happen; change nothing.")
+@json_flag
+@database_flags
+def restore(
+    *,
+    file: Path,
+    names: Sequence[str],
+    complete: bool,
+    lost_tail: bool,
+    yes: bool,
+    dry_run: bool,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Bring back the stores of the backup FILE, once all of it was found to be whole.
+
+    A store gets a new identity, so that its clients start over, unless --complete says that nothing was acknowledged
+    after the backup: clients that have later events would wait for ever. What the database itself shows counts more.
+    """
+    if complete and lost_tail:
+        raise click.UsageError("--complete and --lost-tail contradict each other")
+    claim = Claim.COMPLETE if complete else Claim.LOST_TAIL if lost_tail else Claim.UNKNOWN
+    with target_database(configured(flags), change=not dry_run) as target:
+        backup = JsonlFile(file)
+        try:
+            planned = plan(target, backup, frozenset(map(StoreId, names)))
+            if dry_run:
+                _show_plan(planned, as_json)
+                return
+            if not names and not yes:
+                _check_replaces_nothing(planned)
+            done = _carry_out(target, backup, planned, claim)
+        finally:
+            backup.close()
+    _show(done, as_json)
+
+
+def _check_replaces_nothing(planned: Sequence[Planned]) -> None:
+    replaced = [one for one in planned if one.replaces]
+    if replaced:
+        what = "; ".join(
+            f"{one.store_id!r} has {one.found.event_count} events: {one.relation.value}"
+            for one in replaced[:3]
+            if one.found is not None
+        )
+        raise CommandError(
+            Kind.ALREADY_THERE,
+            f"This would replace {len(replaced)} stores ({what}): name those to restore by --store, or say --yes.",
+        )
+
+
+def _carry_out(target: Target, backup: JsonlFile, planned: Sequence[Planned], claim: Claim) -> list[Restored]:
+    total = sum(one.events for one in planned)
+    with showing.progress(f"restoring from {backup.describe()}", total) as advance:
+        try:
+            return [restored(target, backup, one, claim, advance) for one in planned]
+        except Broken as error:
+            raise CommandError(Kind.BAD_ARCHIVE, f"{backup.describe()} changed while it was read: {error}.") from None
+
+
+def _show(done: Sequence[Restored], as_json: bool) -> None:
+    if as_json:
+        for one in done:
+            showing.line(
+                {
+                    "storeId": one.store_id,
+                    "events": one.events,
+                    "head": one.head,
+                    "lostEvents": one.lost_events,
+                    "backendId": one.backend_id,
+                    "keptIdentity": one.kept_identity,
+                    "outcome": one.outcome,
+                    "reason": one.reason,
+                }
+            )
+        return
+    showing.table(
+        ("store", "events#", "head#", "given up#", "outcome", "clients", "because"),
+        (
+            (
+                one.store_id,
+                one.events,
+                f"e{one.head}",
+                one.lost_events,
+                one.outcome,
+                "go on" if one.kept_identity else "start over",
+                one.reason,
+            )
+            for one in done
+        ),
+        empty="The backup holds no stores.",
+    )
+
+
+def _show_plan(planned: Sequence[Planned], as_json: bool) -> None:
+    if as_json:
+        for one in planned:
+            showing.line(
+                {"storeId": one.store_id, "events": one.events, "head": one.head, "inItsPlace": one.relation.value}
+            )
+        return
+    showing.table(
+        ("store", "events#", "head#", "in the database"),
+        ((one.store_id, one.events, f"e{one.head}", one.relation.value) for one in planned),
+        empty="The backup holds no stores.",
+    )
