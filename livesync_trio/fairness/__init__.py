@@ -4,7 +4,8 @@ Owns token buckets and counts, by user, address and store. Pure: it is told the 
 slows down or refuses. Knows no sockets, no stores, no tasks.
 """
 
+from livesync_trio.fairness.addresses import address_group
 from livesync_trio.fairness.admin import AdminAttempts
 from livesync_trio.fairness.rules import Fairness, Meter, Visitor
 
-__all__ = ["AdminAttempts", "Fairness", "Meter", "Visitor"]
+__all__ = ["AdminAttempts", "Fairness", "Meter", "Visitor", "address_group"]

@@ -62,8 +62,8 @@ class Authentication:
     cookie: str | None = None
 
     @classmethod
-    def of(cls, config: Config, hooks: HookRunner) -> "Authentication":
-        """What a configuration asks for.
+    def of(cls, config: Config, hooks: HookRunner, before: "Authentication | None" = None) -> "Authentication":
+        """What a configuration asks for. `before`: what was asked for until now, whose fetched keys are kept.
 
         Raises:
             StartupError: the file with the keys of tokens cannot be used.
@@ -72,7 +72,7 @@ class Authentication:
         if config.jwt_secret is not None or config.jwt_keys is not None:
             from livesync_trio.transport.tokens import TokenVerifier  # noqa: PLC0415 - see there for what it costs
 
-            tokens = TokenVerifier.of(config)
+            tokens = TokenVerifier.of(config, None if before is None else before.tokens)
         grants = Grants(
             config.jwt_stores_claim, config.jwt_read_stores_claim, config.jwt_stores, config.jwt_read_stores
         )

@@ -48,12 +48,19 @@ def keys_for(keys: dict[str | None, list[Any]], key_id: str | None) -> list[Any]
     return [*keys.get(key_id, ()), *keys.get(None, ())]
 
 
-def read_keys(where: str) -> KeyRing:
+def read_keys(where: str, before: KeyRing | None = None) -> KeyRing:
     """Open the keys that the setting `jwt_keys` names.
+
+    Args:
+        where: path or URL.
+        before: the keys until now. Those of the same URL are kept, and fetched again when next needed: an issuer that
+            cannot be reached just now must not shut everybody out.
 
     Raises:
         StartupError: the file cannot be read, or holds no public key. The keys of a URL are fetched when needed.
     """
+    if isinstance(before, RemoteKeys) and before.url == where:
+        return before.aged()
     if "://" in where:
         return RemoteKeys(where)
     try:
@@ -102,10 +109,16 @@ class RemoteKeys:
 
     def __init__(self, url: str) -> None:
         """`url` is https, or http on this machine (`config.identity`). Nothing is fetched yet."""
-        self._url = url
+        self.url = url
         self._keys: dict[str | None, list[Any]] = {}
         self._fetched_s = self._tried_s = -math.inf
         self._fetching = trio.Lock()
+
+    def aged(self) -> "RemoteKeys":
+        """The same keys, to be fetched again as soon as anybody brings a token."""
+        same = RemoteKeys(self.url)
+        same._keys = self._keys
+        return same
 
     async def find(self, key_id: str | None) -> list[Any]:
         """See `KeyRing`. May wait for a fetch, for `JWKS_FETCH_LIMIT_S` at most."""
@@ -123,11 +136,11 @@ class RemoteKeys:
         self._tried_s = trio.current_time()
         try:
             with trio.fail_after(JWKS_FETCH_LIMIT_S):
-                content = await trio.to_thread.run_sync(_download, self._url, abandon_on_cancel=True)
+                content = await trio.to_thread.run_sync(_download, self.url, abandon_on_cancel=True)
             self._keys = parse_jwks(content)
         except (OSError, ValueError, trio.TooSlowError) as error:
             _log.warning(
-                "the keys of the token issuer cannot be fetched", url=self._url, reason=str(error) or "too slow"
+                "the keys of the token issuer cannot be fetched", url=self.url, reason=str(error) or "too slow"
             )
         else:
             self._fetched_s = trio.current_time()

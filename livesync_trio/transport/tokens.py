@@ -13,14 +13,23 @@ from livesync_trio.config import Config
 from livesync_trio.config.identity import HMAC_ALGORITHMS, KEY_ALGORITHMS
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.model import Principal
+from livesync_trio.telemetry import get_logger
 from livesync_trio.transport.jwks import KeyRing, read_keys
+
+_log = get_logger("transport")
 
 _DEFAULT_HMAC: Final = ("HS256",)
 _DEFAULT_KEYED: Final = ("RS256", "ES256", "EdDSA")
 
-_INVALID: Final = Refusal(Kind.UNAUTHENTICATED, "The token is not valid here.")
+_INVALID: Final = Refusal(Kind.UNAUTHENTICATED, "The token is not valid here. Log in again.")
 _EXPIRED: Final = Refusal(Kind.UNAUTHENTICATED, "The token has expired. Come back with a fresh one.")
 _NOT_YET: Final = Refusal(Kind.UNAUTHENTICATED, "The token is not valid yet.")
+
+
+def _invalid(reason: str) -> Refusal:
+    """Refuse a token; why is for the operator, in words that hold nothing of the token."""
+    _log.debug("token not valid", reason=reason)
+    return _INVALID
 
 
 @attrs.frozen
@@ -62,8 +71,8 @@ class TokenVerifier:
     principal_claim: str = "sub"
 
     @classmethod
-    def of(cls, config: Config) -> "TokenVerifier":
-        """The verifier that a configuration says.
+    def of(cls, config: Config, before: "TokenVerifier | None" = None) -> "TokenVerifier":
+        """The verifier that a configuration says. `before`: the one until now, whose fetched keys are kept.
 
         Raises:
             StartupError: the file with the keys cannot be used.
@@ -72,7 +81,9 @@ class TokenVerifier:
         return cls(
             secret=None if config.jwt_secret is None else config.jwt_secret.reveal(),
             hmac=tuple(name for name in wanted if name in HMAC_ALGORITHMS) or _DEFAULT_HMAC,
-            keys=None if config.jwt_keys is None else read_keys(config.jwt_keys),
+            keys=None
+            if config.jwt_keys is None
+            else read_keys(config.jwt_keys, None if before is None else before.keys),
             keyed=tuple(name for name in wanted if name in KEY_ALGORITHMS) or _DEFAULT_KEYED,
             issuer=config.jwt_issuer,
             audience=config.jwt_audience,
@@ -81,21 +92,25 @@ class TokenVerifier:
         )
 
     async def verify(self, token: str) -> Identified | Refusal:
-        """Check a token. The refusal never repeats any of it."""
+        """Check a token. The refusal never repeats any of it, and does not tell a stranger what is wrong with it.
+
+        The log does, at level debug.
+        """
         try:
             header = jwt.get_unverified_header(token)
         except (jwt.PyJWTError, ValueError):
-            return _INVALID
+            return _invalid("it is no JSON Web Token")
         algorithm = header.get("alg")
-        outcome: Identified | Refusal = _INVALID
         if algorithm in self.hmac and self.secret is not None:
-            outcome = self._check(token, self.secret, algorithm)
-        elif algorithm in self.keyed and self.keys is not None:
+            return self._check(token, self.secret, algorithm)
+        if algorithm in self.keyed and self.keys is not None:
+            outcome: Identified | Refusal | None = None
             for key in await self.keys.find(header.get("kid")):
                 outcome = self._check(token, key, algorithm)
                 if outcome is not _INVALID:
                     break
-        return outcome
+            return outcome or _invalid("it names a key that is not in jwt_keys")
+        return _invalid("its algorithm is not taken (jwt_algorithms)")
 
     def _check(self, token: str, key: Any, algorithm: str) -> Identified | Refusal:
         required = ["exp", self.principal_claim]
@@ -115,9 +130,9 @@ class TokenVerifier:
             return _EXPIRED
         except jwt.ImmatureSignatureError:
             return _NOT_YET
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
-            return _INVALID  # a key of another kind, or a signed token whose claims make no sense
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            return _invalid(type(error).__name__)  # also a key of another kind, or claims that make no sense
         name = claims[self.principal_claim]
         if not isinstance(name, str) or not name:
-            return _INVALID
+            return _invalid(f"its {self.principal_claim} is no text")
         return Identified(Principal(name, claims), int(claims["exp"]) + self.leeway_s - time.time())

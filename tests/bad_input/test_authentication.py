@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -11,11 +12,12 @@ import trio
 from livesync_trio.config.secret import Secret
 from livesync_trio.errors import RULES, Kind
 from livesync_trio.hooks import HookContext, Hooks
+from livesync_trio.limits import REFUSED_BODY_MAX_BYTES
 
-from .clients import NO_CURSOR, http_rpc, reason, sync_url, v3_url
+from .clients import NO_CURSOR, http_rpc, reason, request, sync_url, v3_url
 from .servers import STORE, TestedServer, running_server
 from .websockets import text, upgrade
-from .wires import HttpAnswer, post, soon
+from .wires import HttpAnswer, head, post, soon
 
 TOKEN = "open sesame ö"
 
@@ -68,7 +70,7 @@ async def test_without_the_token_nobody_comes_in(payload: Any, kind: Kind) -> No
         told, _ = reason(answers[2].json[0])
         assert told == kind
         assert TOKEN not in str(server.logs)
-        refused = server.logged("refused at the door")
+        refused = server.logged("request refused")
         assert [(line["kind"], line["log_level"]) for line in refused] == [(kind, "warning")] * 3
 
 
@@ -126,7 +128,7 @@ async def test_a_hook_that_hangs_at_the_door_is_cut_off_at_its_limit() -> None:
         if payload == {"user": "mallory"}:
             await trio.sleep_forever()
 
-    async with running_server(Hooks(validate_payload=hang), hook_limit_s=0.05) as server:
+    async with running_server(Hooks(validate_payload=hang), hook_limit_s=0.3) as server:
         answers = await ask_three_ways(server, {"user": "mallory"})
         assert [answer.status for answer in answers] == [RULES[Kind.HOOK_TIMEOUT].http_status] * 3
         assert reason(answers[2].json[0])[0] == Kind.HOOK_TIMEOUT
@@ -138,6 +140,38 @@ async def test_a_refused_request_without_an_id_is_refused_in_an_array_too(body: 
         answer = await server.ask(post(sync_url(STORE, "http"), body))
         assert answer.status in (400, RULES[Kind.UNAUTHENTICATED].http_status)
         assert answer.json[0]["_tag"] == "Defect"
+
+
+async def test_every_request_of_an_array_that_is_refused_as_a_whole_gets_its_exit() -> None:
+    """The client waits for ever for an id without an Exit, whatever the status (SPEC 3.7)."""
+    async with guarded_server() as server:
+        many = [request(n, "SyncHttpRpc.Ping", {"storeId": STORE}) for n in range(50)]
+        odd = [{"_tag": "Bequest"}, request("50", "SyncHttpRpc.Nothing", None), 7]
+        answer = await server.ask(post(sync_url(STORE, "http"), json.dumps(many + odd).encode()))
+        assert answer.status == RULES[Kind.UNAUTHENTICATED].http_status
+        assert [message["requestId"] for message in answer.json] == [*range(50), "50"]
+        assert {reason(message)[0] for message in answer.json} == {Kind.UNAUTHENTICATED}
+
+
+async def test_of_the_body_of_a_stranger_only_a_little_is_read() -> None:
+    """Else a few hundred strangers with 32 MiB each would fill the memory before anybody asks who they are."""
+    async with running_server(auth_token=Secret(TOKEN), payload={"authToken": TOKEN}, frame_max_bytes=2**25) as server:
+        for size in (REFUSED_BODY_MAX_BYTES, REFUSED_BODY_MAX_BYTES + 1):
+            wire = await server.wire()
+            length = f"Content-Length: {2**25}"
+            await wire.send(head(f"POST {sync_url(STORE, 'http')} HTTP/1.1", length) + PING.ljust(size))
+            if size == REFUSED_BODY_MAX_BYTES:
+                with trio.move_on_after(0.1) as patience:
+                    await wire.read_answer()
+                assert patience.cancelled_caught  # all that was allowed has come, and it is not the whole yet
+            else:
+                answer = await wire.read_answer()  # although the rest was never sent
+                assert answer.status == RULES[Kind.UNAUTHENTICATED].http_status
+                assert answer.json[0]["_tag"] == "Defect"
+        whole = await server.ask(post(sync_url(STORE, "http"), PING.ljust(REFUSED_BODY_MAX_BYTES)))
+        assert reason(whole.json[0])[0] == Kind.UNAUTHENTICATED
+        right = sync_url(STORE, "http", {"authToken": TOKEN})
+        assert (await server.ask(post(right, PING.ljust(2 * REFUSED_BODY_MAX_BYTES)))).status == 200
 
 
 async def test_what_was_sent_behind_a_refused_upgrade_is_not_acted_on() -> None:

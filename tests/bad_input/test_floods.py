@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from itertools import pairwise
+
 import pytest
 import trio
+import trio.testing
 
 from livesync_trio.connection import outbox
+from livesync_trio.connection.channel import ChannelEnded, Incoming
 from livesync_trio.connection.outbox import Outbox
 from livesync_trio.errors import RULES, Kind
-from livesync_trio.limits import CONTROL_MAX_BYTES, RECEIVE_BYTES
+from livesync_trio.limits import (
+    CONTROL_MAX_BYTES,
+    EVENTS_PER_PUSH_MAX,
+    FRAMES_PER_TURN,
+    MESSAGES_PER_ARRAY_MAX,
+    RECEIVE_BYTES,
+)
+from livesync_trio.transport.websocket import WebSocketChannel
 
 from .clients import NO_CURSOR, event, http_rpc, pull, push, reason, sync_url, v3_url
 from .servers import STORE, TestedServer, running_server
-from .websockets import PING, PONG, WebSocket, frame, text
+from .websockets import PING, PONG, TEXT, WebSocket, frame, text
 from .wires import PATIENCE_S, Wire
 
 QUEUE_BYTES = 256 * 1024
@@ -153,18 +165,60 @@ async def test_connections_that_are_reset_at_once_leave_nothing_behind(server: T
         client = await server.rpc()
         await client.send(pull("1", STORE, live=True), push("2", STORE, event(1)), {"_tag": "Ping"})
         await client.wire.reset()
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         while (await server.ask(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")).json["connections"]:
             await trio.lowlevel.checkpoint()
     assert len(await (await server.rpc()).pull()) == 1
 
 
-async def test_a_message_of_a_hundred_thousand_pings_is_no_trouble(server: TestedServer) -> None:
+async def test_messages_full_of_pings_are_no_trouble(server: TestedServer) -> None:
     client = await server.rpc()
-    await client.send(b"[" + b",".join([b'{"_tag":"Ping"}'] * 60_000) + b"]")
-    for _ in range(60_000):
+    many = b"[" + b",".join([b'{"_tag":"Ping"}'] * MESSAGES_PER_ARRAY_MAX) + b"]"
+    for _ in range(20):
+        await client.send(many)
+    for _ in range(20 * MESSAGES_PER_ARRAY_MAX):
         assert await client.receive_text() == b'{"_tag":"Pong"}'
     await client.check_works()
+
+
+@pytest.mark.parametrize("opcode", [PING, TEXT], ids=["pings of the protocol", "messages"])
+@pytest.mark.parametrize("behind_the_handshake", [False, True])
+async def test_a_flood_of_frames_gives_others_their_turn(opcode: int, behind_the_handshake: bool) -> None:
+    """One read may bring ten thousand of them, which would hold everybody up for tens of milliseconds."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    flood = b"".join(frame(opcode, b"%d" % number) for number in range(5_000))
+    leftover = flood if behind_the_handshake else b""
+    channel = WebSocketChannel(theirs, leftover=leftover, frame_max_bytes=1000, stall_limit_s=10)
+    taken: list[int] = []
+    turns: list[int] = []
+
+    def take(messages: list[Incoming]) -> bool:
+        taken.extend(int(message.data) for message in messages)
+        assert len(messages) <= FRAMES_PER_TURN
+        channel.begin(())  # the pongs
+        return True
+
+    async def others() -> None:
+        while True:
+            turns.append(len(taken))
+            await trio.lowlevel.checkpoint()
+
+    async def read() -> None:
+        with suppress(ChannelEnded):
+            while True:
+                await channel.flow(take)
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        if not behind_the_handshake:
+            await ours.send_all(flood)
+        await ours.send_eof()
+        nursery.start_soon(others)
+        nursery.start_soon(read)
+    if opcode == TEXT:
+        assert taken == list(range(5_000))
+        assert max(after - before for before, after in pairwise(turns)) <= 2 * FRAMES_PER_TURN
+    assert len(turns) >= 5_000 // FRAMES_PER_TURN
 
 
 async def test_pongs_that_nobody_asked_for_are_ignored(server: TestedServer) -> None:
@@ -173,11 +227,18 @@ async def test_pongs_that_nobody_asked_for_are_ignored(server: TestedServer) -> 
     await client.check_works()
 
 
-async def test_a_batch_of_ten_thousand_events_is_stored_and_comes_in_pages(server: TestedServer) -> None:
-    client = await server.rpc("many")
-    tiny = [event(n + 1, n, None, name="", clientId="", sessionId="") for n in range(9_000)]
-    assert (await client.push(*tiny))["exit"]["_tag"] == "Success"
-    assert await client.pull() == tiny
+async def test_the_largest_batch_is_stored_and_comes_in_pages_and_one_event_more_is_refused(
+    server: TestedServer,
+) -> None:
+    client, old = await server.rpc("many"), await server.v3("many")
+    tiny = [event(n + 1, n, None, name="", clientId="", sessionId="") for n in range(EVENTS_PER_PUSH_MAX + 1)]
+    kind, words = reason(await client.push(*tiny))
+    assert (kind, f"at most {EVENTS_PER_PUSH_MAX} events" in words) == (Kind.INVALID_REQUEST, True)
+    assert await client.pull() == []
+    await old.send({"_tag": "WSMessage.PushReq", "requestId": "p", "batch": tiny})
+    assert f"at most {EVENTS_PER_PUSH_MAX} events" in (await old.receive())["message"]
+    assert (await client.push(*tiny[:-1]))["exit"]["_tag"] == "Success"
+    assert await client.pull() == tiny[:-1]
 
 
 async def test_silence_is_answered_by_a_close(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +246,7 @@ async def test_silence_is_answered_by_a_close(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(peers, "LIVENESS_SWEEP_S", 0.02)
     monkeypatch.setattr(peers, "PROBE_AFTER_S", 0.05)
-    async with running_server(idle_limit_s=0.3) as server:
+    async with running_server(idle_limit_s=1) as server:
         client, old = await server.rpc(), await server.v3()
         assert (await client.receive_frame()).opcode == PING
         assert (await old.receive_frame()).opcode == PING

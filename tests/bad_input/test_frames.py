@@ -30,21 +30,26 @@ def masked(opcode: int, payload: bytes) -> bytes:
 BROKEN: dict[str, bytes] = {
     "without a mask": frame(TEXT, PING_MESSAGE, masked=False),
     "a ping without a mask": frame(PING, b"x", masked=False),
-    "reserved bit 1 (deflate)": frame(TEXT, PING_MESSAGE, rsv=4),
-    "reserved bit 2": frame(TEXT, PING_MESSAGE, rsv=2),
-    "reserved bit 3": frame(TEXT, PING_MESSAGE, rsv=1),
-    "reserved opcode 3": frame(3, PING_MESSAGE),
-    "reserved opcode 15": frame(15, PING_MESSAGE),
+    **{f"reserved bits {rsv:03b} (100: deflate)": frame(TEXT, PING_MESSAGE, rsv=rsv) for rsv in range(1, 8)},
+    "reserved bits in a ping": frame(PING, b"x", rsv=7),
+    "reserved bits in a close": frame(CLOSE, b"\x03\xe8", rsv=7),
+    "reserved bits in a continuation": frame(TEXT, b"{", fin=False) + frame(CONTINUATION, b"}", rsv=1),
+    **{f"reserved opcode {opcode}": frame(opcode, PING_MESSAGE) for opcode in (*range(3, 8), *range(11, 16))},
     "a ping of 126 bytes": frame(PING, b"x" * 126),
     "a pong of 126 bytes": frame(PONG, b"x" * 126),
     "a close of 126 bytes": frame(CLOSE, b"\x03\xe8" + b"x" * 124),
     "a ping in fragments": frame(PING, b"x", fin=False),
+    "a pong in fragments": frame(PONG, b"x", fin=False),
     "a close in fragments": frame(CLOSE, b"\x03\xe8", fin=False),
     "a continuation of nothing": frame(CONTINUATION, PING_MESSAGE),
+    "the beginning of a continuation of nothing": frame(CONTINUATION, PING_MESSAGE, fin=False),
+    "a continuation of a message that was whole": masked(TEXT, b'{"_tag":"Eof"}') + frame(CONTINUATION, b""),
     "a new message inside another": frame(TEXT, b"{", fin=False) + frame(TEXT, PING_MESSAGE),
     "a close with one byte": frame(CLOSE, b"\x03"),
-    "a close with code 1005": frame(CLOSE, b"\x03\xed"),
-    "a close with code 0": frame(CLOSE, b"\0\0"),
+    **{
+        f"a close with code {code}": frame(CLOSE, code.to_bytes(2, "big"))
+        for code in (0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535)
+    },
     "a length of 2^63": frame(TEXT, b"", length=b"\x7f\x80\0\0\0\0\0\0\0"),
 }
 
@@ -71,6 +76,14 @@ NOT_UTF_8 = {
     "too long an encoding": b'{"_tag":"Ping","x":"\xc0\x80"}',
     "a cut sequence": b'{"_tag":"Ping","x":"\xf0\x9f\x98"}',
     "beyond U+10FFFF": b'{"_tag":"Ping","x":"\xf4\x90\x80\x80"}',
+    "the last surrogate": b'{"_tag":"Ping","x":"\xed\xbf\xbf"}',
+    "a pair of surrogates": b'{"_tag":"Ping","x":"\xed\xa0\x80\xed\xb0\x80"}',
+    "a slash in three bytes": b'{"_tag":"Ping","x":"\xe0\x80\xaf"}',
+    "five bytes": b'{"_tag":"Ping","x":"\xf8\x88\x80\x80\x80"}',
+    "six bytes": b'{"_tag":"Ping","x":"\xfc\x84\x80\x80\x80\x80"}',
+    "0xFE": b'{"_tag":"Ping","x":"\xfe"}',
+    "a lonely continuation byte": b'{"_tag":"Ping","x":"\x80"}',
+    "cut at the end": b'{"_tag":"Ping","x":"\xce\xba\xe1',
 }
 
 
@@ -89,6 +102,44 @@ async def test_a_close_reason_that_is_not_utf_8_closes_the_socket(server: Tested
     client = await server.rpc()
     await client.send_frame(CLOSE, b"\x03\xe8\xff")
     assert await client.closed() in (RULES[Kind.BAD_TEXT].close_code, RULES[Kind.PROTOCOL_ERROR].close_code)
+
+
+@pytest.mark.parametrize("fragments", [1, 2, 1_000], ids=["whole", "halves", "bytes"])
+async def test_every_character_that_utf_8_has_is_taken(server: TestedServer, fragments: int) -> None:
+    """The borders of its ranges, what Unicode calls no characters among them."""
+    client = await server.rpc()
+    edges = (0x20, 0x7F, 0x80, 0x7FF, 0x800, 0xD7FF, 0xE000, 0xFFFD, 0xFFFE, 0xFFFF, 0x10000, 0x1FFFE, 0x10FFFF)
+    args = "κόσμε" + "".join(map(chr, edges))
+    data = json.dumps(push("1", STORE, event(1, 0, args)), ensure_ascii=False).encode()
+    size = max(1, len(data) // fragments)
+    pieces = [data[start : start + size] for start in range(0, len(data), size)]
+    for number, piece in enumerate(pieces):
+        opcode = CONTINUATION if number else TEXT
+        await client.send_frame(opcode, piece, fin=number == len(pieces) - 1)
+    assert (await client.answer_to("1"))[1]["exit"]["_tag"] == "Success"
+    assert (await client.pull())[0]["args"] == args
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2], ids=["first", "middle", "last"])
+async def test_a_message_that_is_not_utf_8_in_one_of_its_fragments_closes_the_socket_with_1007(
+    server: TestedServer, broken: int
+) -> None:
+    client = await server.rpc()
+    pieces = [b'{"_tag":"Ping",', b'"x":"', b'"}']
+    pieces[broken] += b"\xf4\x90\x80\x80"
+    for number, piece in enumerate(pieces):
+        await client.send_frame(CONTINUATION if number else TEXT, piece, fin=number == 2)
+    assert await client.closed() == RULES[Kind.BAD_TEXT].close_code
+
+
+async def test_pings_are_answered_with_their_payload_in_order(server: TestedServer) -> None:
+    payloads = [b"", b"Hello", bytes(range(0x90, 0x100)) + b"\0\xff", b"x" * 125, *(b"%d" % n for n in range(10))]
+    for client in (await server.rpc(), await server.v3()):
+        await client.wire.send(b"".join(frame(PING, payload) for payload in payloads))
+        assert [await client.receive_frame() for _ in payloads] == [Frame(PONG, payload) for payload in payloads]
+        for payload in payloads:
+            await client.wire.send_piecemeal(masked(PING, payload))
+            assert await client.receive_frame() == Frame(PONG, payload)
 
 
 async def test_a_character_may_be_split_over_fragments(server: TestedServer) -> None:
@@ -152,7 +203,15 @@ async def test_binary_frames_are_taken_in_0_4_and_ignored_in_0_3(server: TestedS
     await old.check_works()
 
 
-@pytest.mark.parametrize("data", [b"", b"\x03\xe8", b"\x03\xe9bye", b"\x0b\xb8"], ids=["", "1000", "1001", "3000"])
+CLOSES = {
+    "nothing": b"",
+    **{str(code): code.to_bytes(2, "big") for code in (*range(1000, 1004), *range(1007, 1015), 3000, 3999, 4000, 4999)},
+    "1001 with a reason": b"\x03\xe9bye",
+    "the longest reason": b"\x03\xe8" + b"x" * 121 + "ö".encode(),
+}
+
+
+@pytest.mark.parametrize("data", CLOSES.values(), ids=CLOSES)
 async def test_a_close_frame_is_answered_with_its_code_and_the_end(server: TestedServer, data: bytes) -> None:
     client = await server.rpc()
     await client.send_frame(CLOSE, data)

@@ -127,7 +127,7 @@ async def test_requests_and_an_upgrade_may_be_pipelined(server: TestedServer) ->
     ids=["a letter", "a line", "all but the end", "60 bytes"],
 )
 async def test_half_a_head_is_answered_with_408_when_the_limit_has_passed(half: bytes) -> None:
-    async with running_server(handshake_limit_s=0.05) as server:
+    async with running_server(handshake_limit_s=0.3) as server:
         wire = await server.wire()
         answer = await wire.ask(half)
         assert answer.status == RULES[Kind.REQUEST_TIMEOUT].http_status == 408
@@ -135,7 +135,7 @@ async def test_half_a_head_is_answered_with_408_when_the_limit_has_passed(half: 
 
 
 async def test_a_connection_that_says_nothing_is_closed_without_a_word_when_the_limit_has_passed() -> None:
-    async with running_server(handshake_limit_s=0.05) as server:
+    async with running_server(handshake_limit_s=0.3) as server:
         wire = await server.wire()
         assert await wire.read_to_end() == b""
 
@@ -157,7 +157,7 @@ async def test_sending_slowly_does_not_prolong_the_limit() -> None:
 
 
 async def test_the_limit_holds_for_each_connection_and_not_for_open_websockets() -> None:
-    async with running_server(handshake_limit_s=0.05) as server:
+    async with running_server(handshake_limit_s=0.3) as server:
         client = await server.rpc()
         wire = await server.wire()
         assert await wire.read_to_end() == b""

@@ -13,6 +13,7 @@ import trio
 import trio.testing
 
 from livesync_trio.errors import RULES, Kind
+from livesync_trio.limits import MESSAGES_PER_ARRAY_MAX
 
 from .clients import NO_CURSOR, event, failure, http_rpc, push_payload, reason, request, sync_url
 from .servers import STORE, TestedServer
@@ -118,6 +119,20 @@ async def test_a_push_that_comes_too_late_and_a_lost_identity_have_their_own_err
     assert pushing["expected"]
 
 
+@pytest.mark.parametrize("lost", ["\ud83d", "\udfff\ud800", "\U0001f600 \ud83d", 'a"\\b\n\0', ""], ids=ascii)
+async def test_a_lost_identity_is_told_back_as_it_came(server: TestedServer, lost: str) -> None:
+    clients = (await server.rpc(), await server.rpc(numbered=True))
+    await clients[0].push(event(1))
+    cursor = {"_tag": "Some", "value": {"backendId": lost, "eventSequenceNumber": 1}}
+    payload = {**push_payload(STORE, event(2, 1)), "backendId": {"_tag": "Some", "value": lost}}
+    for client in clients:
+        for procedure, asked in (("Push", payload), ("Pull", {"storeId": STORE, "cursor": cursor, "live": True})):
+            request_id = client.new_id()
+            await client.send(request(request_id, f"SyncWsRpc.{procedure}", asked))
+            error = failure((await client.answer_to(request_id))[1])
+            assert (error["_tag"], error["received"]) == ("BackendIdMismatchError", lost)
+
+
 async def test_headers_of_the_request_may_be_missing_or_odd(server: TestedServer) -> None:
     """The reference answers these with 500 (SPEC section 7, 8)."""
     for headers in ({}, {"headers": None}, {"headers": {"a": 1}}, {"headers": "x"}):
@@ -126,11 +141,21 @@ async def test_headers_of_the_request_may_be_missing_or_odd(server: TestedServer
         assert answer.json[0]["exit"]["value"] == {"_tag": "SyncMessage.Pong"}
 
 
-@pytest.mark.parametrize("count", [1, 2, 64, 65, 200])
+@pytest.mark.parametrize("count", [1, 2, 64, 65, MESSAGES_PER_ARRAY_MAX])
 async def test_every_request_of_an_array_gets_its_exit(server: TestedServer, count: int) -> None:
     body = json.dumps([request(n, "SyncHttpRpc.Ping", {"storeId": STORE}) for n in range(count)]).encode()
     answer = await server.ask(post(URL, body))
     assert [message["requestId"] for message in answer.json if message["_tag"] == "Exit"] == list(range(count))
+
+
+async def test_an_array_of_too_many_messages_is_not_looked_into(server: TestedServer) -> None:
+    body = b"[%b]" % b",".join([b"{}"] * (MESSAGES_PER_ARRAY_MAX + 1))
+    answer = await server.ask(post(URL, body))
+    (message,) = answer.json
+    assert f"more than {MESSAGES_PER_ARRAY_MAX} messages" in message["defect"]["message"]
+    client = await server.rpc()
+    await client.send(body)
+    assert await client.closed() == RULES[Kind.BAD_FRAME].close_code
 
 
 async def test_the_requests_of_an_array_are_served_in_order_and_bad_ones_spoil_nothing(server: TestedServer) -> None:

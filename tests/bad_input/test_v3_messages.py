@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from livesync_trio.limits import REQUEST_ID_MAX_BYTES
+
 from .clients import event, v3_url
 from .servers import STORE, TestedServer, running_server
 from .websockets import BINARY
@@ -130,3 +132,20 @@ async def test_a_payload_like_a_store_of_0_3_is_decoded_the_same(server: TestedS
     client = await server.websocket(v3_url(STORE) + "&payload=%257B%2522a%2522%253A1%257D")
     await client.send({"_tag": "WSMessage.Ping", "requestId": "ping"})
     assert (await client.receive())["_tag"] == "WSMessage.Pong"
+
+
+async def test_a_request_id_has_a_longest_length_since_broadcasts_carry_it(server: TestedServer) -> None:
+    pusher, other = await server.v3(), await server.v3()
+    fits = "i" * (REQUEST_ID_MAX_BYTES - 2)
+    for request_id in (fits + "i", "i" * 500_000, "\u00f6" * (REQUEST_ID_MAX_BYTES // 2)):
+        for tag, more in (("PushReq", {"batch": [event()]}), ("PullReq", {}), ("Ping", {})):
+            await pusher.send({"_tag": f"WSMessage.{tag}", "requestId": request_id, **more})
+            answer = await pusher.receive()
+            assert (answer["_tag"], answer["requestId"]) == ("WSMessage.Error", request_id)
+            assert f"longer than {REQUEST_ID_MAX_BYTES} bytes" in answer["message"]
+    assert len(str(server.logs)) < 10_000
+    await pusher.send({"_tag": "WSMessage.PushReq", "requestId": fits, "batch": [event()]})
+    assert await pusher.receive() == {"_tag": "WSMessage.PushAck", "requestId": fits}
+    broadcast = await other.receive()
+    assert broadcast["requestId"] == {"context": "push", "requestId": fits}
+    assert [item["eventEncoded"]["seqNum"] for item in broadcast["batch"]] == [1]

@@ -47,6 +47,8 @@ async def assert_kept_out(
 ) -> None:
     answers = await doors(server, store, payload, *headers)
     assert [answer.status for answer in answers] == [status] * 3
+    expected = "Bearer" if status == 401 else None  # RFC 9110, 15.5.2
+    assert [answer.headers.get("www-authenticate") for answer in answers] == [expected] * 3
     assert all(words in answer.text for answer in answers), [answer.text for answer in answers]
     (exit_,) = answers[2].json
     assert words in reason(exit_)[1]

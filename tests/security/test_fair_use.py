@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -280,7 +281,7 @@ async def test_a_user_has_only_so_many_connections_and_gets_them_back() -> None:
         assert (answer.status, "4 connections" in answer.text) == (429, True)
         await server.rpc("s")  # somebody else
         await first.wire.close()
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while (await server.ask(upgrade(target))).status != 101:  # noqa: ASYNC110
                 await trio.sleep(0.01)
 
@@ -293,7 +294,7 @@ async def test_an_address_has_only_so_many_connections_and_gets_them_back() -> N
         assert (await server.ask(upgrade(sync_url("s"), behind_a_proxy("192.0.2.1")))).status == 429
         await WebSocket.shake_hands(await server.wire(), sync_url("s"), behind_a_proxy("192.0.2.2"))
         await first.wire.close()
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while (await server.ask(upgrade(sync_url("s"), behind_a_proxy("192.0.2.1")))).status != 101:  # noqa: ASYNC110
                 await trio.sleep(0.01)
 
@@ -303,12 +304,12 @@ async def test_sockets_that_say_nothing_are_counted_too(monkeypatch: pytest.Monk
     monkeypatch.setattr("livesync_trio.fairness.rules.address_group", lambda host: host)
     async with running_server(max_address_connections=5) as server:
         silent = [await server.wire() for _ in range(5)]
-        await trio.sleep(0.05)
+        await trio.testing.wait_all_tasks_blocked(0.05)
         with pytest.raises(Ended):
             await (await server.wire()).read(1)
         for wire in silent:
             await wire.close()
-        await trio.sleep(0.05)
+        await trio.testing.wait_all_tasks_blocked(0.05)
 
 
 async def test_a_user_uses_only_so_many_stores_a_day() -> None:

@@ -151,17 +151,12 @@ async def test_ten_thousand_open_pulls_on_one_socket(tmp_path: Path) -> None:
                     refused += 1
         await siege.check_patient("10,000 open pulls")
         await client.send(push("20000", "pulled", event(1, 0)))
-        delivered = await collect(client, 1)
-        assert len([message for message in delivered if message["_tag"] == "Chunk"]) == OPEN_PULLS_PER_CONNECTION_MAX
-
-
-async def collect(client: RpcClient, seconds: float) -> list[dict[str, object]]:
-    """What comes within a time."""
-    messages = []
-    with trio.move_on_after(seconds):
-        while True:
-            messages.append(await client.receive())
-    return messages
+        exits, chunks = 0, 0
+        while exits < 1 or chunks < OPEN_PULLS_PER_CONNECTION_MAX:
+            message = await client.receive()
+            exits += message["_tag"] == "Exit"
+            chunks += message["_tag"] == "Chunk"
+        await client.check_ping()  # and nothing else: no more pulls were open than may be
 
 
 async def test_a_flood_of_pings_from_one_who_does_not_listen(tmp_path: Path) -> None:
@@ -175,7 +170,7 @@ async def test_a_flood_of_pings_from_one_who_does_not_listen(tmp_path: Path) -> 
             except trio.BrokenResourceError:
                 pass
 
-        with trio.move_on_after(3):
+        with trio.move_on_after(2):
             async with trio.open_nursery() as nursery:
                 for wire, one in zip(
                     floods,
@@ -224,7 +219,7 @@ async def test_a_batch_of_a_million_elements(tmp_path: Path) -> None:
 async def test_a_flood_of_fragments(tmp_path: Path) -> None:
     async with besieged(tmp_path) as siege:
         opened = await siege.server.websocket(sync_url("fragments"))
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await opened.wire.send(frame(TEXT, b'"', fin=False) + frame(CONTINUATION, b"", fin=False) * 200_000)
             assert await opened.closed() == 1009
         await siege.check_patient("200,000 fragments")
@@ -236,7 +231,7 @@ async def test_silent_sockets_are_cut_off(tmp_path: Path) -> None:
         for number, wire in enumerate(wires):
             await wire.send(head("GET / HTTP/1.1")[: number % 20])
         await siege.check_patient("300 silent sockets")
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             for wire in wires:
                 await wire.read_to_end()
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 import trio
+import trio.testing
 
+from livesync_trio.limits import FRAME_MAX_BYTES
 from livesync_trio.model import LogState, StoredEvent
+from livesync_trio.store.history import History
+from livesync_trio.transport.http import HttpConnection
+from tests.bad_input.wires import head
 from tests.concurrency.stage import A, Stage, StageReaders, batch, connected, running
 
 PULLS = 10
+CHUNKS = 20_000
 
 
 class CountingReaders(StageReaders):
@@ -33,7 +41,7 @@ async def test_many_pulls_of_one_connection_read_one_after_the_other(
     """A page held by each of them would be 60 MB for one socket with 32 pulls of large events."""
     stage = Stage()
     readers = CountingReaders(stage.engine)
-    stage.registry.readers = readers
+    stage.registry.history = History(readers)
     async with running(stage) as nursery:
         assert not isinstance(await stage.registry.handle(A).push(batch(0, 1, 2), None, b'"x"', None), Exception)
         async with trio.open_nursery() as clients:
@@ -49,3 +57,30 @@ async def test_many_pulls_of_one_connection_read_one_after_the_other(
             for _ in range(connections):
                 clients.start_soon(pull_often)
     assert readers.most == connections
+
+
+async def test_a_body_of_one_byte_chunks_costs_little_more_than_its_size() -> None:
+    """An object kept for each chunk would make 1.3 GiB of 32 MiB."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    http, bodies = HttpConnection(theirs, 10), []
+
+    async def read() -> None:
+        assert await http.next_request(10) is not None
+        bodies.append(await http.read_body(FRAME_MAX_BYTES))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await ours.send_all(head("POST / HTTP/1.1", "Transfer-Encoding: chunked"))
+        await trio.testing.wait_all_tasks_blocked()
+        tracemalloc.start()
+        try:
+            for _ in range(CHUNKS // 100):
+                await ours.send_all(b"1\r\nx\r\n" * 100)
+                await trio.testing.wait_all_tasks_blocked()
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        await ours.send_all(b"0\r\n\r\n")
+    assert bodies == [b"x" * CHUNKS]
+    print(f"{peak_bytes} bytes for {CHUNKS}")
+    assert peak_bytes < 5 * CHUNKS

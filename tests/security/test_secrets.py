@@ -31,6 +31,7 @@ CANARIES = {
     "AUTH_TOKEN": "canary-shared-token-7f3a",
     "ADMIN_SECRET": "canary-admin-secret-91bc",
     "LIVESYNC_JWT_SECRET": "canary-jwt-secret-d04e-long-enough-for-it",
+    "LIVESYNC_METRICS_TOKEN": "canary-metrics-token-a7d1",
 }
 WRONG = "canary-wrong-secret-55aa"
 COOKIE = "canary-cookie-2b6d"
@@ -75,6 +76,7 @@ class Run:
             "AUTH_TOKEN": CANARIES["AUTH_TOKEN"],
             "ADMIN_SECRET_FILE": str(directory / "admin"),
             "LIVESYNC_JWT_SECRET": CANARIES["LIVESYNC_JWT_SECRET"],
+            "LIVESYNC_METRICS_TOKEN": CANARIES["LIVESYNC_METRICS_TOKEN"],
             "LIVESYNC_AUTH_COOKIE": "session",
             "LIVESYNC_CORS_ORIGINS": "https://app.example",
             "LIVESYNC_HOOKS": str(directory / "rules.py"),
@@ -153,6 +155,12 @@ async def test_no_secret_is_seen_anywhere(tmp_path: Path, style: str, level: str
         await old.closed()
         for path in ("/", "/health", "/metrics"):
             await server.ask(head(f"GET {path} HTTP/1.1"))
+        for token in (WRONG, CANARIES["LIVESYNC_METRICS_TOKEN"]):
+            page = await server.ask(head("GET /metrics HTTP/1.1", f"Authorization: Bearer {token}"))
+            assert page.status == (401 if token == WRONG else 200)
+        process = run.process._process
+        assert process is not None
+        process.send_signal(signal.SIGHUP)
         acts = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
         check_audit(acts)
 
@@ -200,7 +208,7 @@ async def test_the_audit_log_is_opened_anew_on_sighup(tmp_path: Path) -> None:
         (tmp_path / "audit.jsonl").rename(tmp_path / "audit.1.jsonl")
         assert process._process is not None
         process._process.send_signal(signal.SIGHUP)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while not (tmp_path / "audit.jsonl").exists() and time.monotonic() < deadline:  # noqa: ASYNC110 - another process or thread sets it
             await trio.sleep(0.02)
         await server.websocket(sync_url("second"))

@@ -75,7 +75,7 @@ async def test_a_new_certificate_is_taken_on_sighup_and_a_broken_one_is_not(tmp_
         first = server.seen
         write_certificate(tmp_path)
         os.kill(os.getpid(), signal.SIGHUP)
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while not server.logged("reloaded"):  # noqa: ASYNC110 - another process or thread sets it
                 await trio.sleep(0.01)
         after = await server.rpc("s")
@@ -86,8 +86,8 @@ async def test_a_new_certificate_is_taken_on_sighup_and_a_broken_one_is_not(tmp_
         server.cert_file.rename(tmp_path / "kept.pem")
         (tmp_path / "cert.pem").write_text("nonsense")
         os.kill(os.getpid(), signal.SIGHUP)
-        with trio.fail_after(5):
-            while not server.logged("reload failed, the old files go on"):  # noqa: ASYNC110 - another process or thread sets it
+        with trio.fail_after(30):
+            while not server.logged("reload failed, everything stays as it was"):  # noqa: ASYNC110 - another process or thread sets it
                 await trio.sleep(0.01)
         server.cert_file = tmp_path / "kept.pem"
         await server.rpc("s")
@@ -97,7 +97,7 @@ async def test_a_new_certificate_is_taken_on_sighup_and_a_broken_one_is_not(tmp_
 
 @pytest.mark.parametrize("data", [head("GET / HTTP/1.1"), b"\x16\x03\x01\x00\x05hello", b"\0" * 100, b""])
 async def test_who_does_not_speak_tls_is_cut_off_and_nobody_else_notices(tmp_path: Path, data: bytes) -> None:
-    async with tls_server(tmp_path, handshake_limit_s=0.3) as server:
+    async with tls_server(tmp_path, handshake_limit_s=1) as server:
         well = await server.rpc("s")
         server.plain = True
         wire = await server.wire()

@@ -13,6 +13,7 @@ from typing import Any
 
 import jwt
 import pytest
+import structlog
 import trio
 
 from livesync_trio.errors import Kind, Refusal, StartupError
@@ -90,6 +91,25 @@ WRONG: dict[str, Callable[[], str]] = {
 @pytest.mark.parametrize("make", WRONG.values(), ids=WRONG.keys())
 async def test_a_wrong_token_is_refused_and_nothing_crashes(make: Callable[[], str]) -> None:
     assert not await check(SHARED, make())
+
+
+async def test_why_a_token_is_not_valid_is_told_to_the_operator_and_not_to_who_brings_it() -> None:
+    for wrong, why in (
+        ("sesame", "no JSON Web Token"),
+        (token("another secret that is long enough, too"), "InvalidSignatureError"),
+        (token(aud="others"), "InvalidAudienceError"),
+        (token(expires_in_s=None), "MissingRequiredClaimError"),
+        (token(sub=""), "its sub is no text"),
+        (token(SECRET * 2, "HS512"), "jwt_algorithms"),
+    ):
+        with structlog.testing.capture_logs() as logs:
+            refusal = await SHARED.verify(wrong)
+        assert isinstance(refusal, Refusal)
+        assert refusal.message == "The token is not valid here. Log in again."
+        (line,) = logs
+        assert why in line["reason"]
+        assert line["log_level"] == "debug"
+        assert wrong not in str(line)
 
 
 @pytest.mark.parametrize(("late_s", "leeway_s", "taken"), [(2, 0, False), (2, 30, True), (40, 30, False)])
