@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 
 import attrs
+import msgspec
 import trio
 
 from livesync_trio.errors import LogReplaced, StorageUnavailable
@@ -30,11 +31,13 @@ class Faults:
     commit_fails: float = 0.0
     commit_unclear: float = 0.0
     commit_crashes: float = 0.0
+    commit_kills: float = 0.0
     read_fails: float = 0.0
     disk_slow_s: float = 0.0
 
     def heal(self) -> None:
-        self.commit_fails = self.commit_unclear = self.commit_crashes = self.read_fails = self.disk_slow_s = 0.0
+        self.commit_fails = self.commit_unclear = self.commit_crashes = self.commit_kills = 0.0
+        self.read_fails = self.disk_slow_s = 0.0
 
 
 @attrs.define
@@ -44,12 +47,18 @@ class History:
     Attributes:
         heads: each durable head with the moment from which it was the head.
         durable_s: for each event when it became durable.
+        contents: for each event what it says, in order.
+        parents: for each event the number of the one before it.
+        states: every state that was durable at some moment.
         events: the log as it was when it was replaced; of the present one, as it is at the end.
     """
 
     backend_id: str
     heads: list[tuple[float, int]]
     durable_s: list[float] = attrs.Factory(list)
+    contents: list[str] = attrs.Factory(list)
+    parents: list[int] = attrs.Factory(list)
+    states: set[LogState] = attrs.Factory(set)
     events: list[StoredEvent] = attrs.Factory(list)
     replaced_s: float = float("inf")
 
@@ -92,11 +101,17 @@ class Disk:
         now_s = trio.current_time()
         if before is None or before.log_id != after.log_id:
             self.on_change()
-            self.histories.append(History(after.backend_id, [(now_s, 0)]))
+            self.histories.append(History(after.backend_id, [(now_s, 0)], states={after}))
         elif before.head != after.head and isinstance(write, base.Append):
             self.on_change()
-            self.histories[-1].heads += [(now_s, batch.last_seq_num) for batch in write.batches]
-            self.histories[-1].durable_s += [now_s] * (after.event_count - before.event_count)
+            history, count = self.histories[-1], before.event_count
+            history.durable_s += [now_s] * (after.event_count - before.event_count)
+            for batch in write.batches:
+                count += len(batch.events)
+                history.heads.append((now_s, batch.last_seq_num))
+                history.states.add(attrs.evolve(after, head=batch.last_seq_num, event_count=count))
+                history.contents += [msgspec.json.decode(event.json)["args"] for event in batch.events]
+                history.parents += [event.parent_seq_num for event in batch.events]
 
     def conclude(self) -> list[History]:
         """Every log there ever was, in order."""
@@ -110,14 +125,20 @@ class Disk:
 
 
 class DiskOfProcess:
-    """The disk as one server process has it: its handles die with the process. A `Writer` and a `Readers`."""
+    """The disk as one server process has it: its handles die with the process. A `Writer` and a `Readers`.
 
-    def __init__(self, disk: Disk) -> None:
+    What was written when the process dies is there or lost as a whole, before or after the moment at which it became
+    durable: that is what the storage contract promises, and `tests/storage` and `tests/torture` hold the engines to it.
+    """
+
+    def __init__(self, disk: Disk, kill: Callable[[], None] = lambda: None) -> None:
+        """`kill` ends the process at once, in the middle of a commit."""
         self._disk = disk
+        self._kill = kill
         self._writer = disk.engine.writer()
         self._reader = disk.engine.reader()
         self.dead = False
-        self.healthy = True
+        self.healthy = self.alive = True
 
     def start(self) -> None:
         pass
@@ -132,15 +153,21 @@ class DiskOfProcess:
         dice, faults = self._disk.dice, self._disk.faults
         with trio.CancelScope(shield=True):
             await trio.sleep(dice.uniform(0, 0.01) + dice.random() * faults.disk_slow_s)
+            self._perhaps_die()
             if self.dead or dice.random() < faults.commit_fails:
                 raise StorageUnavailable("simulated: the disk does not take it")
             outcome = self._disk.apply(self._writer, write)
+            self._perhaps_die()
             await trio.sleep(dice.uniform(0, 0.01))
             if self.dead or dice.random() < faults.commit_unclear:
                 raise StorageUnavailable("simulated: lost at COMMIT")
             if dice.random() < faults.commit_crashes:
                 raise SimulatedBugError
         return outcome
+
+    def _perhaps_die(self) -> None:
+        if not self.dead and self._disk.dice.random() < self._disk.faults.commit_kills:
+            self._kill()
 
     async def read(self, log: LogState, after: int, up_to: int) -> list[StoredEvent]:
         dice, faults = self._disk.dice, self._disk.faults
@@ -152,3 +179,7 @@ class DiskOfProcess:
         except LogReplaced:
             self._disk.reads_of_replaced += 1
             raise
+
+    async def summary(self, store_id: StoreId) -> base.StoreSummary | None:
+        await trio.lowlevel.checkpoint()
+        return self._reader.summary(store_id)

@@ -332,7 +332,7 @@ class Leader:
             if not self.pending or self._blocked or self._orphaned or self.log.backend_id is None:
                 await self._wake.wait()
                 continue
-            parent, backend_id = self.log.head, self.log.backend_id
+            log, parent, backend_id = self.log, self.log.head, self.log.backend_id
             push = await self._push_once()
             if push.answer is None:
                 continue  # interrupted
@@ -340,8 +340,8 @@ class Leader:
             match error.get("_tag"):
                 case None:
                     pause_s = self._pace.retry_first_s
-                    while self.log.head == parent:  # the pull brings the events back (SPEC section 2)
-                        await self._wake.wait()
+                    while self.log is log and log.head == parent:  # the pull brings the events back (SPEC section 2)
+                        await self._wake.wait()  # or another log, when a reset took them
                 case "ServerAheadError":
                     self._blocked = error["minimumExpectedNum"] > self.log.head
                     await trio.sleep(0.001)

@@ -16,6 +16,8 @@ from livesync_trio.connection.channel import ChannelEnded, Incoming
 from livesync_trio.errors import Kind
 
 STALL_LIMIT_S = 60.0
+COMES_BACK_AFTER_S = 1.2
+"""When a client that left has opened another connection (`leader.Pace`)."""
 
 
 class Wire:
@@ -31,6 +33,7 @@ class Wire:
         self.queued_bytes = 0
         self.cut = False
         self.finished = False
+        self.finished_s = float("inf")
         self.swallows = False
 
     def put(self, message: bytes) -> None:
@@ -55,7 +58,12 @@ class Wire:
     def finish(self) -> None:
         """The sender has closed its end: what is under way still arrives, then the end."""
         self.finished = True
+        self.finished_s = trio.current_time()
         self._reader.unpark_all()
+
+    def congest(self, delay_s: float) -> None:
+        """What is put from now on takes so much longer."""
+        self._last_s = max(self._last_s, trio.current_time()) + delay_s
 
     async def get(self) -> list[bytes] | None:
         """What has arrived, waiting for something; None when the connection is gone."""
@@ -128,6 +136,10 @@ class Link:
         self.up.end()
         self.down.end()
 
+    def congest(self, delay_s: float) -> None:
+        """What the client sends takes so much longer: it may come back on another connection before that arrives."""
+        self.up.congest(delay_s)
+
     def go_silent(self) -> None:
         """Half-open: nothing arrives any more, and nobody is told."""
         self.up.swallows = self.down.swallows = True
@@ -142,11 +154,13 @@ class SimulatedChannel:
         self._waiting: list[bytes] = []
         self.on_control: Callable[[], None] = lambda: None
 
-    async def receive(self) -> list[Incoming]:
-        arrived = await self._link.up.get()
-        if arrived is None:
-            raise ChannelEnded(None, "gone")
-        return [Incoming(message, text=True) for message in arrived]
+    async def flow(self, take: Callable[[list[Incoming]], bool]) -> None:
+        while (arrived := await self._link.up.get()) is not None:
+            if trio.current_time() > self._link.up.finished_s + COMES_BACK_AFTER_S:
+                self._note(f"arrived late: {len(arrived)} messages of a client that had left")
+            if not take([Incoming(message, text=True) for message in arrived]):
+                return
+        raise ChannelEnded(None, "gone")
 
     @property
     def has_control(self) -> bool:

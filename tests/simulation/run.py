@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+from collections import Counter
 
 import attrs
 import trio
@@ -11,6 +12,7 @@ import trio.testing
 
 from tests.simulation.checker import check
 from tests.simulation.disk import STORE
+from tests.simulation.every_step import Watch
 from tests.simulation.leader import Leader, Violation
 from tests.simulation.linearizability import check_linearizable
 from tests.simulation.old_client import OldClient
@@ -25,18 +27,25 @@ READS_OF_REPLACED_MAX = 20
 """After each reset so many readers may meet it; more are readers that learn nothing from it."""
 
 TROUBLES = (
-    *("crash", "stop", "disk", "disk", "heal", "cut", "cut", "silent"),
-    *("leave", "restart", "slow reader", "bug", "hooks", "reset"),
+    *("crash", "power", "deadly disk", "stop", "disk", "disk", "heal", "cut", "cut", "silent"),
+    *("leave", "late", "late", "restart", "slow reader", "bug", "hooks", "reset"),
 )
 
 
 @attrs.frozen
 class Outcome:
-    """What a seed led to: how much was stored and acknowledged, and what the servers counted in all their lives."""
+    """What a seed led to: how much was stored and acknowledged, and what the servers counted in all their lives.
+
+    Attributes:
+        steps: of Trio's scheduler, after each of which the invariants held.
+        pushed_again: pushes that repeat one whose outcome their client did not learn.
+    """
 
     trace: Trace
+    steps: int
     events: int
     acknowledged: int
+    pushed_again: int
     resets: int
     sent_back: int
     actors_crashed: int
@@ -57,8 +66,11 @@ def simulate(seed: int) -> Outcome:
             read_max_events=dice.choice([3, 20, 1000]),
             hooks=dice.random() < 0.3,
         )
+        watch = Watch(world)
         try:
-            outcome = trio.run(_live, world, clock=trio.testing.MockClock(autojump_threshold=0))
+            outcome = trio.run(
+                _live, world, watch, clock=trio.testing.MockClock(autojump_threshold=0), instruments=[watch]
+            )
         except* Violation as violations:
             reasons = "; ".join(str(violation) for violation in _leaves(violations))
             raise Violation(f"seed {seed}: {reasons} {crashes}") from violations
@@ -74,14 +86,16 @@ def _leaves(group: BaseExceptionGroup[Violation]) -> list[BaseException]:
     return leaves
 
 
-async def _live(world: World) -> Outcome:
+async def _live(world: World, watch: Watch) -> Outcome:
     dice = world.dice
     leaders = [
         Leader(world.connect, STORE, f"c{index}", dice, string_ids=dice.random() < 0.7)
         for index in range(dice.randint(1, 4))
     ]
     old = OldClient(functools.partial(world.connect, v3=True), "old", dice, lambda: len(world.disk.histories))
+    watch.leaders = leaders
     async with trio.open_nursery() as nursery:
+        watch.scope = nursery.cancel_scope
         await world.start_servers(nursery)
         for leader in leaders:
             nursery.start_soon(leader.run)
@@ -94,6 +108,8 @@ async def _live(world: World) -> Outcome:
         await _make_peace(world, leaders, nursery)
         await _converge(world, leaders)
         nursery.cancel_scope.cancel()
+    if watch.violation is not None:
+        raise watch.violation
     histories = world.disk.conclude()
     if world.disk.reads_of_replaced > READS_OF_REPLACED_MAX * len(histories):
         raise Violation(f"a log that is gone was asked for {world.disk.reads_of_replaced} times")
@@ -104,13 +120,20 @@ async def _live(world: World) -> Outcome:
     acknowledged = sum(attempt.outcome == "ok" for leader in leaders for attempt in leader.attempts)
     return Outcome(
         world.trace,
+        watch.steps,
         sum(len(each.events) for each in histories),
         acknowledged,
+        sum(map(_pushed_again, leaders)),
         len(histories) - 1,
         sum(counters.followers_sent_back for counters in world.counters),
         sum(counters.actors_crashed for counters in world.counters),
         sum(counters.orphans_closed for counters in world.counters),
     )
+
+
+def _pushed_again(leader: Leader) -> int:
+    unknown = Counter((each.backend_id, each.parent, each.contents) for each in leader.attempts)
+    return sum(unknown.values()) - len(unknown)
 
 
 async def _use(world: World, leader: Leader) -> None:
@@ -128,6 +151,7 @@ async def _make_trouble(  # noqa: C901 -- a list
     dice, faults = world.dice, world.disk.faults
     while True:
         await trio.sleep(dice.expovariate(1 / 2.0))
+        await world.start_servers(nursery)
         trouble = dice.choice(TROUBLES)
         link = dice.choice(world.links) if world.links else None
         match trouble:
@@ -135,6 +159,10 @@ async def _make_trouble(  # noqa: C901 -- a list
                 world.crash_server()
                 await trio.sleep(dice.uniform(0, 3))
                 await world.start_servers(nursery)
+            case "power":
+                world.cut_power()
+            case "deadly disk":
+                faults.commit_kills = dice.choice([0, 0.05, 0.2])
             case "stop":
                 await world.stop_server()
                 await world.start_servers(nursery)
@@ -143,6 +171,10 @@ async def _make_trouble(  # noqa: C901 -- a list
             case "silent" if link:
                 link.go_silent()
             case "leave" if link:
+                link.leave()
+            case "late" if link:
+                link.congest(dice.uniform(1.0, 6.0))
+                await trio.sleep(dice.uniform(0, 1.0))
                 link.leave()
             case "restart":
                 dice.choice(leaders).restart()

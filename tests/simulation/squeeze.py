@@ -49,7 +49,7 @@ def squeezed(seed: int, dice: random.Random) -> Iterator[list[str]]:
         stack.enter_context(_ordered_by(seed))
         make = mock.patch.object(memory, "new_backend_id", new=functools.partial(_identity, identities))
         stack.enter_context(make)
-        stack.enter_context(mock.patch.object(actor, "_now", new=_moment))
+        stack.enter_context(mock.patch.object(actor, "server_time", new=_moment))
         for module, name, (least, most) in _TIGHT:
             if tight:
                 stack.enter_context(mock.patch.object(module, name, dice.randint(least, most)))
@@ -71,7 +71,9 @@ def _silence() -> Iterator[list[str]]:
 
     def note(_: Any, __: str, line: MutableMapping[str, Any]) -> Any:
         if line["event"] in CRASHES and not isinstance(line["exc_info"], SimulatedBugError):
-            crashes.append(f"{line['event']}: {line['exc_info']!r}")
+            crash = f"{line['event']}: {line['exc_info']!r}"
+            if crash not in crashes:
+                crashes.append(crash)
         raise structlog.DropEvent
 
     before = structlog.get_config()

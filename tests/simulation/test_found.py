@@ -1,5 +1,6 @@
 """What the simulation has found, or meets too rarely, once more without chance: seeds change with the dice."""
 
+import math
 import random
 from typing import Any
 from unittest import mock
@@ -9,9 +10,9 @@ import trio
 import trio.testing
 
 from livesync_trio.errors import Refusal
-from livesync_trio.model import Batch, Event
+from livesync_trio.model import Batch, Event, LogState
 from livesync_trio.store import actor
-from livesync_trio.store.commands import Accepted, Push, Reply, Reset
+from livesync_trio.store.commands import Accepted, Inspect, Push, Reply, Reset, Waiting
 from tests.simulation.disk import STORE
 from tests.simulation.leader import Line
 from tests.simulation.network import Link
@@ -113,3 +114,32 @@ def test_no_head_is_quoted_that_did_not_become_durable() -> None:
         world = World(dice, servers=1, read_max_events=10, hooks=False)
         answers = trio.run(two_pushes_at_a_failing_disk, world, clock=trio.testing.MockClock(autojump_threshold=0))
     assert [type(answer) for answer in answers] == [Refusal, Refusal]  # ServerAhead is another type
+
+
+async def asked_while_it_goes(world: World) -> None:
+    async with trio.open_nursery() as nursery:
+        await world.start_servers(nursery)
+        registry = world.servers[0].registry
+        handle = registry.handle(STORE)
+        await handle.inspect()
+        first = registry.running(STORE)
+        assert first is not None
+        first.last_active_s = -math.inf
+        registry.retire_quiet()
+        waiting: Waiting[LogState] = Waiting()
+        handle.post_nowait(Inspect(waiting.reply))  # before the first has ended
+        second = registry.running(STORE)
+        await waiting.wait()
+        await trio.sleep(1)
+        assert second is not None
+        assert second is not first
+        assert registry.running(STORE) is second
+        nursery.cancel_scope.cancel()
+
+
+def test_an_actor_that_goes_does_not_take_the_next_one_with_it() -> None:
+    """Two actors of one store would each have followers of which the other knows nothing."""
+    dice = random.Random(0)
+    with squeezed(0, dice):
+        world = World(dice, servers=1, read_max_events=10, hooks=False)
+        trio.run(asked_while_it_goes, world, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -9,8 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
+import trio
 
+from livesync_trio.connection.live import Pull
+from livesync_trio.store.actor import StoreActor
+from livesync_trio.store.commands import Push
+from tests.simulation.leader import Violation
 from tests.simulation.run import simulate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,15 +55,42 @@ def test_what_was_found_once_is_not_found_again(seed: int) -> None:
 
 def test_the_faults_do_happen() -> None:
     """A simulation in which nothing goes wrong would prove nothing."""
-    outcomes = [simulate(seed) for seed in range(60)]
+    outcomes = [simulate(seed) for seed in range(120)]
     said = "\n".join("\n".join(outcome.trace) for outcome in outcomes)
-    for sign in ("server crashed", "server stopped", "HeadMoved", "closed with 1001", "closed with 1012"):
+    for sign in (
+        *("server crashed", "server stopped", "server died in a commit", "arrived late", "HeadMoved"),
+        *("closed with 1001", "closed with 1012"),
+    ):
         assert sign in said, sign
     for least, name in (
+        (100_000, "steps"),
         (500, "acknowledged"),
+        (20, "pushed_again"),
         (3, "resets"),
         (10, "sent_back"),
         (3, "actors_crashed"),
         (1, "orphans_closed"),
     ):
         assert sum(getattr(outcome, name) for outcome in outcomes) >= least, name
+
+
+def test_invariants_are_looked_at_after_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only a moment would show is noticed in that moment."""
+    monkeypatch.setattr(Pull, "_stand_at", lambda pull, state: None)
+    with pytest.raises(Violation, match=r"after step \d+, of .*: a follower stands at"):
+        simulate(0)
+
+
+def test_a_state_that_is_not_durable_is_noticed_before_anybody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    persist = StoreActor._persist
+
+    async def too_early(actor: StoreActor, accepted: list[Push]) -> object:
+        before = actor._log_state
+        actor._state = attrs.evolve(before, head=accepted[-1].batch.last_seq_num)
+        await trio.lowlevel.checkpoint()
+        actor._state = before
+        return await persist(actor, accepted)
+
+    monkeypatch.setattr(StoreActor, "_persist", too_early)
+    with pytest.raises(Violation, match=r"after step \d+, of .*: an actor stands at .* never became durable"):
+        simulate(0)

@@ -47,7 +47,7 @@ class ServerProcess:
     def __init__(self, world: World) -> None:
         self._world = world
         self._links: list[Link] = []
-        self.disk = DiskOfProcess(world.disk)
+        self.disk = DiskOfProcess(world.disk, lambda: world.lose(self))
         self.counters = Counters()
         world.counters.append(self.counters)
         self.registry = Registry(self.disk, self.disk, self.counters, DORMANT_AFTER_S)
@@ -160,6 +160,18 @@ class World:
         if self.servers:
             self.servers.pop(self.dice.randrange(len(self.servers))).crash()
             self.trace.note("server crashed")
+
+    def cut_power(self) -> None:
+        """All servers are gone at one moment."""
+        while self.servers:
+            self.crash_server()
+
+    def lose(self, server: ServerProcess) -> None:
+        """A server dies in the middle of a commit."""
+        server.crash()
+        if server in self.servers:
+            self.servers.remove(server)
+            self.trace.note("server died in a commit")
 
     async def stop_server(self) -> None:
         if self.servers:

@@ -17,8 +17,10 @@ import click
 import trio
 
 from tests.conformance import node_packages
+from tests.postgres.server import fresh_schema
 from tests.simulation.leader import Violation
-from tests.torture import clients, crash, disk, mutants, network, shim
+from tests.torture import clients, crash, disk, mutants, network, shim, storm
+from tests.torture.bits import flip_bits
 from tests.torture.server import ROOT
 from tests.torture.soak import Soak
 
@@ -93,7 +95,8 @@ def disk_attack(run: Run) -> None:
         trio.run(disk.full_disk, directory / "full", dice)
         power = directory / "power"
         trio.run(disk.cut_power, power, run.size(1_000, 120), run.size(3_000, 80), dice, say)
-        say(f"flipped bits: {dict(disk.flip_bits(power, power / 'live.db', run.size(3_000, 60), dice))}")
+        for name, what in (("live.db", "of a stopped server"), ("cut.db", "after a power cut")):
+            say(f"bits flipped in the files {what}: {dict(flip_bits(power / name, run.size(3_000, 60), dice))}")
 
 
 def network_attack(run: Run) -> None:
@@ -114,25 +117,31 @@ async def _stopped(
 
 
 async def _storm(count: int, directory: Path, dice: random.Random, tell: Callable[[str], None]) -> None:
-    await network.storm(directory, count, dice, tell)
+    await storm.storm(directory, count, dice, tell)
 
 
 def clients_attack(run: Run) -> None:
-    """Real LiveStore clients while the server restarts every few seconds."""
+    """Real LiveStore clients while the server restarts every few seconds; then two servers on one PostgreSQL."""
     _needs(node_packages.missing_programs())
     for package_set in ("v0.3", "v0.4"):
         node_packages.install(package_set)
     with _directory("clients") as directory:
-        clients.real_clients(directory, run.size(200, 20), run.size(8, 3), run.dice, say)
+        clients.real_clients(directory, run.size(200, 20), run.size(12, 3), run.dice, say)
+    with _directory("two-servers") as directory:
+        schema = fresh_schema(str(directory))
+        clients.real_clients(directory, run.size(200, 12), run.size(12, 2), run.dice, say, postgres=schema)
 
 
 def mutants_attack(run: Run) -> None:
-    """Faults put in on purpose: all of them by hand, six with `--ci`."""
+    """Faults put in on purpose: all of them by hand, and mutants.md is written; six with `--ci`."""
     found = mutants.mutants()
     with _directory("mutants") as directory:
         chosen = run.dice.sample(found, 6) if run.ci else found
         useless = [] if run.ci else mutants.control(chosen, directory, say)
-        survived = mutants.survivors(chosen, directory, say)
+        verdicts = mutants.judged(chosen, directory, say)
+    survived = mutants.survivors(verdicts)
+    if not run.ci:
+        Path("mutants.md").write_text(mutants.table(verdicts))
     if useless or survived:
         raise Violation(f"not noticed: {survived}; tests that fail without any fault: {useless}")
 

@@ -1,4 +1,4 @@
-"""The auditor: compares what clients were told with what the database file holds.
+"""The auditor: compares what clients were told with what the database holds.
 
 Stands outside: it reads a copy of the SQLite files with statements of its own and knows nothing of the server's code.
 It copies before it looks, so that a file left by `kill -9` is recovered in the copy only, and the server meets the
@@ -17,12 +17,19 @@ from contextlib import closing
 from pathlib import Path
 
 import attrs
+import psycopg
 
 from tests.simulation.leader import Leader, Received, Violation
 
 _STORES = "SELECT store_id, log_id, backend_id, head, event_count FROM livesync_7_stores"
 _EVENTS = (
     "SELECT log_id, seq_num, parent_seq_num, ordinal, json_extract(event, '$.args') FROM livesync_7_events"
+    " ORDER BY log_id, seq_num"
+)
+
+_POSTGRES_STORES = "SELECT convert_from(store_id, 'UTF8'), log_id, backend_id, head, event_count FROM livesync_7_stores"
+_POSTGRES_EVENTS = (
+    "SELECT log_id, seq_num, parent_seq_num, ordinal, event::json ->> 'args' FROM livesync_7_events"
     " ORDER BY log_id, seq_num"
 )
 
@@ -56,14 +63,23 @@ class StoredLog:
             raise Violation(f"store {self.store}: an event is stored twice")
 
 
-def read_logs(database: Path) -> dict[str, StoredLog]:
-    """Every store in a copy of the file and its WAL; empty when there is no table yet."""
+def read_logs(database: Path, *, live: bool = False) -> dict[str, StoredLog]:
+    """Every store in a copy of the file and its WAL; empty when there is no table yet.
+
+    `live`: a server works on the file. Then SQLite makes the copy: between two plain copies a checkpoint may move
+    what is committed from the file that is copied last to the one that was copied first.
+    """
     with tempfile.TemporaryDirectory(prefix="audit-", dir=database.parent) as directory:
         copy = Path(directory) / "copy.db"
-        for suffix in ("", "-wal"):
-            source = database.with_name(database.name + suffix)
-            if source.exists():
-                shutil.copyfile(source, copy.with_name(copy.name + suffix))
+        if live:
+            url = f"{database.as_uri()}?mode=ro"
+            with closing(sqlite3.connect(url, uri=True)) as source, closing(sqlite3.connect(copy)) as target:
+                source.backup(target)
+        else:
+            for suffix in ("", "-wal"):
+                source_path = database.with_name(database.name + suffix)
+                if source_path.exists():
+                    shutil.copyfile(source_path, copy.with_name(copy.name + suffix))
         if not copy.exists():
             return {}
         with closing(sqlite3.connect(copy)) as connection:
@@ -90,6 +106,19 @@ def _read(connection: sqlite3.Connection) -> dict[str, StoredLog]:
     return logs
 
 
+def read_postgres_logs(url: str) -> dict[str, StoredLog]:
+    """Every store of a PostgreSQL database, by statements of its own as well."""
+    with psycopg.connect(url) as connection:
+        stores = connection.execute(_POSTGRES_STORES).fetchall()
+        logs = {log_id: StoredLog(store, backend_id, head, count) for store, log_id, backend_id, head, count in stores}
+        for log_id, number, parent, ordinal, content in connection.execute(_POSTGRES_EVENTS):
+            if log_id in logs:
+                logs[log_id].place((number, parent, ordinal, content))
+    for log in logs.values():
+        log.check_whole()
+    return {log.store: log for log in logs.values()}
+
+
 @attrs.define
 class Auditor:
     """Remembers from audit to audit what may never change again."""
@@ -99,9 +128,11 @@ class Auditor:
     heads: dict[str, int] = attrs.Factory(dict)
     acknowledgements: int = 0
 
-    def audit(self, database: Path, clients: Mapping[str, Iterable[Leader]]) -> dict[str, StoredLog]:
-        """Compare the file with what clients were told. Raises Violation."""
-        logs = read_logs(database)
+    def audit(
+        self, database: Path, clients: Mapping[str, Iterable[Leader]], *, live: bool = False
+    ) -> dict[str, StoredLog]:
+        """Compare the file with what clients were told; `live` as in `read_logs`. Raises Violation."""
+        logs = read_logs(database, live=live)
         for store, log in logs.items():
             self._check_identity(store, log)
         self.acknowledgements = 0

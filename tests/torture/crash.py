@@ -74,7 +74,7 @@ class Crashes:
                 await server.start()
                 await _converge(clients)
                 nursery.cancel_scope.cancel()
-            logs = auditor.audit(server.database, clients)
+            logs = auditor.audit(server.database, clients, live=True)
             await server.stop()
         finally:
             await server.end(signal.SIGKILL)

@@ -21,9 +21,15 @@ from tests.torture.server import ROOT
 DATA = Path(__file__).with_name("mutants.toml")
 SIMULATION = "tests/simulation/test_simulation.py::test_no_promise_is_broken"
 SIMULATION_SEEDS = 1000
-LIMIT_S = 240.0
+LIMIT_S = 480.0
 _COPIED = ("livesync_trio", "tests", "pyproject.toml")
 _TEST_FAILED = 1
+_HEADING = """# Faults put in on purpose
+
+Each is put into a copy of the server, alone, and the test beside it must fail. Written by `scripts/torture mutants`,
+which also runs those tests on an unharmed copy, where they must pass. The faults themselves are data:
+[mutants.toml](../../tests/torture/mutants.toml).
+"""
 
 
 @attrs.frozen
@@ -58,17 +64,39 @@ def mutants() -> list[Mutant]:
     ]
 
 
-def survivors(chosen: list[Mutant], directory: Path, say: Callable[[str], None]) -> list[str]:
-    """Apply each and run its test; gives the names of those that nobody noticed."""
-    survived: list[str] = []
+@attrs.frozen
+class Verdict:
+    """What became of a mutant, and how long that took."""
+
+    mutant: Mutant
+    killed: bool
+    took_s: float
+
+
+def judged(chosen: list[Mutant], directory: Path, say: Callable[[str], None]) -> list[Verdict]:
+    """Apply each and run its test."""
+    verdicts: list[Verdict] = []
     for number, mutant in enumerate(chosen):
-        copy = directory / f"mutant-{number}"
         start_s = time.monotonic()
-        killed = _is_killed(mutant, copy)
-        say(f"{'killed' if killed else 'SURVIVED'} in {time.monotonic() - start_s:.0f} s: {mutant.name}")
-        if not killed:
-            survived.append(mutant.name)
-    return survived
+        killed = _is_killed(mutant, directory / f"mutant-{number}")
+        verdicts.append(Verdict(mutant, killed, time.monotonic() - start_s))
+        say(f"{'killed' if killed else 'SURVIVED'} in {verdicts[-1].took_s:.0f} s: {mutant.name}")
+    return verdicts
+
+
+def survivors(verdicts: list[Verdict]) -> list[str]:
+    """Names of those that nobody noticed."""
+    return [verdict.mutant.name for verdict in verdicts if not verdict.killed]
+
+
+def table(verdicts: list[Verdict]) -> str:
+    """The verdicts as the page docs/guarantees/mutants.md."""
+    rows = [
+        f"| {each.mutant.name} | `{each.mutant.file}` | `{each.mutant.test}` | "
+        f"{f'{each.took_s:.0f} s' if each.killed else 'SURVIVED'} |"
+        for each in verdicts
+    ]
+    return "\n".join([_HEADING, "| fault | in | noticed by | within |", "| --- | --- | --- | --- |", *rows, ""])
 
 
 def control(chosen: list[Mutant], directory: Path, say: Callable[[str], None]) -> list[str]:

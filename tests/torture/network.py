@@ -1,5 +1,4 @@
-"""Attacks on the network before a real server: half-open connections, stalls, storms of reconnecting, readers that
-stop.
+"""Attacks on the network before a real server: half-open connections, and readers that stop. For storms see `storm.py`.
 
 Everything over loopback sockets of this process; a connection becomes half-open when its client simply stops to read
 and to answer, or, over TCP, when a proxy swallows what passes (`tests/conformance/proxy.py`).
@@ -10,7 +9,6 @@ from __future__ import annotations
 import functools
 import json
 import random
-import resource
 import signal
 import time
 from collections.abc import Callable
@@ -27,18 +25,11 @@ from tests.torture import server as proc
 from tests.torture.audit import Auditor
 from tests.torture.crash import IMPATIENT
 from tests.torture.server import ServerProcess
-from tests.torture.sockets import SocketLine, connected, open_stream, shake_hands, target_of, to_store
+from tests.torture.sockets import SocketLine, open_stream, shake_hands, target_of, to_store
 
 PATIENCE_S = 60.0
-OPENING_AT_ONCE = 400
-"""Connections that this process opens at the same time; the kernel's queue of a listener has a few hundred places."""
-
-
-def raise_descriptors() -> int:
-    """Allow as many descriptors as the system lets us; gives the number."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
+NOTICED_LATE_S = 15.0
+"""How late a limit may be met on a machine that is busy with other things."""
 
 
 async def health(port: int) -> dict[str, Any]:
@@ -65,7 +56,7 @@ async def until_connections(port: int, wanted: Callable[[int], bool]) -> float:
     raise Violation(f"the server still has {(await health(port)).get('connections')} connections")
 
 
-def _pull(store: str) -> bytes:
+def pull_request(store: str) -> bytes:
     payload = {"storeId": store, "live": True, "cursor": {"_tag": "None"}}
     return msgspec.json.encode(
         {"_tag": "Request", "id": "1", "tag": "SyncWsRpc.Pull", "payload": payload, "headers": []}
@@ -97,16 +88,16 @@ async def half_open(
             for leader in leaders:
                 nursery.start_soon(leader.run)
                 leader.commit()
-            await _settled(leaders)
+            await settled(leaders)
             proxy.silence()
             noticed_s = await until_connections(server.port, lambda count: count == 0)
-            if noticed_s > 3 * limit_s:
+            if noticed_s > limit_s + NOTICED_LATE_S:
                 raise Violation(f"half-open connections were noticed after {noticed_s:.1f} s, the limit is {limit_s} s")
             for leader in leaders:
                 leader.commit()
-            await _settled(leaders)
+            await settled(leaders)
             nursery.cancel_scope.cancel()
-        Auditor().audit(server.database, {"half": leaders})
+        Auditor().audit(server.database, {"half": leaders}, live=True)
         await server.stop()
     finally:
         proxy.close()
@@ -114,7 +105,7 @@ async def half_open(
     say(f"20 half-open connections were noticed within {noticed_s:.1f} s (limit {limit_s:g} s), and all came back")
 
 
-async def _settled(leaders: list[Leader]) -> None:
+async def settled(leaders: list[Leader]) -> None:
     if not await until(
         lambda: all(each.settled and each.log.head == leaders[0].log.head > 0 for each in leaders), PATIENCE_S
     ):
@@ -136,15 +127,15 @@ async def stopped_readers(
             reader = Leader(to_store(lambda: server.port, "stop"), "stop", "reader", dice, pace=IMPATIENT)
             for leader in (writer, reader):
                 nursery.start_soon(leader.run)
-            alone_s = await _latencies(writer, reader, rounds=60)
+            alone_s = await latencies(writer, reader, rounds=100)
             before_kib = proc.memory_kib(server.pid)
             for _ in range(readers):
                 nursery.start_soon(_never_read, server.port, "stop")
             await until_connections(server.port, lambda count: count == readers + 2)
             for _ in range(megabytes * 4):
                 writer.commit("x" * 250_000)
-                await _settled([writer, reader])
-            among_s = await _latencies(writer, reader, rounds=60)
+                await settled([writer, reader])
+            among_s = await latencies(writer, reader, rounds=100)
             grown_kib = proc.memory_kib(server.pid) - before_kib
             nursery.cancel_scope.cancel()
         await server.stop()
@@ -157,19 +148,17 @@ async def stopped_readers(
     )
     if grown_kib > (readers * 2 + 60) * 1024:  # an outbox holds 1 MiB and what was queued last; page caches 32 MiB
         raise Violation(f"memory grew by {grown_kib / 1024:.0f} MiB for {readers} stopped readers")
-    middle = len(alone_s) // 2
-    if among_s[middle] > 5 * alone_s[middle] + 0.05:
-        raise Violation(
-            f"the others wait: {alone_s[middle]:.4f} s before, {among_s[middle]:.4f} s among stopped readers"
-        )
+    for what, at, slack_s in (("median", len(alone_s) // 2, 0.1), ("p99", -1, 1.0)):
+        if among_s[at] > 5 * alone_s[at] + slack_s:
+            raise Violation(f"the others wait, {what}: {alone_s[at]:.4f} s before, {among_s[at]:.4f} s among them")
 
 
-async def _latencies(writer: Leader, reader: Leader, rounds: int) -> list[float]:
+async def latencies(writer: Leader, reader: Leader, rounds: int) -> list[float]:
     """From commit to the other client's pull, sorted."""
     taken: list[float] = []
     for _ in range(rounds):
         if writer.log.head:
-            await _settled([writer, reader])
+            await settled([writer, reader])
         start_s = time.perf_counter()
         writer.commit()
         count = len(reader.log.contents)
@@ -190,81 +179,5 @@ async def _never_read(port: int, store: str) -> None:
         stream.setsockopt(1, 8, 4096)  # SOL_SOCKET, SO_RCVBUF
         await shake_hands(stream, target_of(store))
         line = SocketLine(stream, b"")
-        line.put(_pull(store))
+        line.put(pull_request(store))
         await line.write_for_ever()
-
-
-# --- a storm ----------------------------------------------------------------------------------------------------------
-
-
-async def storm(directory: Path, clients: int, dice: random.Random, say: Callable[[str], None]) -> None:
-    """The server is killed under so many connected clients and comes back: all are served again, nothing is lost."""
-    allowed = raise_descriptors()
-    if allowed < clients + 500:
-        raise Violation(f"{clients} connections need more descriptors than the {allowed} that are allowed here")
-    server = ServerProcess(directory, {"LIVESYNC_MAX_ADDRESS_CONNECTIONS": "0"})
-    await server.start()
-    empty_kib = proc.memory_kib(server.pid)
-    crowd = _Crowd(server, stores=100, dice=dice)
-    try:
-        async with trio.open_nursery() as nursery:
-            writer = Leader(to_store(lambda: server.port, "crowd-0"), "crowd-0", "writer", dice, pace=IMPATIENT)
-            nursery.start_soon(writer.run)
-            writer.commit()
-            for number in range(clients):
-                nursery.start_soon(crowd.member, number)
-            await crowd.all_served(clients)
-            memory_kib = proc.memory_kib(server.pid) - empty_kib
-            await server.kill()
-            crowd.served.clear()
-            start_s = trio.current_time()
-            await server.start()
-            await crowd.all_served(clients)
-            took_s = trio.current_time() - start_s
-            writer.commit()
-            await _settled([writer])
-            nursery.cancel_scope.cancel()
-        Auditor().audit(server.database, {"crowd-0": [writer]})
-        await server.stop()
-    finally:
-        await server.end(signal.SIGKILL)
-    say(
-        f"{clients} clients reconnected at once after kill -9 and had their pulls answered within {took_s:.1f} s of the"
-        f" start; {memory_kib / clients:.1f} KiB of server memory a client"
-    )
-
-
-class _Crowd:
-    """Clients that only pull, and come back at once when they are cut off."""
-
-    def __init__(self, server: ServerProcess, stores: int, dice: random.Random) -> None:
-        self._server = server
-        self._stores = stores
-        self._dice = dice
-        self._opening = trio.Semaphore(OPENING_AT_ONCE)
-        self.served: set[int] = set()
-
-    async def member(self, number: int) -> None:
-        """One client, for ever."""
-        store = f"crowd-{number % self._stores}"
-        while True:
-            await self._opening.acquire()
-            opening = True
-            try:
-                async with connected(self._server.port, target_of(store)) as line:
-                    if line is not None:
-                        line.put(_pull(store))
-                        while await line.get() is not None:
-                            self.served.add(number)
-                            if opening:
-                                self._opening.release()
-                                opening = False
-            finally:
-                if opening:
-                    self._opening.release()
-            await trio.sleep(self._dice.uniform(0.05, 0.5))
-
-    async def all_served(self, clients: int) -> None:
-        """Wait until everybody has an answer to the pull. Raises Violation."""
-        if not await until(lambda: len(self.served) >= clients, PATIENCE_S + clients / 50):
-            raise Violation(f"only {len(self.served)} of {clients} clients have been served")

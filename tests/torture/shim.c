@@ -24,8 +24,8 @@
 enum { NONE, WRITE, SYNC, OPEN, TRUNCATE, UNLINK };
 
 /* kinds of calls (bits), how many of them pass first, how many fail then (-1: all), with which errno; a write that fails leaves
-   `torn` of its bytes behind; `injected` counts. */
-struct control { int32_t kinds, passes, times, error, torn, injected; };
+   `torn` of its bytes behind; `injected` counts, by the kind of call. */
+struct control { int32_t kinds, passes, times, error, torn, injected[6]; };
 
 struct record { uint32_t kind, name; int64_t offset, length; };
 
@@ -65,7 +65,7 @@ static int fails(int kind, int *torn) {
         else {
             error = control->error;
             if (torn) *torn = control->torn;
-            control->injected++;
+            control->injected[kind]++;
             if (control->times > 0) control->times--;
         }
     }

@@ -10,7 +10,8 @@ from enum import IntFlag
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("shim.c")
-_CONTROL = struct.Struct("=6i")
+_CONTROL = struct.Struct("=11i")
+_COUNTS_FROM = 5
 
 
 class Call(IntFlag):
@@ -53,8 +54,8 @@ class Shim:
 
     def arm(self, call: Call, error: int, *, passes: int = 0, times: int = 1, torn: int = 0) -> None:
         """Let `passes` calls pass and then `times` of them (-1: all that come) fail; counts from zero again."""
-        self._control[:] = _CONTROL.pack(0, 0, 0, 0, 0, 0)
-        self._control[4:] = _CONTROL.pack(call, passes, times, error, torn, 0)[4:]
+        self._control[:] = bytes(_CONTROL.size)
+        self._control[4:] = _CONTROL.pack(call, passes, times, error, torn, *[0] * 6)[4:]
         self._control[:4] = struct.pack("=i", call)
 
     def disarm(self) -> None:
@@ -64,7 +65,13 @@ class Shim:
     @property
     def injected(self) -> int:
         """Calls that failed since it was armed."""
-        return int(_CONTROL.unpack(self._control[:])[5])
+        return sum(self.injected_by_call.values())
+
+    @property
+    def injected_by_call(self) -> dict[Call, int]:
+        """The same by the kind of call."""
+        counts = _CONTROL.unpack(self._control[:])[_COUNTS_FROM:]
+        return {call: counts[call.bit_length() - 1] for call in Call}
 
     def close(self) -> None:
         """Let go of the lever."""

@@ -84,7 +84,7 @@ class Soak:
                     load.start_soon(self._sample, server, noted, minutes, say)
             await self._settle()
             nursery.cancel_scope.cancel()
-        self.auditor.audit(server.database, self.leaders)
+        self.auditor.audit(server.database, self.leaders, live=True)
         await server.stop()
 
     def _start_clients(self, server: proc.ServerProcess, dice: random.Random, nursery: trio.Nursery) -> None:

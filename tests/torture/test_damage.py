@@ -59,7 +59,7 @@ def test_a_schema_that_is_no_text_is_refused_in_a_sentence(tmp_path: Path) -> No
     database.filled("s", run_of(3))
     database.stop()
     content = path.read_bytes()
-    assert content.count(b"CREATE TABLE livesync_7_stores") == 1
+    assert b"CREATE TABLE livesync_7_stores" in content  # twice, when a migration has written it anew
     path.write_bytes(content.replace(b"CREATE TABLE livesync_7_stores", b"CREATE \xffABLE livesync_7_stores"))
     with pytest.raises(StartupError, match=r"cannot be used: .*\.$"):
         SqliteEngine(path).open()

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from tests.torture import disk
+from tests.torture.bits import flip_bits
 
 pytestmark = pytest.mark.usefixtures("needs_gcc")
 
@@ -23,6 +24,10 @@ def test_on_a_full_disk_everything_can_be_read_and_nothing_is_acknowledged(tmp_p
 
 def test_a_power_cut_takes_nothing_that_was_acknowledged(tmp_path: Path, dice: random.Random) -> None:
     trio.run(functools.partial(disk.cut_power, tmp_path, 120, 80, dice, print))
-    fates = disk.flip_bits(tmp_path, tmp_path / "live.db", 60, dice)
+    fates = flip_bits(tmp_path / "live.db", 60, dice)
     assert sum(fates.values()) > 60
     assert fates["served whole"] > 60, fates
+    assert fates["refused as damaged"] > 5, fates
+    assert "lost the end of the WAL" not in fates
+    fates = flip_bits(tmp_path / "cut.db", 40, dice)
+    print(dict(fates))

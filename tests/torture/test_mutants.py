@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.torture.mutants import Mutant, mutants, survivors
+from tests.torture.mutants import Mutant, judged, mutants, survivors
 from tests.torture.server import ROOT
 
 SAMPLE = 3
@@ -25,4 +25,4 @@ def test_there_are_enough_and_each_is_another() -> None:
 def test_a_sample_is_killed(tmp_path: Path, dice: random.Random) -> None:
     """All of them: `scripts/torture mutants`."""
     quick = [mutant for mutant in mutants() if mutant.killed_by == "simulation"]
-    assert survivors(dice.sample(quick, SAMPLE), tmp_path, print) == []
+    assert survivors(judged(dice.sample(quick, SAMPLE), tmp_path, print)) == []

@@ -1,4 +1,4 @@
-"""Networks that fall silent, readers that stop, and everybody coming back at once (`network.py`)."""
+"""Networks that fall silent, readers that stop, and everybody coming back at once (`network.py`, `storm.py`)."""
 
 import functools
 import random
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trio
 
-from tests.torture import network
+from tests.torture import network, storm
 
 CLIENTS_IN_CI = 500
 
@@ -20,4 +20,4 @@ def test_readers_that_stop_cost_bounded_memory_and_nobody_elses_time(tmp_path: P
 
 
 def test_a_storm_of_reconnecting_clients_is_served(tmp_path: Path, dice: random.Random) -> None:
-    trio.run(network.storm, tmp_path, CLIENTS_IN_CI, dice, print)
+    trio.run(storm.storm, tmp_path, CLIENTS_IN_CI, dice, print)

@@ -1,0 +1,146 @@
+"""Processes that are killed with -9 when they begin their n-th SQL statement.
+
+Random kills seldom meet the few statements of a reset or a migration. Here each of them is met, one process a
+statement; what is left is looked at by whoever asked. They are forked from one process (`python -m
+tests.torture.statements`) that has imported everything already.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import psycopg
+
+from livesync_trio.model import StoreId
+from livesync_trio.storage import postgres_schema, postgres_tables
+from livesync_trio.storage.base import Reset
+from livesync_trio.storage.postgres_connection import Connector
+from livesync_trio.storage.postgres_tables import Migration
+from livesync_trio.storage.sqlite import SqliteEngine
+
+ROOT = Path(__file__).resolve().parents[2]
+END_LIMIT_S = 30.0
+
+NEXT = Migration(
+    len(postgres_tables.MIGRATIONS) + 1,
+    "colours",
+    pre=(
+        "ALTER TABLE livesync_7_stores ADD COLUMN colour text",
+        "UPDATE livesync_7_stores SET colour = 'green'",
+        "CREATE INDEX livesync_7_colours ON livesync_7_stores (colour)",
+    ),
+    post=("ALTER TABLE livesync_7_stores ALTER COLUMN colour SET NOT NULL",),
+)
+"""A migration of PostgreSQL that a later version might bring."""
+NEWER = (*postgres_tables.MIGRATIONS, NEXT)
+
+
+class Killer:
+    """Starts processes that die; a context."""
+
+    def __enter__(self) -> Killer:
+        self._parent = subprocess.Popen(
+            [sys.executable, "-m", "tests.torture.statements"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._parent.communicate(timeout=END_LIMIT_S)
+
+    def killed_at(self, number: int, act: str, database: str | Path) -> bool:
+        """Do it in a process that dies at its `number`-th statement. False: it has fewer, and was done to its end."""
+        assert self._parent.stdin is not None
+        assert self._parent.stdout is not None
+        self._parent.stdin.write(f"{number} {act} {database}\n")
+        self._parent.stdin.flush()
+        ended = self._parent.stdout.readline().strip()
+        if ended not in ("0", f"-{signal.SIGKILL:d}"):
+            raise AssertionError(f"{act} ended with {ended!r}; what it said stands in the output of the test")
+        return ended != "0"
+
+
+@attrs.define
+class _Countdown:
+    """Ends this process at the n-th statement once it has begun."""
+
+    left: int
+    begun: bool = False
+
+    def step(self, _: object = None) -> None:
+        if self.begun:
+            self.left -= 1
+            if self.left <= 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _sqlite(countdown: _Countdown, database: Path, act: str) -> None:
+    class Counting(sqlite3.Connection):
+        def __init__(self, *arguments: object, **options: object) -> None:
+            super().__init__(*arguments, **options)  # type: ignore[arg-type]
+            self.set_trace_callback(countdown.step)
+
+    engine = SqliteEngine(database, Counting)
+    countdown.begun = act == "migrate"
+    engine.open()
+    writer = engine.writer()
+    if act == "reset":
+        countdown.begun = True
+        [outcome] = writer.commit([Reset(StoreId("a"))])
+        if isinstance(outcome, Exception):
+            raise outcome
+
+
+def _postgres(countdown: _Countdown, url: str) -> None:
+    execute: Callable[..., Any] = psycopg.Cursor.execute
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        countdown.step()
+        return execute(*arguments, **options)
+
+    psycopg.Cursor.execute = counted  # type: ignore[method-assign]
+    with Connector(url).connect() as connection:
+        countdown.begun = True
+        postgres_schema.migrate(connection, finish=True, migrations=NEWER)
+
+
+def _act(number: int, act: str, database: str) -> None:
+    """`act`: `reset` store a or `migrate`, in an SQLite file; `migrate-postgres`."""
+    countdown = _Countdown(number)
+    if act == "migrate-postgres":
+        _postgres(countdown, database)
+    else:
+        _sqlite(countdown, Path(database), act)
+
+
+def main() -> None:
+    """Fork for each line, and tell how the child ended."""
+    for line in sys.stdin:
+        number, act, database = line.rstrip("\n").split(" ", 2)
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                _act(int(number), act, database)
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            os._exit(code)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""kill -9 at each statement of a reset and of a migration (`statements.py`)."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from livesync_trio.model import LogState
+from livesync_trio.storage import sqlite_schema
+from livesync_trio.storage.postgres import PostgresEngine
+from livesync_trio.storage.postgres_connection import Connector
+from livesync_trio.storage.postgres_schema import migrate, pending
+from livesync_trio.storage.sqlite import SqliteEngine
+from tests.postgres.server import fresh_schema
+from tests.storage.making import Database, event_json, run_of
+from tests.torture.audit import read_logs
+from tests.torture.statements import NEWER, Killer
+
+EVENTS = 5
+
+
+@pytest.fixture
+def killer() -> Iterator[Killer]:
+    with Killer() as killer:
+        yield killer
+
+
+def test_a_reset_killed_at_any_statement_has_happened_or_has_not(tmp_path: Path, killer: Killer) -> None:
+    made = tmp_path / "made.db"
+    database = Database(lambda: SqliteEngine(made))
+    for store in ("a", "b"):
+        database.filled(store, *(run_of(1, after=number, args=b"%d" % number) for number in range(EVENTS)))
+    database.stop()
+    before = read_logs(made)
+    for number in itertools.count(1):
+        path = tmp_path / f"killed-at-{number}.db"
+        shutil.copyfile(made, path)
+        killed = killer.killed_at(number, "reset", path)
+        after = read_logs(path)
+        assert after["b"] == before["b"]
+        if killed:
+            assert after["a"] == before["a"]
+        else:
+            assert after["a"].event_count == 0
+            assert after["a"].backend_id != before["a"].backend_id
+            break
+    assert number > 4
+
+
+def file_of(path: Path, migrations: int) -> None:
+    """A file as an older version left it, with a store of `EVENTS` events when there was a schema at all."""
+    if not migrations:
+        return
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        for migration in sqlite_schema.MIGRATIONS[:migrations]:
+            sqlite_schema._apply(connection, migration)
+        connection.execute("INSERT INTO livesync_7_stores (store_id, backend_id) VALUES ('a', 'identity')")
+        for number in range(1, EVENTS + 1):
+            text = event_json(number, number - 1)
+            connection.execute(
+                "INSERT INTO livesync_7_events"
+                " (log_id, seq_num, parent_seq_num, ordinal, size_bytes, created_at, event)"
+                " VALUES (1, ?, ?, ?, ?, '2026-11-20T12:34:56.789Z', ?)",
+                (number, number - 1, number, len(text), text.decode()),
+            )
+
+
+@pytest.mark.parametrize("since", range(len(sqlite_schema.MIGRATIONS)))
+def test_a_migration_killed_at_any_statement_is_finished_by_the_next_start(
+    tmp_path: Path, killer: Killer, since: int
+) -> None:
+    for number in itertools.count(1):
+        path = tmp_path / f"killed-at-{number}.db"
+        file_of(path, since)
+        killed = killer.killed_at(number, "migrate", path)
+        database = Database(lambda path=path: SqliteEngine(path))  # type: ignore[misc]
+        state = database.open("a")
+        assert state.event_count == (EVENTS if since else 0)
+        assert [event.json for event in database.read(state)] == [
+            event_json(each, each - 1) for each in range(1, state.event_count + 1)
+        ]
+        assert database.append("a", state, run_of(2, after=state.head)).event_count == state.event_count + 2
+        database.stop()
+        if not killed:
+            break
+    assert number > 4
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["a new database", "an older one"])
+def test_a_migration_of_postgresql_killed_at_any_statement_is_finished_by_the_next(
+    tmp_path: Path, killer: Killer, dice: random.Random, new: bool
+) -> None:
+    """Of the many statements that make a new database, every third."""
+    for number in itertools.count(dice.randint(1, 3), 3) if new else itertools.count(1):
+        url = fresh_schema(f"{tmp_path} {number}")
+        state: LogState | None = None
+        if not new:
+            before = Database(lambda url=url: PostgresEngine(url))  # type: ignore[misc]
+            state = before.filled("a", run_of(EVENTS))
+            before.stop()
+        killed = killer.killed_at(number, "migrate-postgres", url)
+        with Connector(url).connect() as connection:
+            migrate(connection, finish=True, migrations=NEWER)
+            found = pending(connection, NEWER)
+            assert (found.pre, found.post) == ((), ())
+            if state is not None:
+                kept = connection.execute("SELECT seq_num FROM livesync_7_events ORDER BY seq_num").fetchall()
+                assert kept == [(each,) for each in range(1, EVENTS + 1)]
+        if not killed:
+            break
+    assert number > 8
