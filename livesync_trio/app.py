@@ -6,10 +6,12 @@ what is in the mailboxes → close every WebSocket with 1012 → close the engin
 
 import errno
 import gc
+import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -19,9 +21,11 @@ from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.peers import Peers
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.hooks import HookRunner, Hooks
-from livesync_trio.limits import GC_THRESHOLDS, READER_THREADS, SHARED_WRITER_THREADS
+from livesync_trio.limits import ADMIN_READER_THREADS, GC_THRESHOLDS, READER_THREADS, SHARED_WRITER_THREADS
+from livesync_trio.metrics import Metrics, Sources, pulse
+from livesync_trio.reloading import Reloader, Reread, prepare_audit
 from livesync_trio.storage.base import Engine, SharedEngine
-from livesync_trio.storage.url import engine_from_url
+from livesync_trio.storage.url import MEMORY_URL, engine_from_url
 from livesync_trio.store.news import Gazette, News, TellingWriter
 from livesync_trio.store.opening import open_engine
 from livesync_trio.store.persistence import Writer
@@ -30,12 +34,20 @@ from livesync_trio.store.registry import Registry
 from livesync_trio.store.writer import ThreadWriter
 from livesync_trio.store.writers import SharedOut
 from livesync_trio.supervision import Tasks, open_tasks
-from livesync_trio.telemetry import Counters, configure_logging, get_logger
+from livesync_trio.systemd import ServiceManager
+from livesync_trio.telemetry import Counters, Flood, configure_logging, get_logger
+from livesync_trio.traces import open_traces
+from livesync_trio.transport.arrivals import Arrivals
+from livesync_trio.transport.asgi import Mount
 from livesync_trio.transport.authentication import Authentication
 from livesync_trio.transport.cors import Cors
 from livesync_trio.transport.door import Door, DoorSettings
 from livesync_trio.transport.guards import Guards
+from livesync_trio.transport.metrics_page import MetricsPage
 from livesync_trio.version import VERSION
+
+if TYPE_CHECKING:
+    from livesync_trio.admin.plane import ControlPlane
 
 _log = get_logger("app")
 
@@ -43,12 +55,30 @@ OnReady = Callable[[str, str], None]
 """Told once, when clients may connect: the base URL, and where the data is."""
 
 
-def _nobody(_url: str, _database: str) -> None:
+OnControl = Callable[[str], None]
+"""Told once, before `OnReady`, if a control plane was asked for: its URL, empty when it has no address yet."""
+
+
+def _nobody(*_: str) -> None:
     """Nobody wants to know."""
 
 
-def run(config: Config, hooks: Hooks, *, on_ready: OnReady = _nobody) -> None:
+def run(
+    config: Config,
+    hooks: Hooks,
+    *,
+    on_ready: OnReady = _nobody,
+    reread: Reread | None = None,
+    on_control: OnControl = _nobody,
+) -> None:
     """Run a server until it is told to stop.
+
+    Args:
+        config: the configuration.
+        hooks: the user's functions.
+        on_ready: told once, when clients may connect.
+        reread: reads configuration and hooks again on SIGHUP.
+        on_control: told before, where the control plane is.
 
     Raises:
         StartupError: it could not start; the message tells the operator what to do.
@@ -59,7 +89,8 @@ def run(config: Config, hooks: Hooks, *, on_ready: OnReady = _nobody) -> None:
         _tame_garbage_collection()
         on_ready(url, database)
 
-    trio.run(serve, config, hooks, ready)
+    manager = ServiceManager.from_environment(os.environ)
+    trio.run(partial(serve, config, hooks, ready, manager, reread, on_control=on_control))
 
 
 def shared_engine(config: Config) -> SharedEngine | None:
@@ -72,7 +103,29 @@ def shared_engine(config: Config) -> SharedEngine | None:
     return engine if isinstance(engine, SharedEngine) else None
 
 
-async def serve(config: Config, hooks: Hooks | None = None, on_ready: OnReady = _nobody) -> None:
+def engine_of(config: Config) -> Engine:
+    """The engine of the configured database, not opened; for commands that work on it without a server.
+
+    Raises:
+        StartupError: no engine for the configured URL.
+    """
+    return engine_from_url(config.database_url, config.listen_url)
+
+
+def empty_engine() -> Engine:
+    """A database that holds nothing and keeps nothing, for a look at what would come in."""
+    return engine_from_url(MEMORY_URL)
+
+
+async def serve(
+    config: Config,
+    hooks: Hooks | None = None,
+    on_ready: OnReady = _nobody,
+    manager: ServiceManager = ServiceManager(),  # noqa: B008 - frozen, and nobody
+    reread: Reread | None = None,
+    *,
+    on_control: OnControl = _nobody,
+) -> None:
     """Serve until SIGTERM or SIGINT, or until cancelled (which cuts everything but what is being committed).
 
     For programs that embed the server: they configure structlog and Trio as they like.
@@ -83,7 +136,7 @@ async def serve(config: Config, hooks: Hooks | None = None, on_ready: OnReady = 
     engine = engine_from_url(config.database_url, config.listen_url)
     await open_engine(engine, config.database_wait_s)
     try:
-        await Server(config, hooks or Hooks(), engine).run(on_ready)
+        await Server(config, hooks or Hooks(), engine, manager=manager, reread=reread).run(on_ready, on_control)
     finally:
         engine.close()
 
@@ -91,38 +144,98 @@ async def serve(config: Config, hooks: Hooks | None = None, on_ready: OnReady = 
 class Server:
     """The rooms of one running server."""
 
-    def __init__(self, config: Config, hooks: Hooks, engine: Engine) -> None:
+    def __init__(
+        self,
+        config: Config,
+        hooks: Hooks,
+        engine: Engine,
+        *,
+        manager: ServiceManager = ServiceManager(),  # noqa: B008 - frozen, and nobody
+        reread: Reread | None = None,
+    ) -> None:
         """Put the rooms together; nothing is started yet. `engine` must be open."""
         self._config = config
+        self._manager = manager
         self._engine = engine
         self.counters = Counters()
         changed = Gazette()
         writer: Writer
         if isinstance(engine, SharedEngine):
-            threads = [ThreadWriter(engine.writer) for _ in range(SHARED_WRITER_THREADS)]
+            threads = [ThreadWriter(engine.writer, self.counters) for _ in range(SHARED_WRITER_THREADS)]
             writer = TellingWriter(SharedOut(threads), changed)
         else:
-            writer = ThreadWriter(engine.writer)
+            writer = ThreadWriter(engine.writer, self.counters)
         self.registry = Registry(
-            writer, ThreadReaders(engine.reader, READER_THREADS), self.counters, config.dormant_after_s
+            writer, ThreadReaders(engine.reader, READER_THREADS, self.counters), self.counters, config.dormant_after_s
         )
         self.news = News(engine, self.registry, changed) if isinstance(engine, SharedEngine) else None
         self.peers = Peers(config.idle_limit_s)
-        runner = HookRunner(hooks, config.hook_limit_s)
+        flood = Flood()
+        runner = HookRunner(hooks, config.hook_limit_s, flood)
         self.guards = Guards.of(config)
-        self.audit = open_audit(config.audit_log)
+        self.audit = Audit()
+        prepare_audit(self.audit, config.audit_log)()
+        self.arrivals = Arrivals() if Arrivals.available() else None
+        self.metrics = Metrics(
+            Sources(self.counters, self.registry, self.peers, engine.name, lambda: self.door.draining)
+        )
+        if config.metrics_token is not None or config.admin_secret is not None:
+            self.metrics.prepare()
+        self.control = None if config.admin_secret is None else self._control_plane()
         self.door = Door(
             DoorSettings(config.frame_max_bytes, config.handshake_limit_s, config.stall_limit_s),
             authentication=Authentication.of(config, runner),
             cors=Cors(config.cors_origins, config.auth_cookie is not None, config.tls_cert is not None),
             surroundings=Surroundings(
-                runner, self.counters, config.max_open_pulls, config.admin_secret, audit=self.audit
+                runner,
+                self.counters,
+                config.max_open_pulls,
+                config.admin_secret,
+                audit=self.audit,
+                flood=flood,
+                store_user=config.store_user,
             ),
             peers=self.peers,
             open_store=self.registry.handle,
             health=self.health,
             guards=self.guards,
+            arrivals=self.arrivals,
+            metrics=MetricsPage(config.metrics_token, self.metrics.render),
+            mount=self._mount(),
         )
+        self.traces = open_traces() if config.traces else None
+        self.reloader = Reloader(config, hooks, reread, self.door, self.guards.tls, traces=self.traces)
+
+    def _control_plane(self) -> "ControlPlane":
+        """The control plane, which sees the server through these doors only (decision 0006)."""
+        # Quart and Hypercorn take a fifth of a second and 13 MB: a server without a control plane does not pay them.
+        from livesync_trio.admin.plane import ControlPlane  # noqa: PLC0415
+        from livesync_trio.admin.rooms import Rooms  # noqa: PLC0415
+
+        return ControlPlane(
+            Rooms(
+                config=lambda: self.reloader.config,
+                engine=self._engine.name,
+                database=self._engine.describe,
+                counters=self.counters,
+                health=self.health,
+                peers=self.peers,
+                open_store=self.registry.handle,
+                active=lambda store_id: self.registry.running(store_id) is not None,
+                readers=ThreadReaders(self._engine.reader, ADMIN_READER_THREADS, self.counters),
+                audit=self.audit,
+                secret=lambda: self.door.surroundings.admin_secret,
+                attempts=lambda: self.door.surroundings.admin_attempts,
+                client_address=self.guards.proxies.client,
+                metrics=self.metrics.render,
+            )
+        )
+
+    def _mount(self) -> Mount | None:
+        """The control plane's place on the public port, if it has one."""
+        if self.control is None or not self._config.admin_public:
+            return None
+        return Mount("/admin", self.control.app, "http" if self.guards.tls is None else "https")
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Whether all is well, and what /health says."""
@@ -135,28 +248,51 @@ class Server:
             "stores_active": self.registry.active,
             "stores_fenced": len(self.registry.fenced()),
             "connections": len(self.peers),
+            **({} if self.control is None else {"control_plane": self.control.status}),
         }
 
-    async def run(self, on_ready: OnReady) -> None:
+    def _status(self) -> str:
+        """How it goes, in a line."""
+        _, health = self.health()
+        return f"{health['status']}: {health['connections']} connections, {health['stores_active']} stores active"
+
+    async def run(self, on_ready: OnReady, on_control: OnControl = _nobody) -> None:
         """Serve until a signal says stop, then drain. Raises StartupError when the address cannot be listened on."""
         with closing(self.audit):
-            await self._run(on_ready)
+            try:
+                await self._run(on_ready, on_control)
+            finally:
+                if self.control is not None:
+                    self.control.close()
+                if self.traces is not None:
+                    await self.traces.close()
 
-    async def _run(self, on_ready: OnReady) -> None:
+    async def _run(self, on_ready: OnReady, on_control: OnControl) -> None:
         listeners = await self._listen()
+        if self.control is not None:
+            await self.control.listen()
+            on_control(self.control.url)
         url = base_url(listeners[0], "http" if self.guards.tls is None else "https")
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with open_tasks("server") as tasks:
                 await tasks.start_ready(self.registry.run)
                 tasks.start(self.peers.watch)
+                tasks.start(pulse.measure, self.counters)
+                tasks.start(self.door.surroundings.flood.watch)
+                if self.arrivals is not None:
+                    tasks.start(self.arrivals.run)
                 if self.news is not None:
                     tasks.start(self.news.run)
+                if self.control is not None:
+                    tasks.start(self.control.run)
                 tasks.start(tasks.accept, self.door.serve, listeners)
                 tasks.start(self._stop_on_signal, signals, tasks)
-                if self.guards.tls is not None or self.audit.on:
-                    tasks.start(self._reload_on_signal)
+                if self.reloader.worthwhile:
+                    await tasks.start_ready(partial(self.reloader.run, self._manager.reloading))
                 _log.info("listening", url=url, engine=self._engine.name, database=self._engine.describe())
                 on_ready(url, self._engine.describe())
+                self._manager.ready()
+                tasks.start(self._manager.watch, lambda: self.registry.writer.alive, self._status)
         if tasks.crash is not None:
             raise tasks.crash
         _log.info("stopped")
@@ -167,19 +303,6 @@ class Server:
         await self.drain()
         tasks.cancel()
 
-    async def _reload_on_signal(self) -> None:
-        """On SIGHUP, read the certificate again and open the audit log anew, after they were renewed or moved away."""
-        with trio.open_signal_receiver(signal.SIGHUP) as signals:
-            async for _ in signals:
-                try:
-                    if self.guards.tls is not None:
-                        self.guards.tls.reload()
-                    self.audit.reopen()
-                except (OSError, StartupError) as error:
-                    _log.error("reload failed, the old files go on", reason=str(error))
-                else:
-                    _log.info("reloaded")
-
     async def _stop_at_once(self, signals: AsyncIterator[int], tasks: Tasks) -> None:
         await anext(signals)
         _log.warning("second signal: stopping at once")
@@ -187,14 +310,20 @@ class Server:
 
     async def drain(self) -> None:
         """Finish what was begun, within the limit: HTTP requests, the mailboxes, then a close frame for every peer."""
+        self._manager.stopping()
+        self._engine.stopping()
         _log.info("draining", connections=len(self.peers), stores=self.registry.active)
         limit_s = self._config.drain_limit_s
         self.door.draining = True
+        if self.control is not None:
+            self.control.end()
         with trio.move_on_after(limit_s):
             with trio.move_on_after(limit_s / 2):  # a slow reader of a long answer must not cost the others their end
                 await self.door.finish_requests()
             await self.registry.drain()
             await self.peers.say_goodbye()
+            if self.control is not None:
+                await self.control.stop()
 
     async def _listen(self) -> list[trio.SocketListener]:
         host, port = self._config.host, self._config.port
@@ -211,14 +340,6 @@ def base_url(listener: trio.SocketListener, scheme: str = "http") -> str:
     """URL under which a listener is reached, with the port it was really given."""
     host, port = listener.socket.getsockname()[:2]
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-def open_audit(path: str | None) -> Audit:
-    """Open the record of who did what. Raises StartupError when the file cannot be opened."""
-    try:
-        return Audit(path)
-    except OSError as error:
-        raise StartupError(Kind.BAD_CONFIG, f"the audit log cannot be opened: {error.strerror or error}") from None
 
 
 def _tame_garbage_collection() -> None:

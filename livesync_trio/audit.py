@@ -20,7 +20,7 @@ def _nowhere(_: str) -> None:
 class Audit:
     """Where acts are recorded; nowhere unless opened with a path."""
 
-    __slots__ = ("_file", "_path", "_write")
+    __slots__ = ("_file", "_write")
 
     def __init__(self, path: str | None = None) -> None:
         """Open the record.
@@ -31,26 +31,37 @@ class Audit:
         Raises:
             OSError: the file cannot be opened.
         """
-        self._path = path
         self._file: TextIO | None = None
         self._write: Callable[[str], object] = _nowhere
-        self.reopen()
+        self.prepare(path)()
 
     @property
     def on(self) -> bool:
         """Whether anything is recorded."""
         return self._write is not _nowhere
 
-    def reopen(self) -> None:
-        """Open the file again by its name, after it was moved away. Raises OSError; then the old one goes on."""
-        if self._path is None:
-            return
-        if self._path == STANDARD_OUTPUT:
-            self._write = sys.stdout.write
-            return
-        opened = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: PTH123, SIM115 - kept open, closed below
-        self.close()
-        self._file, self._write = opened, opened.write
+    def prepare(self, path: str | None) -> Callable[[], None]:
+        """Open another record, or the same one by its name after it was moved away.
+
+        Returns:
+            What puts it in the place of the present one; until then that goes on.
+
+        Raises:
+            OSError: the file cannot be opened.
+        """
+        opened: TextIO | None = None
+        write: Callable[[str], object] = _nowhere
+        if path == STANDARD_OUTPUT:
+            write = sys.stdout.write
+        elif path is not None:
+            opened = open(path, "a", encoding="utf-8", buffering=1)  # noqa: PTH123, SIM115 - kept open
+            write = opened.write
+
+        def put_in_place() -> None:
+            self.close()
+            self._file, self._write = opened, write
+
+        return put_in_place
 
     def close(self) -> None:
         """Close the file; what follows is not recorded."""
@@ -62,7 +73,7 @@ class Audit:
         """Record an act.
 
         Args:
-            act: `connect`, `refuse`, `reset`, `inspect`.
+            act: `connect`, `refuse`, `reset`, `close`, `inspect`.
             store: the store it is about.
             address: from where.
             user: id of the principal, None for strangers and holders of the shared token.

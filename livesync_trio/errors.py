@@ -46,6 +46,8 @@ class Kind(enum.StrEnum):
     NOT_FOUND = "not-found"
     METHOD_NOT_ALLOWED = "method-not-allowed"
     UPGRADE_REQUIRED = "upgrade-required"
+    BAD_PARAMETER = "bad-parameter"
+    NO_SUCH_CONNECTION = "no-such-connection"
     BODY_TOO_BIG = "body-too-big"
     HEADERS_TOO_BIG = "headers-too-big"
     REQUEST_TIMEOUT = "request-timeout"
@@ -59,11 +61,18 @@ class Kind(enum.StrEnum):
     STALLED = "stalled"
     SILENT = "silent"
     SERVICE_RESTART = "service-restart"
+    CLOSED_BY_OPERATOR = "closed-by-operator"
     # the process does not start or ends
     BAD_CONFIG = "bad-config"
     DATABASE_IN_USE = "database-in-use"
     DATABASE_UNUSABLE = "database-unusable"
     CANNOT_LISTEN = "cannot-listen"
+    # a command ends without having done what it was asked
+    NO_SUCH_STORE = "no-such-store"
+    BAD_ARCHIVE = "bad-archive"
+    ALREADY_THERE = "already-there"
+    SERVER_UNREACHABLE = "server-unreachable"
+    CHECKS_FAILED = "checks-failed"
 
 
 @attrs.frozen
@@ -178,6 +187,7 @@ RULES: Final[dict[Kind, Rule]] = {
         wire_tag=_UNKNOWN,
         http_status=503,
         retry=True,
+        exit_code=11,
         log_level=logging.ERROR,
     ),
     Kind.STORE_FAILED: Rule(
@@ -214,6 +224,11 @@ RULES: Final[dict[Kind, Rule]] = {
     Kind.NOT_FOUND: Rule("Nothing is at this path.", http_status=404),
     Kind.METHOD_NOT_ALLOWED: Rule("The path exists, but not for this method.", http_status=405),
     Kind.UPGRADE_REQUIRED: Rule("The WebSocket URL was requested without an upgrade.", http_status=426),
+    Kind.BAD_PARAMETER: Rule(
+        "A request to the control plane has a parameter or body that is unknown, missing or not acceptable.",
+        http_status=400,
+    ),
+    Kind.NO_SUCH_CONNECTION: Rule("The connection is not, or no longer, one of this server.", http_status=404),
     Kind.BODY_TOO_BIG: Rule("The request body is larger than the frame limit.", http_status=413),
     Kind.HEADERS_TOO_BIG: Rule("Request line and headers are larger than the limit.", http_status=431),
     Kind.REQUEST_TIMEOUT: Rule("The request did not arrive within its limit.", http_status=408),
@@ -239,6 +254,9 @@ RULES: Final[dict[Kind, Rule]] = {
     Kind.STALLED: Rule("The peer took no bytes for the stall limit.", close_code=1008, log_level=logging.WARNING),
     Kind.SILENT: Rule("The peer sent nothing for the idle limit, not even a pong.", close_code=1001),
     Kind.SERVICE_RESTART: Rule("The server shuts down; the client reconnects by itself.", close_code=1012, retry=True),
+    Kind.CLOSED_BY_OPERATOR: Rule(
+        "The operator closed the connection; the client reconnects by itself.", close_code=1012, retry=True
+    ),
     Kind.BAD_CONFIG: Rule("The configuration is not usable.", exit_code=2, log_level=logging.CRITICAL),
     Kind.DATABASE_IN_USE: Rule("Another process serves this database file.", exit_code=3, log_level=logging.CRITICAL),
     Kind.DATABASE_UNUSABLE: Rule(
@@ -247,6 +265,17 @@ RULES: Final[dict[Kind, Rule]] = {
         log_level=logging.CRITICAL,
     ),
     Kind.CANNOT_LISTEN: Rule("The address cannot be listened on.", exit_code=5, log_level=logging.CRITICAL),
+    Kind.NO_SUCH_STORE: Rule("An operator names a store that does not exist.", http_status=404, exit_code=6),
+    Kind.BAD_ARCHIVE: Rule(
+        "What a command was to read from is not whole, or of no known format. Nothing was changed.", exit_code=7
+    ),
+    Kind.ALREADY_THERE: Rule(
+        "A command would have had to overwrite a store, or a file. It was left as it is.", exit_code=8
+    ),
+    Kind.SERVER_UNREACHABLE: Rule(
+        "A command got no usable answer from the server at `--url`.", retry=True, exit_code=9
+    ),
+    Kind.CHECKS_FAILED: Rule("`verify` or `doctor` found something wrong, and said what.", exit_code=10),
 }
 
 
@@ -330,7 +359,8 @@ class LivesyncError(Exception):
     │   └── StorageFull      … because there is no room
     ├── StoreDamaged         what is stored of one store is not a whole log
     ├── LogReplaced          the log that was being read has been reset
-    └── StartupError         the process cannot start; carries the kind that gives the exit code
+    ├── StartupError         the process cannot start; carries the kind that gives the exit code
+    └── CommandError         a command could not do what it was asked; carries the kind as well
     """
 
 
@@ -355,6 +385,14 @@ class LogReplaced(LivesyncError):
 
 class StartupError(LivesyncError):
     """The process cannot start. `kind` gives the exit code, the message tells the operator what to do."""
+
+    def __init__(self, kind: Kind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class CommandError(LivesyncError):
+    """A command could not do what it was asked. `kind` gives the exit code, the message says what to do next."""
 
     def __init__(self, kind: Kind, message: str) -> None:
         super().__init__(message)

@@ -5,11 +5,13 @@ plain functions in a thread, all under a deadline. Knows no sockets and no store
 """
 
 import importlib
+import importlib.machinery
 import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import CodeType, ModuleType
 from typing import Any
 
 import attrs
@@ -18,7 +20,7 @@ import trio
 from livesync_trio.errors import Kind, Refusal, StartupError
 from livesync_trio.limits import HOOK_THREADS
 from livesync_trio.model import Principal
-from livesync_trio.telemetry import get_logger
+from livesync_trio.telemetry import Flood, get_logger
 
 _log = get_logger("hooks")
 
@@ -129,18 +131,24 @@ def host_of(address: str) -> str:
     return address.rpartition(":")[0] if address.count(":") == 1 else address
 
 
-def load_hooks(spec: str) -> Hooks:
+def load_hooks(spec: str, *, again: bool = False) -> Hooks:
     """Load hooks by name.
 
     Args:
         spec: an importable module (`myapp.sync_hooks`) or the path of a `.py` file.
+        again: read the file anew, even if the module was imported before. What it imports itself is not read anew. The
+            functions loaded before are not touched: they go on to work.
 
     Raises:
         StartupError: not found, does not import, or holds none of the names, with the reason.
     """
     names = [field.name for field in attrs.fields(Hooks)]
     try:
-        module = _load_file(Path(spec)) if spec.endswith(".py") else importlib.import_module(spec)
+        if spec.endswith(".py"):
+            module = _load_file(f"livesync_hooks_{Path(spec).stem}", Path(spec))
+        else:
+            known = sys.modules.get(spec) if again else None
+            module = importlib.import_module(spec) if known is None else _load_file(spec, Path(known.__file__ or ""))
     except Exception as error:
         raise StartupError(
             Kind.BAD_CONFIG, f"hooks {spec!r} cannot be loaded: {type(error).__name__}: {error}"
@@ -154,21 +162,39 @@ def load_hooks(spec: str) -> Hooks:
     return Hooks(**found)
 
 
-def _load_file(path: Path) -> Any:
-    module_spec = importlib.util.spec_from_file_location(f"livesync_hooks_{path.stem}", path)
-    if module_spec is None or module_spec.loader is None or not path.exists():
+class _AsItIs(importlib.machinery.SourceFileLoader):
+    """Reads a file itself, never its compiled copy, which a change within the same second may not reach."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def _load_file(name: str, path: Path) -> ModuleType:
+    """Carry out a file as the module `name`. One that fails leaves the module of that name as it was."""
+    if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
+    module_spec = importlib.util.spec_from_file_location(name, path, loader=_AsItIs(name, str(path)))
+    assert module_spec is not None
     module = importlib.util.module_from_spec(module_spec)
-    sys.modules[module_spec.name] = module
-    module_spec.loader.exec_module(module)
+    before = sys.modules.get(name)
+    sys.modules[name] = module
+    try:
+        _AsItIs(name, str(path)).exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        if before is not None:
+            sys.modules[name] = before
+        raise
     return module
 
 
 class HookRunner:
     """Runs hooks: plain ones in threads of their own, all under a deadline."""
 
-    def __init__(self, hooks: Hooks, limit_s: float) -> None:
+    def __init__(self, hooks: Hooks, limit_s: float, flood: Flood | None = None) -> None:
+        """`limit_s`: how long each may take. `flood`: keeps what they say from filling the log."""
         self.hooks = hooks
+        self._flood = flood or Flood()
         self._limit_s = limit_s
         self._threads = trio.CapacityLimiter(HOOK_THREADS)
 
@@ -201,18 +227,23 @@ class HookRunner:
             with trio.move_on_after(self._limit_s) as deadline:
                 answer = await self._run(hook, arguments)
         except Exception as error:
-            _log.info("hook refused", hook=_name(hook), store=store_id, exc_info=error)
+            if self._may_log(hook, "hook refused"):
+                _log.info("hook refused", hook=_name(hook), store=store_id, exc_info=error)
             return Refusal(Kind.HOOK_REFUSED, str(error) or type(error).__name__)
         if deadline.cancelled_caught:
-            _log.warning("hook cut off", hook=_name(hook), store=store_id, limit_s=self._limit_s)
+            if self._may_log(hook, "hook cut off"):
+                _log.warning("hook cut off", hook=_name(hook), store=store_id, limit_s=self._limit_s)
             return Refusal(Kind.HOOK_TIMEOUT, f"{_name(hook)} did not answer within {self._limit_s:g} s.")
         return answer
 
     async def tell(self, hook: Hook | None, argument: Any, context: HookContext) -> None:
         """Run a hook that observes: what it raises is logged and changes no answer."""
         refusal = await self.ask(hook, argument, context)
-        if refusal is not None:
+        if refusal is not None and self._may_log(hook, "observing hook failed"):
             _log.warning("observing hook failed", hook=_name(hook), store=context.store_id, reason=refusal.message)
+
+    def _may_log(self, hook: Hook | None, line: str) -> bool:
+        return self._flood.allows(_name(hook), line, trio.current_time())
 
     async def _run(self, hook: Hook, arguments: tuple[Any, ...]) -> Any:
         if inspect.iscoroutinefunction(inspect.unwrap(hook)):

@@ -28,6 +28,9 @@ PAGE_MAX_BYTES: Final = 900_000
 READ_MAX_EVENTS: Final = 1_000
 """Events fetched from storage in one go: ten pages for one thread hop (technology.md measured 1,000-row reads)."""
 
+HISTORY_KEPT_MAX_BYTES: Final = 16 * 1024 * 1024
+"""Encoded pages kept for the next new client: some 37,000 events of 450 bytes (docs/performance.md)."""
+
 READ_MAX_BYTES: Final = 1_000_000
 """Event bytes fetched from storage in one go; bounds what one reading pull holds in memory."""
 
@@ -41,6 +44,23 @@ FRAME_HEAD_MAX_BYTES: Final = 14
 
 FRAGMENTS_MAX: Final = 1_024
 """Frames one fragmented WebSocket message may consist of; no client fragments at all (transcripts)."""
+
+FRAMES_PER_TURN: Final = 256
+"""Frames of one connection that are acted upon before others have their turn: some 2 ms of control frames. One read may
+bring 10,000 of them; a real client sends one at a time."""
+
+EVENTS_PER_PUSH_MAX: Final = 10_000
+"""Events in one push; 4 µs each in which nobody else is served. Published clients send at most 100 (SPEC 3.4)."""
+
+MESSAGES_PER_ARRAY_MAX: Final = 1_024
+"""Messages in one JSON array. Each is an object with an answer, however small it is on the wire; no client sends arrays
+yet, next takes them (SPEC section 4)."""
+
+REQUEST_ID_MAX_BYTES: Final = 256
+"""Longest `requestId` of 0.3, as JSON text. It goes into every broadcast of a push; clients send 21 characters."""
+
+HEADER_VALUES_SHARED: Final = 512
+"""Texts of request headers that connections share instead of holding one each."""
 
 HEADERS_MAX_BYTES: Final = 64 * 1024
 """Request line and headers together. The payload travels in the URL, hence more than the usual 16 KiB."""
@@ -114,8 +134,24 @@ SQLITE_READER_CACHE_KIB: Final = 4 * 1024
 SQLITE_KEEPER_CACHE_KIB: Final = 64
 """Page cache of the writing handle, of each reading one (decision 0003), and of the one that keeps the file open."""
 
-SQLITE_INSERT_MAX_ROWS: Final = 2_048
-"""Events in one statement; seven parameters each, below the 32,766 that SQLite allows. A power of two."""
+SQLITE_INSERT_MAX_ROWS: Final = 1_024
+"""Events in one statement; nine parameters each, below the 32,766 that SQLite allows. A power of two."""
+
+SQLITE_ROWS_EXACT: Final = 32
+"""Up to so many events there is an INSERT for each number of them, above it four for each power of two (decision 0003).
+"""
+
+SQLITE_STATEMENTS: Final = 32
+SQLITE_WRITER_STATEMENTS: Final = 128
+"""Compiled statements that a connection keeps, and the writing one: 52 lengths of the INSERT in each of its two shapes,
+and all others. At 1 KiB for each of their rows that is 14 MiB if all of them are ever needed."""
+
+SQLITE_KNOWN_LOGS: Final = 16_384
+"""Logs of which the writer remembers whose they are; an append to another one asks first."""
+
+SQLITE_FILE_CHECK_S: Final = 1.0
+"""How often the writer looks whether the file at the path is still the one it has open. Not with every commit: `stat`
+gives up the interpreter lock, and who moves a database away moves what was acknowledged in that second with it."""
 
 SQLITE_INSERT_MAX_BYTES: Final = 1024 * 1024
 """Event bytes in one statement, which SQLite holds in memory twice; a single larger event has its own."""
@@ -143,6 +179,13 @@ WRITE_BATCH_BYTES: Final = 256 * 1024
 RECEIVE_BYTES: Final = 64 * 1024
 """Bytes asked of the socket at once."""
 
+ARRIVALS_PER_TURN: Final = 64
+"""Sockets whose arrivals are acted upon in one turn of one task; about 10 ms of work before others have theirs."""
+
+HANDSHAKES_PER_TURN: Final = 16
+"""Heads of requests, and handshakes, that are attended to in one turn of the event loop: about 10 ms. A commit takes
+some eight turns, and when everybody comes back at once it must not wait for all of them eight times."""
+
 STALL_LIMIT_S: Final = 60.0
 """Default of `stall_limit_s`: a peer that takes no bytes for this long is closed (design.md, law 4)."""
 
@@ -154,6 +197,10 @@ REQUEST_BODY_LIMIT_S: Final = 60.0
 
 UNREAD_BODY_MAX_BYTES: Final = 64 * 1024
 """A body that a refused request brought along is read up to this, so that its connection can be used again."""
+
+REFUSED_BODY_MAX_BYTES: Final = 1024 * 1024
+"""A body whose sender may not come in is read up to this, for the ids it wants answered: as large as bodies of real
+clients are (SPEC 3.5)."""
 
 KEEP_ALIVE_S: Final = 75.0
 """Idle time of an HTTP connection between two requests. Above the 60 s of common proxies, which must close first."""
@@ -193,6 +240,20 @@ HOOK_THREADS: Final = 256
 
 DRAIN_LIMIT_S: Final = 10.0
 """Default of `drain_limit_s`: from the first signal until what still runs is cut. Below the 30 s that PaaS allow."""
+
+WATCHDOG_PINGS_PER_PERIOD: Final = 3
+"""Signs of life in a period of systemd's watchdog; sd_watchdog_enabled(3) asks for two, so one may come late."""
+
+HEALTH_ANSWER_LIMIT_S: Final = 5.0
+"""How long `livesync health` waits. Above a garbage collection of a full server (technology.md), below the pause
+between checks."""
+
+MANAGER_STATUS_EVERY_S: Final = 10.0
+"""How often `systemctl status` is brought up to date."""
+
+WRITER_HUNG_S: Final = 60.0
+"""A database thread that is in one transaction for this long does not come back by itself. Ten times what PostgreSQL
+may take (`POSTGRES_ANSWER_LIMIT_S`) or SQLite waits for a lock (`SQLITE_BUSY_TIMEOUT_MS`)."""
 
 # --- configuration -------------------------------------------------------------------------------------------------
 
@@ -259,6 +320,54 @@ ADMIN_FAILURES_PERIOD_S: Final = 60.0
 RETRY_AFTER_MAX_S: Final = 3600
 """Longest `Retry-After` that is sent."""
 
+# --- the control plane -----------------------------------------------------------------------------------------------
+
+ADMIN_PORT: Final = 8100
+"""Default of `admin_port`; not next to 8000, where a second server of the machine is likely to stand."""
+
+ADMIN_READER_THREADS: Final = 2
+"""Threads and database handles of the control plane's own, so that its reading never takes those of the pulls."""
+
+ADMIN_PAGE_MAX: Final = 1_000
+ADMIN_PAGE: Final = 100
+"""Most stores, events or connections of one answer, and how many it has unless asked for."""
+
+ADMIN_SCAN_EVENTS: Final = 10_000
+"""Events one request looks through for a filter: some 75 ms of a reader thread (decision 0006)."""
+
+ADMIN_SCAN_BYTES: Final = 16 * 1024 * 1024
+"""Event bytes one request looks through, should the events be large."""
+
+ADMIN_ANSWER_BYTES: Final = 4 * 1024 * 1024
+"""Event bytes after which an answer ends and names the next page; a single larger event is given whole."""
+
+ADMIN_BODY_MAX_BYTES: Final = 64 * 1024
+"""Largest request body of the control plane: a store id, twice, and much room."""
+
+ADMIN_TAIL_QUEUE_BYTES: Final = 256 * 1024
+"""Events queued for one tail above which it is sent back to the log (design.md, law 4)."""
+
+ADMIN_TAILS_MAX: Final = 64
+"""Tails open at the same time; each follows a store and may hold a queue."""
+
+ADMIN_HEARTBEAT_S: Final = 15.0
+"""Silence after which a tail sends a comment: below the 30 s of impatient proxies, and who has gone is noticed."""
+
+ADMIN_ANSWER_LIMIT_S: Final = 30.0
+"""How long a request of the control plane may take before it is answered that the server is busy."""
+
+ADMIN_GRACE_S: Final = 1.0
+"""From the control plane's end, planned or not, until its connections are cut: Hypercorn cannot cancel its writes."""
+
+DESCRIPTORS_LOOKED_AT_MAX: Final = 65_536
+"""Descriptors looked through for connections to cut, where the system does not list them: some 50 ms."""
+
+ADMIN_KEEP_ALIVE_S: Final = 15.0
+"""Time in which a connection of the control plane must send a whole request head, its first one or another."""
+
+ADMIN_STALL_LIMIT_MS: Final = 15_000
+"""How long a connection of the control plane may leave sent bytes untaken (tcp_user_timeout, where there is one)."""
+
 # --- PostgreSQL ----------------------------------------------------------------------------------------------------
 
 SHARED_WRITER_THREADS: Final = 2
@@ -274,6 +383,9 @@ takes the server for dead (SPEC 3.6), so that a push is answered before."""
 
 POSTGRES_ANSWER_LIMIT_S: Final = 6.0
 """How long an answer of the database is awaited before its connection is given up (decision 0004)."""
+
+POSTGRES_MIGRATION_LIMIT_S: Final = 3_600.0
+"""How long a step of the schema may take: one of them looks at every event (a disk reads some 100 MB a second)."""
 
 POSTGRES_LOCK_LIMIT_MS: Final = 3_000
 """How long a write waits for the row of its store. Shorter than the wait for the answer, so that PostgreSQL itself
@@ -303,3 +415,66 @@ NEWS_CHECK_DEAF_S: Final = 0.5
 
 DATABASE_WAIT_S: Final = 60.0
 """Default of `database_wait_s`: how long the start waits for a database that cannot be reached yet."""
+
+# --- telemetry -----------------------------------------------------------------------------------------------------
+
+COMMIT_SECONDS_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Buckets of the time a durable transaction takes: 0.3 ms on a good disk, seconds on one that fails (decision 0003)."""
+
+COMMIT_WRITES_BUCKETS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
+"""Buckets of the writes in one transaction, up to `GROUP_COMMIT_MAX_OPS`."""
+
+LOOP_DELAY_SECONDS_BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""Buckets of the event loop's delay; the first holds what the kernel's timers alone cost."""
+
+GC_PAUSE_SECONDS_BUCKETS: Final = (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
+"""Buckets of garbage collection; full ones take 65 to 144 ms at 10,000 idle stores (technology.md)."""
+
+LOOP_PROBE_S: Final = 0.5
+"""How often the event loop's delay is measured."""
+
+REPEATED_LINES_MAX: Final = 10
+REPEATED_LINES_PERIOD_S: Final = 60.0
+"""Log lines of one kind that one address may cause in each period; what is more is counted and told in one line. A
+real client that is refused comes back every few seconds (SPEC 3.6), an office has more than one."""
+
+TRACES_FLUSH_LIMIT_S: Final = 3.0
+"""How long the end waits for the last traces to be sent; behind `DRAIN_LIMIT_S`, and together below 30 s."""
+
+REPEATED_SOURCES_MAX: Final = 10_000
+"""Addresses whose lines are counted at the same time, some 3 MB; beyond that they are counted together."""
+
+# --- export, import, backup ----------------------------------------------------------------------------------------
+
+ARCHIVE_LINE_MAX_BYTES: Final = 256 * 1024 * 1024
+"""Longest line read from an export file: eight times the default of `frame_max_bytes`, twice escaped at worst."""
+
+LOAD_MAX_EVENTS: Final = 2_000
+LOAD_MAX_BYTES: Final = 4 * 1024 * 1024
+"""Events, and bytes of their texts, that one transaction of an import takes: what an interrupted one loses at most."""
+
+COMPRESSION_LEVEL: Final = 3
+"""zlib's level for `.gz` files: JSON shrinks nearly as far as at 6 in half the time."""
+
+PULL_ANSWER_LIMIT_S: Final = 60.0
+"""How long a command waits for the next message of a server that it pulls from."""
+
+PULL_CLOSE_LIMIT_S: Final = 0.5
+"""How long it waits for that server's close frame; the reference never sends one (SPEC 3.6)."""
+
+TAIL_LOOK_S: Final = 0.5
+"""How often `livesync tail` looks into a database; a running server tells at once."""
+
+SHOWN_ARGS_CHARACTERS: Final = 120
+"""Characters of an event's `args` in a table; `--json` has all of them."""
+
+# --- what `livesync doctor` expects of a machine -------------------------------------------------------------------
+
+OPEN_FILES_LEAST: Final = 4_096
+"""Open files below which it warns: one a connection, a few for the database; many systems allow 1,024 by default."""
+
+DISK_FREE_LEAST_BYTES: Final = 1024 * 1024 * 1024
+"""Free room below which it warns: a full disk refuses every push."""
+
+CLOCK_AHEAD_MAX_S: Final = 60.0
+"""How far in the future the newest event may seem to have been pushed; clocks kept by NTP differ by less than 1 s."""

@@ -14,6 +14,7 @@ from typing import Final
 
 from livesync_trio.config import SETTINGS
 from livesync_trio.errors import RULES
+from livesync_trio.metrics.declared import METRICS
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
@@ -39,7 +40,7 @@ def _settings() -> str:
     rows = []
     for setting in SETTINGS:
         env, key = f"`{setting.env}`", f"`{setting.name}`"
-        if setting.secret:
+        if setting.from_file:
             env, key = f"{env}, `{setting.file_env}`", f"{key}, `{setting.file_name}`"
         rows.append((env, f"`{setting.flag}`", key, _code(setting.default_text), setting.accepts, setting.help))
     return _table(("Environment", "Flag", "TOML key", "Default", "Accepted", "Meaning"), rows)
@@ -71,6 +72,14 @@ def _errors() -> str:
     return _table(("Kind", "Meaning", "RPC error", "HTTP", "Close", "Exit", "Retry", "Log"), rows)
 
 
+def _metrics() -> str:
+    rows = [
+        (f"`{metric.name}`", metric.kind, ", ".join(f"`{label}`" for label in metric.labels), metric.help)
+        for metric in METRICS
+    ]
+    return _table(("Metric", "Type", "Labels", "Meaning"), rows)
+
+
 def _code(text: str) -> str:
     return f"`{text}`" if text else ""
 
@@ -85,6 +94,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "settings": _settings,
     "settings-in-short": _settings_in_short,
     "errors": _errors,
+    "metrics": _metrics,
 }
 
 

@@ -16,10 +16,11 @@ class DatabaseSettings:
         "`postgresql://user@host/database`",
         "PostgreSQL without the pooler that `DATABASE_URL` leads to: where news from other servers is listened for.",
         check=check_postgresql_url,
+        holds_secret=True,
     )
     database_wait_s: float = declare(
         limits.DATABASE_WAIT_S,
         SECONDS,
-        "How long the start waits for a PostgreSQL that cannot be reached yet.",
+        "How long the start waits for a PostgreSQL that cannot be reached yet, or an SQLite file whose server stops.",
         check=duration,
     )

@@ -29,6 +29,7 @@ class Setting:
         help: what it decides, in one sentence.
         check: raises ValueError for a value of the right type that is not accepted.
         everyday: whether it stands in the short list of those that everybody meets.
+        holds_secret: whether a part of the value may be a secret, such as the password in a URL.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Setting:
     help: str
     check: Callable[[object], None]
     everyday: bool = True
+    holds_secret: bool = False
 
     @property
     def secret(self) -> bool:
@@ -46,13 +48,18 @@ class Setting:
         return bool(self.type == Secret | None)
 
     @property
+    def from_file(self) -> bool:
+        """Whether the value may lie in a file of its own, as containers and service managers hand secrets out."""
+        return self.secret or self.holds_secret
+
+    @property
     def file_name(self) -> str:
-        """TOML key that names a file with the value; for secrets only."""
+        """TOML key that names a file with the value; where `from_file`."""
         return f"{self.name}_file"
 
     @property
     def file_env(self) -> str:
-        """Environment variable that names a file with the value; for secrets only."""
+        """Environment variable that names a file with the value; where `from_file`."""
         return f"{self.env}_FILE"
 
     @property
@@ -128,6 +135,7 @@ def declare(
     *,
     env: str | None = None,
     check: Callable[[Any], None] = anything,
+    holds_secret: bool = False,
 ) -> Any:
     """Declare a setting: an attrs field whose metadata holds what the operator is told.
 
@@ -137,11 +145,13 @@ def declare(
         help: what it decides, in one sentence.
         env: environment variable; `LIVESYNC_<NAME>` unless given.
         check: raises ValueError for a value that is not accepted.
+        holds_secret: see `Setting`.
     """
+    declaration = {"accepts": accepts, "help": help, "env": env, "check": check, "holds_secret": holds_secret}
     return attrs.field(
         default=default,
         validator=lambda _, __, value: check(value),
-        metadata={_DECLARATION: {"accepts": accepts, "help": help, "env": env, "check": check}},
+        metadata={_DECLARATION: declaration},
     )
 
 
@@ -151,6 +161,11 @@ def one_of(choice: Any) -> str:
 
 
 SECONDS: Final = "a number of seconds above 0"
+
+
+def is_declared(field: "attrs.Attribute[Any]") -> bool:
+    """Whether an attrs field is a setting."""
+    return _DECLARATION in field.metadata
 
 
 def setting_of(field: "attrs.Attribute[Any]", *, everyday: bool) -> Setting:
@@ -165,4 +180,5 @@ def setting_of(field: "attrs.Attribute[Any]", *, everyday: bool) -> Setting:
         help=declaration["help"],
         check=declaration["check"],
         everyday=everyday,
+        holds_secret=declaration["holds_secret"],
     )

@@ -37,11 +37,13 @@ def exposure_problems(config: Config, has_validate_payload: bool) -> list[str]:
         has_validate_payload: whether a hook decides who may connect, whichever of the three that can.
 
     Returns:
-        One sentence a reason, each with what to do; none when the address is a loopback one or `insecure` is set.
+        One sentence a reason, each with what to do; none when the addresses are loopback ones or `insecure` is set.
     """
-    if config.insecure or is_loopback(config.host):
+    if config.insecure:
         return []
-    problems = []
+    problems = [] if is_loopback(config.admin_host) else _control_problems(config)
+    if is_loopback(config.host):
+        return problems
     if not (config.asks_for_tokens or has_validate_payload):
         problems.append(
             f"listening on {config.host} would let anyone on the network read and write every store. "
@@ -52,11 +54,23 @@ def exposure_problems(config: Config, has_validate_payload: bool) -> list[str]:
         "AUTH_TOKEN": config.auth_token,
         "ADMIN_SECRET": config.admin_secret,
         "LIVESYNC_JWT_SECRET": config.jwt_secret,
+        "LIVESYNC_METRICS_TOKEN": config.metrics_token,
     }
     for env, secret in secrets.items():
         if secret is not None and is_placeholder(secret):
-            problems.append(f"{env} is a placeholder that everybody knows. Choose a long random one")
-    return problems
+            problems.append(_placeholder(env))
+    return list(dict.fromkeys(problems))
+
+
+def _control_problems(config: Config) -> list[str]:
+    """What speaks against a control plane that others can reach."""
+    if config.admin_secret is None:
+        return [f"there is no control plane to listen on ADMIN_HOST={config.admin_host} without ADMIN_SECRET. Set it"]
+    return [_placeholder("ADMIN_SECRET")] if is_placeholder(config.admin_secret) else []
+
+
+def _placeholder(env: str) -> str:
+    return f"{env} is a placeholder that everybody knows. Choose a long random one"
 
 
 def is_placeholder(secret: Secret) -> bool:

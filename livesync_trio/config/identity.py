@@ -123,6 +123,12 @@ class IdentitySettings:
         "Cookie in which a token may come too; asks for `cors_origins`, since browsers send cookies for any page.",
         check=_cookie,
     )
+    store_user: bool = declare(
+        False,
+        "true or false",
+        "Store with each event who pushed it: the claim `jwt_principal_claim`, or whom a hook named. No client is "
+        "told.",
+    )
 
 
 def identity_problems(settings: Any) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import Final, Literal
 import attrs
 
 from livesync_trio import limits
+from livesync_trio.config.control import ControlSettings
 from livesync_trio.config.database import DatabaseSettings
 from livesync_trio.config.database_url import check_database_url
 from livesync_trio.config.declaring import (
@@ -19,6 +20,7 @@ from livesync_trio.config.declaring import (
     declare,
     duration,
     host_name,
+    is_declared,
     not_empty,
     one_of,
     setting_of,
@@ -26,6 +28,7 @@ from livesync_trio.config.declaring import (
 )
 from livesync_trio.config.fair_use import FairUseSettings
 from livesync_trio.config.identity import IdentitySettings
+from livesync_trio.config.observing import ObservingSettings
 from livesync_trio.config.secret import Secret
 from livesync_trio.config.surface import SurfaceSettings
 
@@ -43,7 +46,7 @@ def _origins(values: tuple[str, ...]) -> None:
 
 
 @attrs.frozen(kw_only=True)
-class Config(SurfaceSettings, FairUseSettings, IdentitySettings, DatabaseSettings):
+class Config(SurfaceSettings, ControlSettings, ObservingSettings, FairUseSettings, IdentitySettings, DatabaseSettings):
     """Everything an operator decides, checked. Made by `load`, or directly by a program that embeds the server.
 
     Raises:
@@ -66,6 +69,7 @@ class Config(SurfaceSettings, FairUseSettings, IdentitySettings, DatabaseSetting
         "Where the events are kept; an SQLite file is made when it does not exist.",
         env="DATABASE_URL",
         check=check_database_url,
+        holds_secret=True,
     )
     auth_token: Secret | None = declare(
         None,
@@ -77,7 +81,7 @@ class Config(SurfaceSettings, FairUseSettings, IdentitySettings, DatabaseSetting
     admin_secret: Secret | None = declare(
         None,
         "any text that is not empty",
-        "The secret that allows to inspect and reset stores; without it nobody may.",
+        "The operator's secret: it opens the control plane and the admin messages of 0.3; without it there is neither.",
         env="ADMIN_SECRET",
         check=not_empty,
     )
@@ -163,6 +167,6 @@ SETTINGS: Final[tuple[Setting, ...]] = tuple(
     setting_of(field, everyday=everyday)
     for everyday in (True, False)
     for field in attrs.fields(Config)
-    if (field.name in Config.__annotations__) is everyday
+    if is_declared(field) and (field.name in Config.__annotations__) is everyday
 )
 """Every setting, in the order in which the documentation lists them: what everybody sets comes first."""

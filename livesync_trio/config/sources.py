@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 import attrs
 import cattrs
 
+from livesync_trio.config.control import control_problems
 from livesync_trio.config.declaring import Setting
 from livesync_trio.config.identity import identity_problems
 from livesync_trio.config.secret import Secret
@@ -83,16 +84,21 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
     problems: list[Problem] = []
     layers = (_flags(flags), _environment(environ), _file(flags, environ, problems))
     values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
     for setting in SETTINGS:
         try:
             given = _first(setting, layers)
             if given is not None:
                 values[setting.name] = _value(setting, given)
+                origins[setting.name] = given.source
         except _Wrong as wrong:
             problems.append(wrong.problem)
     if not problems:
-        config = Config(**values)
-        problems = [Problem(*problem) for problem in (*identity_problems(config), *surface_problems(config))]
+        config = Config(**values, origins=origins)
+        problems = [
+            Problem(*problem)
+            for problem in (*identity_problems(config), *surface_problems(config), *control_problems(config))
+        ]
         if not problems:
             return config
     raise BadConfig(problems)
@@ -111,7 +117,7 @@ def _flags(flags: Mapping[str, Any]) -> _Layer:
 
 def _environment(environ: Mapping[str, str]) -> _Layer:
     names = {setting.env: setting.name for setting in SETTINGS}
-    names |= {setting.file_env: setting.file_name for setting in SETTINGS if setting.secret}
+    names |= {setting.file_env: setting.file_name for setting in SETTINGS if setting.from_file}
     return {name: _Given(environ[env], env, _FROM_TEXT) for env, name in names.items() if environ.get(env)}
 
 
@@ -126,7 +132,7 @@ def _file(flags: Mapping[str, Any], environ: Mapping[str, str], problems: list[P
     except (OSError, ValueError) as error:
         problems.append(Problem(named_by, f"{path!r} cannot be read: {_reason(error)}", "the path of a TOML file"))
         return {}
-    known = [setting.name for setting in SETTINGS] + [setting.file_name for setting in SETTINGS if setting.secret]
+    known = [setting.name for setting in SETTINGS] + [setting.file_name for setting in SETTINGS if setting.from_file]
     for key in document.keys() - known:
         close = difflib.get_close_matches(key, known, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
@@ -149,7 +155,7 @@ def _first(setting: Setting, layers: tuple[_Layer, ...]) -> _Given | None:
     """The value of the first source that gives one; a secret's file is read."""
     for layer in layers:
         given = layer.get(setting.name)
-        file = layer.get(setting.file_name) if setting.secret else None
+        file = layer.get(setting.file_name) if setting.from_file else None
         if given is not None and file is not None:
             raise _Wrong(Problem(file.source, f"{given.source} is given too", "one of the two"))
         if file is not None:

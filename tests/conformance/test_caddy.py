@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from .caddy import Caddy
 from .clients import Generation
 from .conftest import MakeClient, StartServer
 from .events import chain, numbers
-from .servers import ServerProcess
+from .servers import REPOSITORY, ServerProcess
 
 StartCaddy = Callable[[str], Caddy]
 
@@ -58,7 +59,23 @@ def start_caddy(tmp_path: Path) -> Iterator[StartCaddy]:
 
 def in_front_of(server: ServerProcess) -> str:
     """The site of the README."""
-    return f"reverse_proxy 127.0.0.1:{server.port}"
+    readme = (REPOSITORY / "README.md").read_text()
+    site = re.search(r"^sync\.example\.org \{\n(.*?)^\}", readme, re.MULTILINE | re.DOTALL)
+    assert site is not None
+    return site[1].replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
+
+
+def test_a_push_over_http_while_the_server_is_away_is_tried_again(
+    make_client: MakeClient, start_server: StartServer, start_caddy: StartCaddy, store_id: str
+) -> None:
+    """The client dies of an error without a body, as Caddy's own are; of one with a text it makes one to try again."""
+    server = start_server()
+    client = make_client(Generation.V04_HTTP, start_caddy(in_front_of(server)).url, store_id)
+    client.push(chain(1, 1))
+    server.stop()
+    assert client.refusal_of_push(chain(2, 1)).tag == "UnknownError"
+    server.start()
+    client.push(chain(2, 1))
 
 
 def test_every_client_works_through_it(

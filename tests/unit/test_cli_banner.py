@@ -57,3 +57,16 @@ def test_a_placeholder_is_warned_of_where_it_is_not_refused() -> None:
     text = banner(Config(auth_token=Secret("insecure-token-change-me")), "http://127.0.0.1:8000", "memory", "whoever")
     assert "AUTH_TOKEN is a placeholder" in text
     assert "insecure-token-change-me" not in text
+
+
+def test_the_control_plane_is_shown_where_it_is() -> None:
+    def shown(control: str | None, **settings: bool) -> str:
+        config = Config(admin_secret=TOKEN, admin_port=8100, **settings)  # type: ignore[arg-type]
+        return banner(config, "http://127.0.0.1:8000", "memory", "anyone", control)
+
+    assert "control" not in shown(None)
+    assert "control      http://127.0.0.1:8100\n" in shown("http://127.0.0.1:8100")
+    assert "http://127.0.0.1:8100   and   http://127.0.0.1:8000/admin\n" in shown(
+        "http://127.0.0.1:8100", admin_public=True
+    )
+    assert "NOT YET: 127.0.0.1:8100 cannot be listened on" in shown("")

@@ -23,7 +23,7 @@ class FakeApp:
         self.started: list[tuple[Config, Hooks]] = []
         self.error: Exception | None = None
 
-    def run(self, config: Config, hooks: Hooks, *, on_ready: Callable[[str, str], None]) -> None:
+    def run(self, config: Config, hooks: Hooks, *, on_ready: Callable[[str, str], None], **_: object) -> None:
         if self.error is not None:
             raise self.error
         self.started.append((config, hooks))

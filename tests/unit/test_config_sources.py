@@ -45,6 +45,7 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
     "jwt_stores": ("team-{org}, u/{sub}/*", "['team-{org}', 'u/{sub}/*']", ("team-{org}", "u/{sub}/*")),
     "jwt_read_stores": ("public", "['public']", ("public",)),
     "auth_cookie": ("session", "'session'", "session"),
+    "store_user": ("on", "true", True),
     "rate_principal": ("pushes=100/min", "['pushes=100/min']", ("pushes=100/min",)),
     "rate_address": ("off", "'off'", ("off",)),
     "rate_store": ("bytes=1_000/s,events=5/h", "'bytes=1_000/s,events=5/h'", ("bytes=1_000/s", "events=5/h")),
@@ -53,6 +54,12 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
     "max_principal_stores": ("3", "3", 3),
     "max_store_events": ("4", "4", 4),
     "max_store_bytes": ("5", "5", 5),
+    "metrics_token": ("t0ken", "'t0ken'", Secret("t0ken")),
+    "traces": ("on", "true", True),
+    "admin_host": ("::1", "'::1'", "::1"),
+    "admin_port": ("9100", "9100", 9100),
+    "admin_public": ("on", "true", True),
+    "admin_origins": ("https://a.example", "['https://a.example']", ("https://a.example",)),
     "trusted_proxies": ("loopback,10.0.0.0/8", "['loopback', '10.0.0.0/8']", ("loopback", "10.0.0.0/8")),
     "forwarded_header": ("Forwarded", "'forwarded'", "forwarded"),
     "tls_cert": (__file__, repr(__file__), __file__),
@@ -68,6 +75,7 @@ COMPANIONS = {
     "auth_cookie": {"LIVESYNC_CORS_ORIGINS": "https://a.example"},
     "tls_cert": {"LIVESYNC_TLS_KEY": __file__},
     "tls_key": {"LIVESYNC_TLS_CERT": __file__},
+    "admin_public": {"ADMIN_SECRET": "c0ffee"},
 }
 """What must be given beside a setting for it to make sense."""
 
@@ -252,6 +260,16 @@ class TestSecretsInFiles:
             token.write_bytes(content)
         (problem,) = problems_of({}, {"AUTH_TOKEN_FILE": str(token)})
         assert problem.startswith("AUTH_TOKEN_FILE: ")
+
+    def test_the_url_of_a_database_may_lie_in_a_file_because_of_its_password(self, token: Path, toml: Path) -> None:
+        token.write_text("postgresql://u:canary@h/d\n")
+        toml.write_text(f"database_url_file = '{token}'")
+        for environ in ({"DATABASE_URL_FILE": str(token)}, {"LIVESYNC_CONFIG": str(toml)}):
+            assert load({}, environ).database_url == "postgresql://u:canary@h/d"
+        token.write_text("mysql://u:canary@h/d\n")
+        (problem,) = problems_of({}, {"DATABASE_URL_FILE": str(token)})
+        assert problem.startswith("DATABASE_URL_FILE: it is not a sqlite URL")
+        assert "canary" not in problem
 
     def test_a_device_does_not_hold_us_up(self) -> None:
         (problem,) = problems_of({}, {"AUTH_TOKEN_FILE": "/dev/zero"})

@@ -41,6 +41,7 @@ def test_tables_are_those_of_the_code(path: Path) -> None:
         ("README.md", "settings-in-short"),
         ("docs/configuration.md", "settings"),
         ("docs/errors.md", "errors"),
+        ("docs/observability.md", "metrics"),
     ],
 )
 def test_tables_are_where_they_belong(path: str, table: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = [ROOT / "scripts/serve", ROOT / "scripts/test", ROOT / "scripts/venv", ROOT / ".ci/run"]
+SCRIPTS = [ROOT / name for name in ("scripts/serve", "scripts/build-binary", "scripts/test", "scripts/venv", ".ci/run")]
 TOOLS = ("bash", "dirname", "cat", "head", "rm")
 
 

@@ -33,9 +33,12 @@ def test_a_module_is_named_for_what_it_owns(path: Path) -> None:
 
 
 def requirements(name: str) -> dict[str, str]:
-    """Pins of a requirements file; nothing else may stand in it."""
+    """Pins of a requirements file; nothing else may stand in it, but for the server itself behind what it runs on."""
     pins = {}
-    for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    if name == "requirements.txt":
+        assert lines.pop() == ".", "platforms run `pip install -r requirements.txt` and nothing else"
+    for line in lines:
         if line.startswith("#"):
             continue
         pin = re.fullmatch(r"([a-z0-9-]+)==([0-9][0-9a-z.]*)", line)
@@ -48,6 +51,7 @@ def test_every_dependency_is_pinned_once() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     runtime, dev = requirements("requirements.txt"), requirements("requirements-dev.txt")
     assert runtime.keys() & dev.keys() == set()
+    assert runtime.keys() & requirements("requirements-build.txt").keys() == set()
     for declared, pins in ((project["dependencies"], runtime), (project["optional-dependencies"]["dev"], dev)):
         assert {re.split(r"[\[><=]", dependency)[0] for dependency in declared} <= pins.keys()
 
