@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from scripts.benchmark import ROOT, load, pictures, report
+from scripts.benchmark import ROOT, load, report
 from scripts.benchmark.servers import Running, ours
 from scripts.benchmark.session import machine
 from scripts.benchmark.sockets import BenchError
@@ -68,6 +68,8 @@ def measure(say: Say, *, quick: bool, only: list[str] | None) -> None:
 
 def draw() -> None:
     """Draw the pictures from the JSON."""
+    from scripts.benchmark import pictures  # noqa: PLC0415 - the library that draws is installed by scripts/bench only
+
     pictures.draw(json.loads(JSON.read_text()), DIRECTORY)
 
 
