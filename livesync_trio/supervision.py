@@ -23,6 +23,8 @@ _log = get_logger("supervision")
 class Tasks:
     """A scope of tasks that end together. Made by `open_tasks` only."""
 
+    __slots__ = ("_name", "_nursery", "crash")
+
     def __init__(self, name: str, nursery: trio.Nursery) -> None:
         self._name = name
         self._nursery = nursery

@@ -26,6 +26,7 @@ from livesync_trio.transport import direct
 from livesync_trio.transport.arrivals import Arrivals
 from livesync_trio.transport.frames import frame_end, plain_text, text_head
 
+_NOTHING: Final = memoryview(b"")
 _KIND_OF_FAILURE: Final = {1002: Kind.PROTOCOL_ERROR, 1007: Kind.BAD_TEXT, 1009: Kind.FRAME_TOO_BIG}
 
 
@@ -81,7 +82,7 @@ class WebSocketChannel:
         self._library: Protocol | None = None  # made when anything but a plain text frame must be understood
         self._unfinished = bytearray(leftover)  # the beginning of a frame whose rest has not come
         self._more = bool(leftover)  # whole frames may be in there, for the next turn
-        self._unsent = memoryview(b"")  # what the socket did not take
+        self._unsent = _NOTHING  # what the socket did not take
         self._control: list[bytes] = []
         self._changed = trio.lowlevel.ParkingLot()  # whoever waits for `_control` to be sent, or for `_gone`
         self._fragments: list[bytes] = []
@@ -248,10 +249,12 @@ class WebSocketChannel:
         data = b"".join(pieces)
         self._traffic.sent_bytes += len(data)
         try:
-            self._unsent = direct.send_now(self._stream, data)
+            unsent = direct.send_now(self._stream, data)
         except direct.PeerGone as gone:
             raise ChannelEnded(None, str(gone)) from None
-        return not self._unsent
+        if unsent:
+            self._unsent = unsent  # only then: it holds on to all that was written
+        return not unsent
 
     async def finish(self) -> None:
         """Send what `begin` left.
@@ -259,7 +262,7 @@ class WebSocketChannel:
         Raises:
             ChannelEnded: the peer is gone, or took no bytes for the stall limit (kind STALLED).
         """
-        unsent, self._unsent = self._unsent, memoryview(b"")
+        unsent, self._unsent = self._unsent, _NOTHING
         try:
             await direct.send(self._stream, unsent, self._stall_limit_s)
         except direct.PeerGone as gone:
