@@ -8,6 +8,9 @@ from collections.abc import Callable
 
 import attrs
 
+from livesync_trio.telemetry.logs import get_logger
+
+_log = get_logger("telemetry")
 _NS_PER_MS = 1_000_000
 
 
@@ -79,6 +82,13 @@ class PushWatch:
         self.on = bool(listeners)
 
     def ended(self, story: PushStory) -> None:
-        """A push was answered."""
+        """A push is being answered. Never raises: that would fail a store whose push is durable already.
+
+        A listener that fails is left out from then on, until others are named (`reloading`).
+        """
         for tell in self._tell:
-            tell(story)
+            try:
+                tell(story)
+            except Exception as error:
+                _log.error("listener to pushes failed", store=story.store_id, exc_info=error)
+                self.tell(*(other for other in self._tell if other is not tell))

@@ -3,11 +3,13 @@
 from typing import Any
 
 import pytest
+import structlog.testing
 import trio
 
 from livesync_trio.hooks import HookContext, Hooks
 from livesync_trio.limits import MAILBOX_COMMANDS, ORPHAN_GRACE_S
 from livesync_trio.store.commands import Accepted
+from livesync_trio.telemetry import PushStory
 from tests.concurrency.stage import A, Stage, batch, connected, numbers_in, running
 
 
@@ -331,3 +333,23 @@ async def test_the_farewell_sends_what_is_queued_and_closes_with_1012(autojump_c
         stage.writer.before.open()
         assert (await client.receive())["exit"]["_tag"] == "Success"
         assert await client.closed() == 1012
+
+
+async def test_a_listener_to_pushes_that_fails_costs_neither_the_push_nor_the_store(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It is told in the actor's turn, when the push is durable: a fault in it must not look like one of the store."""
+    stage, told = Stage(), list[str]()
+
+    def fail(_: PushStory) -> None:
+        raise ValueError("a fault of ours")
+
+    stage.door.surroundings.watch.tell(fail, lambda story: told.append(story.outcome))
+    async with running(stage) as nursery, connected(stage, nursery) as client:
+        with structlog.testing.capture_logs() as lines:
+            for number in (1, 2):
+                await client.push(number, number - 1, number)
+                assert (await client.receive())["exit"]["_tag"] == "Success"
+    assert told == ["stored", "stored"]
+    assert stage.counters.actors_crashed == 0
+    assert [line["event"] for line in lines if line["log_level"] == "error"] == ["listener to pushes failed"]
