@@ -158,13 +158,15 @@ class Server:
         self._manager = manager
         self._engine = engine
         self.counters = Counters()
+        self.arrivals = Arrivals() if Arrivals.available() else None
         changed = Gazette()
         writer: Writer
+        call_soon = None if self.arrivals is None else self.arrivals.call_soon
         if isinstance(engine, SharedEngine):
-            threads = [ThreadWriter(engine.writer, self.counters) for _ in range(SHARED_WRITER_THREADS)]
+            threads = [ThreadWriter(engine.writer, self.counters, call_soon) for _ in range(SHARED_WRITER_THREADS)]
             writer = TellingWriter(SharedOut(threads), changed)
         else:
-            writer = ThreadWriter(engine.writer, self.counters)
+            writer = ThreadWriter(engine.writer, self.counters, call_soon)
         self.registry = Registry(
             writer, ThreadReaders(engine.reader, READER_THREADS, self.counters), self.counters, config.dormant_after_s
         )
@@ -175,7 +177,6 @@ class Server:
         self.guards = Guards.of(config)
         self.audit = Audit()
         prepare_audit(self.audit, config.audit_log)()
-        self.arrivals = Arrivals() if Arrivals.available() else None
         self.metrics = Metrics(
             Sources(self.counters, self.registry, self.peers, engine.name, lambda: self.door.draining)
         )

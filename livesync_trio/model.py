@@ -111,6 +111,19 @@ class Page(NamedTuple):
 
 
 @attrs.frozen
+class Cursor:
+    """Where a client stands: the last event it has, and the identity under which it got it.
+
+    Attributes:
+        seq_num: number of the last event the client has; it need not exist.
+        backend_id: identity the client remembers, None when its generation has none (0.3).
+    """
+
+    seq_num: int
+    backend_id: BackendId | None
+
+
+@attrs.frozen
 class LogState:
     """What is durably true of a store at one moment.
 
@@ -126,18 +139,10 @@ class LogState:
     head: int
     event_count: int
 
-
-@attrs.frozen
-class Cursor:
-    """Where a client stands: the last event it has, and the identity under which it got it.
-
-    Attributes:
-        seq_num: number of the last event the client has; it need not exist.
-        backend_id: identity the client remembers, None when its generation has none (0.3).
-    """
-
-    seq_num: int
-    backend_id: BackendId | None
+    @property
+    def cursor(self) -> Cursor:
+        """Where a client stands that has all of it."""
+        return Cursor(self.head, self.backend_id)
 
 
 @attrs.frozen
@@ -149,6 +154,7 @@ class Publication:
         events: the batch as stored.
         request_id: id of the push that brought it, as JSON text (0.3 broadcasts carry it, SPEC 5.2).
         origin: the pushing peer, compared by identity only; None when the batch came from elsewhere.
+        cursor: where whoever received it stands.
         encoded: what `connection.sharing` made of it, so that it is made once however many receive it.
     """
 
@@ -156,4 +162,9 @@ class Publication:
     events: tuple[StoredEvent, ...]
     request_id: bytes
     origin: object | None = attrs.field(eq=False, default=None)
+    cursor: Cursor = attrs.field(init=False, repr=False)
     encoded: dict[str, Any] = attrs.field(eq=False, repr=False, factory=dict)
+
+    @cursor.default
+    def _stand(self) -> Cursor:
+        return self.state.cursor

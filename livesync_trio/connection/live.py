@@ -135,7 +135,7 @@ class Pull(abc.ABC):
             self.dropped()
             return False
         self.send_publication(publication)
-        self._stand_at(publication.state)
+        self._cursor = publication.cursor
         return True
 
     def dropped(self) -> None:
@@ -172,12 +172,9 @@ class Pull(abc.ABC):
         if not self._answered and self._cursor is not None:
             self.send_empty(state)
         self._answered = True
-        self._stand_at(state)
+        self._cursor = state.cursor
         if not self._live:
             self.send_end()
-
-    def _stand_at(self, state: LogState) -> None:
-        self._cursor = Cursor(state.head, state.backend_id)
 
     # --- catching up -----------------------------------------------------------------------------------------------
 

@@ -212,8 +212,7 @@ class StoreActor:
         if any(map(admission.is_doubtful, verdicts)) and await self._reread():
             return  # another server knew more: decide anew
         if accepted:
-            with trio.CancelScope(shield=True):
-                persisted = await self._persist(accepted)
+            persisted = await self._persist(accepted)
             if persisted is _Persisted.HEAD_MOVED:
                 return  # another server was first: decide anew from the head that it left
             if persisted is _Persisted.UNKNOWN:
@@ -236,7 +235,7 @@ class StoreActor:
         return verdicts, accepted
 
     async def _persist(self, accepted: list[Push]) -> "_Persisted":
-        """Make the admitted batches durable, advance the head and publish. Runs shielded."""
+        """Make the admitted batches durable, advance the head and publish. Nothing in it can be cancelled."""
         created_at = server_time()
         append = base.Append(self.store_id, self._log_state, tuple(push.batch for push in accepted), created_at)
         try:
@@ -257,16 +256,17 @@ class StoreActor:
 
     def _publish(self, push: Push, created_at: str) -> None:
         """Advance the head past one durable batch and hand it to the followers."""
-        before = self._log_state
-        events = tuple(
-            StoredEvent(event.seq_num, ordinal, event.json, created_at, push.batch.user)
-            for ordinal, event in enumerate(push.batch.events, before.event_count + 1)
-        )
-        after = LogState(before.log_id, before.backend_id, push.batch.last_seq_num, before.event_count + len(events))
-        self._state = after
+        before, batch = self._log_state, push.batch
+        count = before.event_count + len(batch.events)
+        after = self._state = LogState(before.log_id, before.backend_id, batch.last_seq_num, count)
         self._counters.pushes_accepted += 1
-        self._counters.events_accepted += len(events)
-        self._offer(Publication(after, events, push.request_id, push.origin))
+        self._counters.events_accepted += len(batch.events)
+        if len(self.followers):
+            events = tuple(
+                StoredEvent(event.seq_num, ordinal, event.json, created_at, batch.user)
+                for ordinal, event in enumerate(batch.events, before.event_count + 1)
+            )
+            self._offer(Publication(after, events, push.request_id, push.origin))
 
     def _offer(self, publication: Publication) -> None:
         self._counters.followers_sent_back += self.followers.publish(publication)
@@ -312,18 +312,17 @@ class StoreActor:
         return True
 
     async def _reset(self, command: Reset) -> None:
-        with trio.CancelScope(shield=True):
-            try:
-                state = await self._writer.commit(base.Reset(self.store_id))
-            except StorageUnavailable:
-                self._stale = True
-                command.reply.give(UNAVAILABLE)
-                return
-            assert isinstance(state, LogState)
-            self._state, self._stale = state, False
-            self.followers.replace_all(state)
-            command.reply.give(state)
-            _log.info("store reset", store=self.store_id, backend_id=state.backend_id)
+        try:
+            state = await self._writer.commit(base.Reset(self.store_id))
+        except StorageUnavailable:
+            self._stale = True
+            command.reply.give(UNAVAILABLE)
+            return
+        assert isinstance(state, LogState)
+        self._state, self._stale = state, False
+        self.followers.replace_all(state)
+        command.reply.give(state)
+        _log.info("store reset", store=self.store_id, backend_id=state.backend_id)
 
     async def _look(self, command: Look) -> None:
         """Take over what another server did. A state read before our own last append is old news."""
@@ -331,26 +330,24 @@ class StoreActor:
         if found.log_id != known.log_id:
             await self._refresh()  # a reset, there or here: the database knows which came last
         elif found.event_count > known.event_count:
-            with trio.CancelScope(shield=True):
-                await self._adopt(found)
+            await self._adopt(found)
         command.reply.give(self._log_state)
 
     # --- the cached state ------------------------------------------------------------------------------------------
 
     async def _refresh(self) -> Refusal | None:
         """Learn the state from the database: at first, and after an unclear outcome. Gives the reason if it cannot."""
-        with trio.CancelScope(shield=True):
-            try:
-                state = await self._writer.commit(base.OpenStore(self.store_id))
-            except StorageUnavailable:
-                self._stale = True
-                return UNAVAILABLE
-            except StoreDamaged as damage:
-                self._stale = True
-                _log.error("store damaged", store=self.store_id, reason=str(damage))
-                return DAMAGED
-            assert isinstance(state, LogState)
-            await self._adopt(state)
+        try:
+            state = await self._writer.commit(base.OpenStore(self.store_id))
+        except StorageUnavailable:
+            self._stale = True
+            return UNAVAILABLE
+        except StoreDamaged as damage:
+            self._stale = True
+            _log.error("store damaged", store=self.store_id, reason=str(damage))
+            return DAMAGED
+        assert isinstance(state, LogState)
+        await self._adopt(state)
         return None
 
     async def _reread(self) -> bool:
@@ -366,7 +363,7 @@ class StoreActor:
         """Take over a state that another server, or a commit whose outcome was unclear, left in the database.
 
         What this actor missed is published to its followers before anybody is told of the new head; when it is much,
-        they are sent back to the log to read it themselves. Must not be interrupted.
+        they are sent back to the log to read it themselves. Cannot be cancelled.
         """
         known, self._state, self._stale = self._state, durable, False
         if known is None:
@@ -378,7 +375,8 @@ class StoreActor:
 
     async def _publish_missed(self, known: LogState, durable: LogState) -> None:
         try:
-            events = await self._readers.read(durable, known.head, durable.head)
+            with trio.CancelScope(shield=True):
+                events = await self._readers.read(durable, known.head, durable.head)
         except (StorageUnavailable, StoreDamaged, LogReplaced):
             events = []  # the followers meet the same when they read for themselves
         if events and events[-1].seq_num == durable.head:

@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import attrs
 import outcome
@@ -26,6 +27,9 @@ from livesync_trio.telemetry import Counters, get_logger
 
 _log = get_logger("writer")
 
+CallSoon = Callable[[Callable[[], None]], object]
+"""Has a function called in the Trio thread, from any thread, in order."""
+
 
 @attrs.define(eq=False)
 class _Job:
@@ -39,13 +43,24 @@ class _Job:
 class ThreadWriter:
     """Bridge between actors and the writing handle of an engine. Implements `persistence.Writer`."""
 
-    def __init__(self, open_handle: Callable[[], base.Writer], counters: Counters | None = None) -> None:
-        """`open_handle` is called once, in the writer thread. `counters`: where transactions are counted."""
+    def __init__(
+        self,
+        open_handle: Callable[[], base.Writer],
+        counters: Counters | None = None,
+        call_soon: CallSoon | None = None,
+    ) -> None:
+        """Nothing is started before `start`.
+
+        Args:
+            open_handle: called once, in the writer thread.
+            counters: where transactions are counted.
+            call_soon: the way back into the Trio thread; None for Trio's own.
+        """
         self._open_handle = open_handle
         self._counters = counters or Counters()
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._token: trio.lowlevel.TrioToken | None = None
+        self._call_soon = call_soon
         self.healthy = True
         """Whether the last transaction (or look for work) succeeded."""
         self._turn_began_s: float | None = None  # `time.monotonic`; None while it waits for work
@@ -60,7 +75,8 @@ class ThreadWriter:
 
     def start(self) -> None:
         """Start the thread; called once, inside Trio."""
-        self._token = trio.lowlevel.current_trio_token()
+        if self._call_soon is None:
+            self._call_soon = trio.lowlevel.current_trio_token().run_sync_soon
         self._thread = threading.Thread(target=self._run, name="livesync writer", daemon=True)
         self._thread.start()
 
@@ -112,8 +128,8 @@ class ThreadWriter:
             jobs, ending = self._group(first)
             began_s = time.perf_counter()
             handle, answers = self._commit(handle, [job.write for job in jobs])
-            assert self._token is not None
-            self._token.run_sync_soon(self._answer, jobs, answers, began_s, time.perf_counter())
+            assert self._call_soon is not None
+            self._call_soon(partial(self._answer, jobs, answers, began_s, time.perf_counter()))
             if ending:
                 break
         if handle is not None:

@@ -8,11 +8,14 @@ keep their own methods.
 
 import os
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import trio
 
 from livesync_trio.limits import RECEIVE_BYTES, WRITE_SLICE_BYTES
 from livesync_trio.transport.arrivals import Arrivals
+
+NOTHING: Final = memoryview(b"")
 
 
 class PeerGone(Exception):
@@ -79,15 +82,15 @@ def send_now(stream: trio.abc.Stream, data: bytes) -> memoryview:
     Raises:
         PeerGone: it closed or broke.
     """
-    view = memoryview(data)
-    if view and isinstance(stream, trio.SocketStream):
+    sent = 0
+    if data and isinstance(stream, trio.SocketStream):
         try:
-            return view[os.write(stream.socket.fileno(), view) :]
+            sent = os.write(stream.socket.fileno(), data)
         except BlockingIOError:
-            return view
+            pass
         except OSError:
             raise PeerGone("the peer has gone", stalled=False) from None
-    return view
+    return NOTHING if sent == len(data) else memoryview(data)[sent:]
 
 
 async def send(stream: trio.abc.Stream, data: bytes | memoryview, stall_limit_s: float) -> None:

@@ -26,7 +26,6 @@ from livesync_trio.transport import direct
 from livesync_trio.transport.arrivals import Arrivals
 from livesync_trio.transport.frames import frame_end, plain_text, text_head
 
-_NOTHING: Final = memoryview(b"")
 _KIND_OF_FAILURE: Final = {1002: Kind.PROTOCOL_ERROR, 1007: Kind.BAD_TEXT, 1009: Kind.FRAME_TOO_BIG}
 
 
@@ -82,7 +81,7 @@ class WebSocketChannel:
         self._library: Protocol | None = None  # made when anything but a plain text frame must be understood
         self._unfinished = bytearray(leftover)  # the beginning of a frame whose rest has not come
         self._more = bool(leftover)  # whole frames may be in there, for the next turn
-        self._unsent = _NOTHING  # what the socket did not take
+        self._unsent = direct.NOTHING  # what the socket did not take
         self._control: list[bytes] = []
         self._changed = trio.lowlevel.ParkingLot()  # whoever waits for `_control` to be sent, or for `_gone`
         self._fragments: list[bytes] = []
@@ -126,12 +125,12 @@ class WebSocketChannel:
         """Hand over what bytes complete; whether to go on."""
         incoming: list[Incoming] = []
         self._take_apart(data, incoming)
-        return self._take(incoming) and self._over is None and not self._pongs_pile_up
+        return self._take(incoming) and self._over is None and not (self._control and self._pongs_pile_up)
 
     @property
     def _pongs_pile_up(self) -> bool:
         """A ping flood comes from a peer that does not read its pongs."""
-        return bool(self._control) and sum(map(len, self._control)) > CONTROL_MAX_BYTES
+        return sum(map(len, self._control)) > CONTROL_MAX_BYTES
 
     @property
     def _protocol(self) -> Protocol:
@@ -155,7 +154,7 @@ class WebSocketChannel:
             buffer += data
         start, end_of_turn = 0, FRAMES_PER_TURN
         self._more = False
-        while self._over is None and (end := frame_end(buffer, start)) is not None:
+        while start < len(buffer) and self._over is None and (end := frame_end(buffer, start)) is not None:
             too_long = end - start > self._frame_max_bytes + FRAME_HEAD_MAX_BYTES
             if end > len(buffer) and not too_long:
                 break
@@ -262,7 +261,7 @@ class WebSocketChannel:
         Raises:
             ChannelEnded: the peer is gone, or took no bytes for the stall limit (kind STALLED).
         """
-        unsent, self._unsent = self._unsent, _NOTHING
+        unsent, self._unsent = self._unsent, direct.NOTHING
         try:
             await direct.send(self._stream, unsent, self._stall_limit_s)
         except direct.PeerGone as gone:

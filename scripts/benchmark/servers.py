@@ -94,7 +94,7 @@ def ours(tree: Path = ROOT, name: str = "ours", *, data: Path | None = None, arg
 
     def command(port: int, directory: Path) -> list[str]:
         database = f"sqlite:///{directory / 'bench.db'}"
-        serve = [sys.executable, "-m", "livesync_trio", "serve"]
+        serve = [_python_of(tree), "-m", "livesync_trio", "serve"]
         return [*serve, "--port", str(port), "--database-url", database, *arguments]
 
     return Server(name, command, cwd=tree, data=data)
@@ -110,6 +110,12 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+def _python_of(tree: Path) -> str:
+    """The interpreter of another tree's own virtual environment, so that interpreters and pins can be compared too."""
+    own = tree / ".venv" / "bin" / "python"
+    return str(own) if tree != ROOT and own.exists() else sys.executable
 
 
 def _found(url: str) -> Running:

@@ -1,17 +1,21 @@
-"""`transport.arrivals`: one task hears for many sockets."""
+"""`transport.arrivals`: one task hears for many sockets, and for other threads."""
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
+from livesync_trio.limits import ARRIVALS_PER_TURN
 from livesync_trio.transport.arrivals import Arrivals
 
 pytestmark = pytest.mark.skipif(not Arrivals.available(), reason="select.epoll is Linux's")
@@ -178,3 +182,83 @@ async def test_a_reset_is_the_end_too() -> None:
             async with hearing() as (arrivals, _):
                 await arrivals.flow(ours.fileno(), until(b"", got))
     assert got == [b""]
+
+
+# --- calls of other threads -------------------------------------------------------------------------------------------
+
+
+async def test_what_other_threads_ask_for_is_called_in_order() -> None:
+    got: list[int] = []
+    done = trio.Event()
+
+    def ask(arrivals: Arrivals) -> None:
+        for number in range(1000):
+            arrivals.call_soon(partial(got.append, number))
+        arrivals.call_soon(done.set)
+
+    async with hearing() as (arrivals, _):
+        await trio.testing.wait_all_tasks_blocked()
+        await trio.to_thread.run_sync(ask, arrivals)
+        await done.wait()
+    assert got == list(range(1000))
+
+
+async def test_calls_are_made_before_it_hears_and_after() -> None:
+    """The writer thread works before the doors open and until after they have closed."""
+    arrivals = Arrivals()
+    with trio.fail_after(5):
+        for _ in range(2):
+            called = trio.Event()
+            await trio.to_thread.run_sync(arrivals.call_soon, called.set)
+            await called.wait()
+            with trio.CancelScope() as hearing_scope:
+                hearing_scope.cancel()
+                await arrivals.run()
+
+
+async def test_no_call_is_lost_when_it_stops_hearing() -> None:
+    """The bell was rung, but who should hear it is cancelled first: an actor would wait for ever."""
+    got: list[str] = []
+    async with hearing() as (arrivals, nursery):
+        await trio.testing.wait_all_tasks_blocked()
+        arrivals.call_soon(partial(got.append, "rung"))
+        nursery.cancel_scope.cancel()
+    assert got == ["rung"]
+
+
+async def test_a_flood_of_messages_does_not_delay_the_calls(pair: Pair) -> None:
+    """Between two turns of the flood what threads ask for is done, however many sockets have something."""
+    async with hearing() as (arrivals, nursery):
+        called = trio.Event()
+        heard_before_call = 0
+
+        def take(_: bytes) -> bool:
+            nonlocal heard_before_call
+            heard_before_call += not called.is_set()
+            return True
+
+        pairs = [pair() for _ in range(4 * ARRIVALS_PER_TURN)]
+        for ours, theirs in pairs:
+            theirs.send(b"x")
+            nursery.start_soon(arrivals.flow, ours.fileno(), take)
+        await trio.lowlevel.checkpoint()
+        arrivals.call_soon(called.set)
+        await called.wait()
+        assert heard_before_call <= ARRIVALS_PER_TURN
+
+
+def test_its_descriptors_go_with_it() -> None:
+    async def make() -> None:
+        arrivals = Arrivals()
+        with trio.move_on_after(0):
+            await arrivals.run()
+
+    def count() -> int:
+        gc.collect()
+        return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+    trio.run(make)
+    before = count()
+    for _ in range(5):
+        trio.run(make)
+    assert count() == before
