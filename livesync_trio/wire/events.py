@@ -39,12 +39,15 @@ def take_batch(shapes: Sequence[EventShape], restore: Restore) -> tuple[Event, .
     """
     if len(shapes) > EVENTS_PER_PUSH_MAX:
         raise Unreadable(f"Expected at most {EVENTS_PER_PUSH_MAX} events, got {len(shapes)} - at `$.batch`")
-    return tuple(_take(index, shape, restore) for index, shape in enumerate(shapes))
+    return tuple([_take(index, shape, restore) for index, shape in enumerate(shapes)])
 
 
 def _take(index: int, shape: EventShape, restore: Restore) -> Event:
-    seq_num = _number(shape.seqNum, index, "seqNum")
-    parent = _number(shape.parentSeqNum, index, "parentSeqNum")
+    seq_num, parent = shape.seqNum, shape.parentSeqNum
+    if type(seq_num) is not int or type(parent) is not int or not -SEQ_NUM_MAX <= parent < seq_num <= SEQ_NUM_MAX:
+        # Not the path of a real client: the name of the place is built here only.
+        seq_num = integer(seq_num, f"$.batch[{index}].seqNum")
+        parent = integer(parent, f"$.batch[{index}].parentSeqNum")
     name, client, session = restore(shape.name), restore(shape.clientId), restore(shape.sessionId)
     if not name[0] == client[0] == session[0] == _QUOTE:
         raise Unreadable(f"Expected `str` for `name`, `clientId` and `sessionId` - at `$.batch[{index}]`")
@@ -60,12 +63,6 @@ def _take(index: int, shape: EventShape, restore: Restore) -> Event:
 
 
 _QUOTE: Final = ord('"')
-
-
-def _number(number: int | float, index: int, member: str) -> int:
-    if type(number) is int and -SEQ_NUM_MAX <= number <= SEQ_NUM_MAX:
-        return number  # the path of every real client, without building the name of the place
-    return integer(number, f"$.batch[{index}].{member}")
 
 
 def integer(number: int | float, where: str) -> int:

@@ -1,7 +1,9 @@
-"""The two servers that ours is compared with, from npm: made ready once, then started for every run.
+"""The servers that ours is compared with: made ready once, from npm, then started for every run.
 
 * **reference**: `@livestore/sync-cf` bundled by wrangler and served by workerd, as its users deploy it.
 * **node**: a bare server for Node (`peers/node/server.mjs`), what one JavaScript thread can do.
+* **trio**: its counterpart in Python (`bare_trio.py`), what one Trio thread and one writer thread can do. Not
+  among `--peers`: it tells how much of ours is Trio, the interpreter and the threads, and how much its rules.
 
 Versions are exact in each `package.json`; there is no lock file, because it would record where packages came from.
 """
@@ -10,6 +12,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +37,12 @@ def peers() -> list[Server]:
         if shutil.which(program) is None:
             raise BenchError(f"{program} is missing: install Node 20 or newer, or leave out --peers")
     return [_node(), _reference()]
+
+
+def bare_trio() -> Server:
+    """The yardstick in Python."""
+    module = [sys.executable, "-m", "scripts.benchmark.bare_trio"]
+    return Server("trio", lambda port, data: [*module, str(port), str(data / "bench.db")])
 
 
 def _node() -> Server:
