@@ -100,6 +100,10 @@ GROUP_COMMIT_MAX_OPS: Final = 512
 GROUP_COMMIT_MAX_BYTES: Final = 16 * 1024 * 1024
 """Event bytes that share one transaction; a larger single batch is a group of its own."""
 
+GROUP_COMMIT_MAX_OPENINGS: Final = 32
+"""Writes other than appends in one transaction. A store is opened by a few questions, each of which waits for the
+interpreter lock: ten thousand clients that come back to a store each shall not keep the pushes of others waiting."""
+
 READER_THREADS: Final = 4
 """Threads and database handles that read history at the same time; two cores are the machine this was sized on."""
 

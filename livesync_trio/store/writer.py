@@ -7,6 +7,7 @@ moment share one durable transaction (group commit); the answers return to the T
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -19,6 +20,7 @@ from livesync_trio.limits import (
     CLEAR_INTERVAL_S,
     CLEAR_STEP_EVENTS,
     GROUP_COMMIT_MAX_BYTES,
+    GROUP_COMMIT_MAX_OPENINGS,
     GROUP_COMMIT_MAX_OPS,
     WRITER_HUNG_S,
 )
@@ -59,6 +61,8 @@ class ThreadWriter:
         self._open_handle = open_handle
         self._counters = counters or Counters()
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._appends: deque[_Job] = deque()  # taken from the queue, by the thread; appends go before
+        self._openings: deque[_Job] = deque()
         self._thread: threading.Thread | None = None
         self._call_soon = call_soon
         self.healthy = True
@@ -116,38 +120,60 @@ class ThreadWriter:
 
     def _run(self) -> None:
         handle: base.Writer | None = None
-        while True:
+        ending = False
+        while not ending or self._appends or self._openings:
             self._turn_began_s = None
             try:
-                first = self._queue.get(timeout=CLEAR_INTERVAL_S)
+                ending = self._take_waiting() or ending
             except queue.Empty:
                 handle = self._clear(handle)
                 continue
-            if first is None:
-                break
-            jobs, ending = self._group(first)
+            jobs = self._group()
+            if not jobs:
+                continue
             began_s = time.perf_counter()
             handle, answers = self._commit(handle, [job.write for job in jobs])
             assert self._call_soon is not None
             self._call_soon(partial(self._answer, jobs, answers, began_s, time.perf_counter()))
-            if ending:
-                break
         if handle is not None:
             handle.close()
 
-    def _group(self, first: _Job) -> tuple[list[_Job], bool]:
-        """Take what waits, up to the limits of a group; True when the end was among it."""
-        jobs, size_bytes = [first], _size_bytes(first.write)
-        while len(jobs) < GROUP_COMMIT_MAX_OPS and size_bytes < GROUP_COMMIT_MAX_BYTES:
+    def _take_waiting(self) -> bool:
+        """Take what waits in the queue; wait for something when there is nothing at all. True: the end was among it.
+
+        Raises:
+            queue.Empty: nobody has asked for anything for a while.
+        """
+        ending = False
+        wait = not self._appends and not self._openings
+        while True:
             try:
-                job = self._queue.get_nowait()
+                job = self._queue.get(timeout=CLEAR_INTERVAL_S) if wait else self._queue.get_nowait()
             except queue.Empty:
-                break
+                if wait:
+                    raise
+                return ending
+            wait = False
             if job is None:
-                return jobs, True
+                ending = True
+            elif isinstance(job.write, base.Append):
+                self._appends.append(job)
+            else:
+                self._openings.append(job)
+
+    def _group(self) -> list[_Job]:
+        """What shares the next transaction: appends, up to the limits of a group, and a few of the other writes.
+
+        A store has one write under way at most, so their order matters to nobody but those who wait.
+        """
+        jobs: list[_Job] = []
+        size_bytes = 0
+        while self._appends and len(jobs) < GROUP_COMMIT_MAX_OPS and size_bytes < GROUP_COMMIT_MAX_BYTES:
+            job = self._appends.popleft()
             jobs.append(job)
             size_bytes += _size_bytes(job.write)
-        return jobs, False
+        openings = min(len(self._openings), GROUP_COMMIT_MAX_OPENINGS)
+        return jobs + [self._openings.popleft() for _ in range(openings)]
 
     def _commit(
         self, handle: base.Writer | None, writes: Sequence[base.Write]

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import trio
 import trio.testing
 
-from livesync_trio.model import BackendId, LogState, StoreId
+from livesync_trio.limits import GROUP_COMMIT_MAX_OPENINGS
+from livesync_trio.model import BackendId, Batch, Event, LogState, StoreId
 from livesync_trio.storage import base
 from livesync_trio.store.writer import ThreadWriter
 
@@ -21,8 +22,10 @@ class SlowDisk:
 
     def __init__(self) -> None:
         self.inside, self.let_go = threading.Event(), threading.Event()
+        self.groups: list[Sequence[base.Write]] = []
 
     def commit(self, writes: Sequence[base.Write]) -> list[base.Outcome | Exception]:
+        self.groups.append(writes)
         self.inside.set()
         self.let_go.wait()
         return [STATE for _ in writes]
@@ -60,3 +63,50 @@ async def test_who_waits_for_a_commit_cannot_be_interrupted() -> None:
         disk.let_go.set()
         await writer.stop()
     assert got == [STATE, STATE]
+
+
+async def test_a_push_does_not_wait_for_everybody_who_opens_a_store() -> None:
+    """Clients that all come back at once to a store each do not hold up who is at work; none of them is forgotten."""
+    disk = SlowDisk()
+    writer = ThreadWriter(lambda: disk)
+    writer.start()
+    many = 3 * GROUP_COMMIT_MAX_OPENINGS
+    batch = Batch((Event(1, 0, b"{}"),))
+    append = base.Append(STORE, STATE, (batch,), "2026-11-20T00:00:00.000Z")
+    try:
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(writer.commit, base.OpenStore(StoreId("first")))
+                await trio.to_thread.run_sync(disk.inside.wait)
+                for number in range(many):
+                    nursery.start_soon(writer.commit, base.OpenStore(StoreId(f"store-{number}")))
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(writer.commit, append)
+                await trio.testing.wait_all_tasks_blocked()
+                disk.let_go.set()
+    finally:
+        disk.let_go.set()
+        await writer.stop()
+    assert append in disk.groups[1]
+    assert [len(group) for group in disk.groups] == [
+        1,
+        1 + GROUP_COMMIT_MAX_OPENINGS,
+        GROUP_COMMIT_MAX_OPENINGS,
+        GROUP_COMMIT_MAX_OPENINGS,
+    ]
+
+
+async def test_what_waits_when_it_is_stopped_is_still_carried_out() -> None:
+    disk = SlowDisk()
+    writer = ThreadWriter(lambda: disk)
+    writer.start()
+    many = 2 * GROUP_COMMIT_MAX_OPENINGS + 1
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            for number in range(many):
+                nursery.start_soon(writer.commit, base.OpenStore(StoreId(f"store-{number}")))
+            await trio.to_thread.run_sync(disk.inside.wait)
+            nursery.start_soon(writer.stop)
+            await trio.testing.wait_all_tasks_blocked()
+            disk.let_go.set()
+    assert sum(map(len, disk.groups)) == many
