@@ -193,12 +193,10 @@ class WebSocketChannel:
             self._take_message(data, incoming, text=self._fragment_text)
 
     def _take_message(self, data: bytes, incoming: list[Incoming], *, text: bool) -> None:
-        try:
-            data.decode()
-        except UnicodeDecodeError:
-            self._fail(Kind.BAD_TEXT, 1007, "not UTF-8")
-        else:
+        if data.isascii() or _is_utf8(data):
             incoming.append(Incoming(data, text))
+        else:
+            self._fail(Kind.BAD_TEXT, 1007, "not UTF-8")
 
     def _fail(self, kind: Kind, code: int, reason: str) -> None:
         if self._over is None:
@@ -294,3 +292,11 @@ class WebSocketChannel:
 
     def cut(self) -> None:
         """Nothing to do: the stream is closed by whoever opened it, as soon as the connection's tasks have ended."""
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

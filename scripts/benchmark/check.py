@@ -2,7 +2,7 @@
 
 Times are not looked at, because machines differ and neighbours disturb. CPU time differs between machines, too: the
 time a fixed piece of work takes here, and took where the baseline was measured, says how much. What is above the limit
-is measured again, twice; only what never comes below it is a regression.
+is measured again, a few times; only what never comes below it is a regression.
 """
 
 import json
@@ -25,10 +25,10 @@ BASELINE: Final = Path(__file__).resolve().with_name("baseline.json")
 FACTOR: Final = 2.0
 """More than this times the committed figure fails (issue 5)."""
 
-TRIES: Final = 3
+TRIES: Final = 5
 WINDOW_S: Final = 0.8
 SCALE: Final = 0.1
-"""Small enough that all of it ends within two minutes, even when everything is tried three times."""
+"""Small enough that all of it ends within two minutes, even when much is tried again."""
 
 CPU: Final = ("push1", "push100", "stores50", "stores50x1", "fanout200", "coldpull", "contend8", "http")
 """Scenarios of which CPU time is looked at, µs per unit."""
@@ -40,8 +40,9 @@ MEMORY: Final = "idle"
 def complaints(say: Callable[[str], None]) -> list[str]:
     """Measure what is checked; one sentence for each scenario that became too expensive."""
     baseline: dict[str, Any] = json.loads(BASELINE.read_text())
-    slowness = yardstick_s() / baseline["yardstick_s"]
-    say(f"this machine takes ×{slowness:.2f} the CPU time of the baseline's")
+    # Never below 1: a short piece of work may catch a fast moment of a machine whose caches its neighbours share.
+    slowness = max(1.0, yardstick_s() / baseline["yardstick_s"])
+    say(f"this machine is taken to need ×{slowness:.2f} the CPU time of the baseline's")
     found = []
     for name in (*CPU, MEMORY):
         unit, limit = "KiB per connection", baseline["figures"][name] * FACTOR
@@ -58,7 +59,7 @@ def complaints(say: Callable[[str], None]) -> list[str]:
 
 
 def _below(scenario: Scenario, limit: float) -> float:
-    """The smallest figure of up to three tries, the first that is below the limit."""
+    """The smallest figure of a few tries, the first that is below the limit."""
     best = figure(scenario)
     for _ in range(TRIES - 1):
         if best <= limit:
