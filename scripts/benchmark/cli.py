@@ -24,7 +24,9 @@ QUICK_SECONDS, QUICK_SCALE = 1.0, 0.1
 @click.option("--rounds", default=3, show_default=True, help="Runs against each server, in turn; medians are shown.")
 @click.option("--quick", is_flag=True, help="One round, short windows, a tenth of the sizes.")
 @click.option("--curves", "with_curves", is_flag=True, help="Measure how cost grows, draw docs/performance/*.svg.")
-@click.option("--postgres", "with_postgres", is_flag=True, help="Throughput and delivery on PostgreSQL, two servers.")
+@click.option(
+    "--postgres", "with_postgres", is_flag=True, help="On PostgreSQL: throughput and delivery, two servers; or curves."
+)
 @click.option("--draw", is_flag=True, help="Write docs/performance.md and its pictures again, from the JSON.")
 @click.option("--check", "with_check", is_flag=True, help="What CI asks: CPU within twice the baseline.")
 @click.option("--set-baseline", is_flag=True, help="Write scripts/benchmark/baseline.json.")
@@ -52,13 +54,14 @@ def main(
             check.set_baseline(_say)
         elif with_check:
             _end(check.complaints(_say))
-        elif with_postgres:
-            postgres.measure(click.echo, QUICK_SECONDS if quick else seconds)
         elif draw:
             curves.draw()
             document.refresh()
         elif with_curves:
-            curves.measure(_say, quick=quick, only=None if only is None else only.split(","))
+            chosen = None if only is None else only.split(",")
+            curves.measure(_say, quick=quick, only=chosen, on_postgres=with_postgres)
+        elif with_postgres:
+            postgres.measure(click.echo, QUICK_SECONDS if quick else seconds)
         else:
             servers = [at(url) if url else ours()]
             servers += [ours(path.resolve(), path.resolve().name) for path in tree]

@@ -20,8 +20,8 @@ KIB_GOAL: Final = 16
 """Per idle connection (issue 5)."""
 
 
-def draw(content: Content, directory: Path) -> None:
-    """Draw what there are figures for."""
+def draw(content: Content, directory: Path, where: str = "") -> None:
+    """Draw what there are figures for. `where`: on which database, when it is not SQLite."""
     mpl.rcParams["svg.hashsalt"] = "livesync"  # the same figures give the same file
     mpl.rcParams["svg.fonttype"] = "none"
     mpl.rcParams["font.family"] = "sans-serif"
@@ -32,7 +32,9 @@ def draw(content: Content, directory: Path) -> None:
             picture(figure, content[name])
             for axes in figure.axes:
                 axes.spines["top"].set_visible(False)
-            path = directory / f"{name.replace('_', '-')}.svg"
+                if where:
+                    axes.set_title(f"{axes.get_title(loc='left')}, on {where}", loc="left", fontsize=10)
+            path = directory / f"{'-'.join([*name.split('_'), *where.lower().split()])}.svg"
             figure.savefig(path, metadata={"Date": None, "Creator": None})
 
 

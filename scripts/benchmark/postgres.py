@@ -9,7 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final
+from urllib.parse import urlsplit, urlunsplit
 
+import psycopg
+from psycopg import sql
 from scripts.benchmark.clients import Follower, Pusher
 from scripts.benchmark.measuring import Figures, Ground, percentile_ms, window
 from scripts.benchmark.scenarios.pushing import stop
@@ -27,7 +30,7 @@ DELIVERIES: Final = 200
 
 def measure(say: Callable[[str], None], seconds: float) -> None:
     """Measure and print: throughput for 1, 20 and 200 stores with one server and with two, and delivery between two."""
-    with _database() as url, ExitStack() as running:
+    with database() as url, ExitStack() as running:
         servers = [running.enter_context(ours(arguments=("--database-url", url)).running()) for _ in range(2)]
         for count in (1, 2):
             for stores in STORES:
@@ -45,7 +48,8 @@ def measure(say: Callable[[str], None], seconds: float) -> None:
 
 
 @contextmanager
-def _database() -> Iterator[str]:
+def database() -> Iterator[str]:
+    """The URL of a PostgreSQL that is durable: the one that is given, or one of our own."""
     given = os.environ.get("LIVESYNC_TEST_DATABASE_URL")
     if given:
         yield given
@@ -56,6 +60,14 @@ def _database() -> Iterator[str]:
         yield server.url()
     finally:
         server.stop()
+
+
+def fresh_database(url: str) -> str:
+    """The URL of a new, empty database on the same server."""
+    name = f"bench_{time.time_ns()}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
 def _throughput(servers: Sequence[Running], stores: int, seconds: float) -> Figures:
