@@ -153,7 +153,7 @@ class Server:
         manager: ServiceManager = ServiceManager(),  # noqa: B008 - frozen, and nobody
         reread: Reread | None = None,
     ) -> None:
-        """Put the rooms together; nothing is started yet. `engine` must be open."""
+        """Put the rooms together, inside Trio; nothing is started yet. `engine` must be open."""
         self._config = config
         self._manager = manager
         self._engine = engine

@@ -23,63 +23,13 @@ from livesync_trio.limits import (
 )
 from livesync_trio.model import LogState, StoredEvent, StoreId
 from livesync_trio.storage.base import Reader
-from livesync_trio.wire.reading import plain, read
-
-
-class _Origin(msgspec.Struct):
-    """The members by which events are chosen; the others are not looked at."""
-
-    name: str
-    clientId: str  # noqa: N815 -- the wire's names
-    sessionId: str  # noqa: N815
-
-
-class _RawOrigin(msgspec.Struct):
-    """The same as JSON texts, for strings that no UTF-8 has (lone surrogates)."""
-
-    name: msgspec.Raw
-    clientId: msgspec.Raw  # noqa: N815
-    sessionId: msgspec.Raw  # noqa: N815
-
-
-_origins = msgspec.json.Decoder(_Origin)
-_raw_origins = msgspec.json.Decoder(_RawOrigin)
-
-
-@attrs.frozen
-class Wanted:
-    """Which events are asked for; None where it does not matter.
-
-    Attributes:
-        name: of the event.
-        client_id: of the client that pushed it.
-        session_id: of its session.
-        since: pushed at this moment or later.
-        until: pushed before this moment.
-    """
-
-    name: str | None
-    client_id: str | None
-    session_id: str | None
-    since: str | None
-    until: str | None
-
-    def takes(self, event: StoredEvent) -> bool:
-        """Whether an event is wanted. It is only decoded when its time is right and anything else matters."""
-        if self.since is not None and event.created_at < self.since:
-            return False
-        if self.until is not None and event.created_at >= self.until:
-            return False
-        wanted = (self.name, self.client_id, self.session_id)
-        if wanted == (None, None, None):
-            return True
-        return all(want is None or want == has for want, has in zip(wanted, _origin_of(event), strict=True))
+from livesync_trio.wire.choice import Choice, origin_of
 
 
 async def list_events(rooms: Rooms, asked: Asked) -> Answer | Refusal:
     """A page of events of a store, all of them or chosen ones."""
     store_id = StoreId(asked.text("storeId") or "")
-    wanted = Wanted(*(asked.text(name) for name in ("name", "clientId", "sessionId", "since", "until")))
+    wanted = Choice(*(asked.text(name) for name in ("name", "clientId", "sessionId", "since", "until")))
     after, limit = asked.number("after") or 0, asked.number("limit") or 1
     found = await rooms.readers.ask(lambda reader: _page(reader, store_id, after, limit, wanted))
     return unknown(store_id) if found is None else found
@@ -101,7 +51,7 @@ def as_json(event: StoredEvent) -> bytes:
 # --- in a reader thread ----------------------------------------------------------------------------------------------
 
 
-def _page(reader: Reader, store_id: StoreId, after: int, limit: int, wanted: Wanted) -> Answer | None:
+def _page(reader: Reader, store_id: StoreId, after: int, limit: int, wanted: Choice) -> Answer | None:
     state = reader.state(store_id)
     if state is None:
         return None
@@ -134,7 +84,7 @@ def _sessions(reader: Reader, store_id: StoreId, after: int) -> Answer | None:
     sessions: dict[tuple[str, str], _Session] = {}
     seen = after
     for event in _scan(reader, state, after):
-        _, client_id, session_id = _origin_of(event)
+        _, client_id, session_id = origin_of(event)
         known = sessions.get((client_id, session_id))
         if known is None:
             sessions[client_id, session_id] = _Session(1, event, event)
@@ -173,20 +123,6 @@ def _scan(reader: Reader, state: LogState, after: int) -> Iterator[StoredEvent]:
 
 def _next(seen: int, state: LogState) -> bytes:
     return b"%d" % seen if seen < state.head else b"null"
-
-
-def _origin_of(event: StoredEvent) -> tuple[str, str, str]:
-    """Name, client and session of an event."""
-    try:
-        origin = _origins.decode(event.json)
-    except msgspec.DecodeError:
-        raw, restore = read(_raw_origins, event.json)
-        return _text(restore(raw.name)), _text(restore(raw.clientId)), _text(restore(raw.sessionId))
-    return origin.name, origin.clientId, origin.sessionId
-
-
-def _text(text: bytes) -> str:
-    return str(plain(text))
 
 
 def _encodable(text: str) -> str:

@@ -7,14 +7,15 @@ from typing import Any, Final
 import click
 
 from livesync_trio.cli import showing
-from livesync_trio.cli.chosen import Choice, Shown
 from livesync_trio.cli.control_plane import ControlPlane
 from livesync_trio.cli.looking import looking
 from livesync_trio.cli.showing import json_flag
+from livesync_trio.cli.shown import Shown
 from livesync_trio.cli.where import configured, database_flags, server_flags
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.limits import ADMIN_PAGE_MAX, SHOWN_ARGS_CHARACTERS
 from livesync_trio.model import StoreId
+from livesync_trio.wire.choice import Choice
 from livesync_trio.wire.reading import plain
 
 _EVENT_COLUMNS: Final = ("event#", "name", "client", "session", "pushed", "args")

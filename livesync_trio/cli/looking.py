@@ -9,14 +9,15 @@ from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 from livesync_trio.archive.reading import all_stores
-from livesync_trio.cli.chosen import Choice, Shown, shown, shown_of
 from livesync_trio.cli.control_plane import ControlPlane
+from livesync_trio.cli.shown import Shown, shown, shown_of
 from livesync_trio.cli.where import configured, database_to_read
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.limits import ADMIN_PAGE_MAX, READ_MAX_BYTES, READ_MAX_EVENTS, TAIL_LOOK_S
-from livesync_trio.model import LogState, StoreId
+from livesync_trio.model import LogState, StoredEvent, StoreId
 from livesync_trio.storage.base import Engine, Reader, StoreSummary
 from livesync_trio.version import VERSION
+from livesync_trio.wire.choice import Choice
 from livesync_trio.wire.reading import plain
 
 
@@ -72,7 +73,7 @@ class DatabaseLooking:
 
     def events(self, store_id: StoreId, after: int, choice: Choice) -> Iterator[Shown]:
         """Wanted events; see the contract."""
-        return filter(choice.takes, self._behind(self._state(store_id), after))
+        return map(shown_of, filter(choice.takes, self._behind(self._state(store_id), after)))
 
     def tail(self, store_id: StoreId, after: int | None) -> Iterator[Shown]:
         """Events as they come; looks at the database again and again."""
@@ -84,7 +85,7 @@ class DatabaseLooking:
                 state, seen = found, 0
             for event in self._behind(found, seen):
                 seen = event.seq_num
-                yield event
+                yield shown_of(event)
             time.sleep(TAIL_LOOK_S)
 
     def info(self) -> dict[str, Any]:
@@ -112,12 +113,12 @@ class DatabaseLooking:
             raise no_such_store(store_id)
         return state
 
-    def _behind(self, log: LogState, after: int) -> Iterator[Shown]:
+    def _behind(self, log: LogState, after: int) -> Iterator[StoredEvent]:
         while after < log.head:
             events = self._reader.read(log, after, log.head, READ_MAX_EVENTS, READ_MAX_BYTES)
             if not events:
                 return
-            yield from map(shown_of, events)
+            yield from events
             after = events[-1].seq_num
 
 

@@ -16,12 +16,15 @@ LIBRARIES = ("quart", "quart_trio", "hypercorn", "werkzeug", "flask", "jinja2", 
 
 PROGRAM = """
 import sys
+import trio
 from livesync_trio import app
 from livesync_trio.cli import main
 from livesync_trio.config import Config
 from livesync_trio.hooks import Hooks
 from livesync_trio.storage.memory import MemoryEngine
-app.Server(Config(port=0), Hooks(), MemoryEngine())
+async def serve():
+    app.Server(Config(port=0), Hooks(), MemoryEngine())
+trio.run(serve)
 print([name for name in sys.argv[1].split(",") if name in sys.modules])
 """
 

@@ -1,7 +1,4 @@
-"""Which events a command shows, and one event as it shows it.
-
-Owns the choice, and reading an event's text for people. The text itself is passed on as it is kept.
-"""
+"""One event as a command shows it: its text read for people. The text itself is passed on as it is kept."""
 
 from typing import Final
 
@@ -63,33 +60,3 @@ def shown_of(event: StoredEvent) -> Shown:
     """An event as storage gives it."""
     user = b"" if event.user is None else b',"user":%b' % msgspec.json.encode(event.user)
     return shown(b'%b,"createdAt":"%b"%b}' % (event.json[:-1], event.created_at.encode(), user))
-
-
-@attrs.frozen
-class Choice:
-    """Which events are wanted; None where it does not matter.
-
-    Attributes:
-        name: of the event.
-        client_id: of the client that pushed it.
-        session_id: of its session.
-        since: pushed at this moment or later.
-        until: pushed before this moment.
-    """
-
-    name: str | None = None
-    client_id: str | None = None
-    session_id: str | None = None
-    since: str | None = None
-    until: str | None = None
-
-    def takes(self, event: Shown) -> bool:
-        """Whether an event is wanted."""
-        if self.since is not None and event.created_at < self.since:
-            return False
-        if self.until is not None and event.created_at >= self.until:
-            return False
-        has = (event.name, event.client_id, event.session_id)
-        return all(
-            want in {None, one} for want, one in zip((self.name, self.client_id, self.session_id), has, strict=True)
-        )
