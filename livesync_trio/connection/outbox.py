@@ -25,6 +25,10 @@ class Closing:
     reason: str
 
 
+def nobody() -> None:
+    """Whom an outbox tells of work before its connection runs, and after it has ended."""
+
+
 class Outbox:
     """Ready messages on their way to one peer."""
 
@@ -37,7 +41,7 @@ class Outbox:
         self._room: trio.lowlevel.ParkingLot | None = None  # whoever waits for the queue to shrink
         self._reading: trio.Lock | None = None
         self.closing: Closing | None = None
-        self.on_work: Callable[[], None] = lambda: None
+        self.on_work: Callable[[], None] = nobody
         """Called when there is something to write or the connection is to be closed."""
 
     @property

@@ -47,6 +47,7 @@ class Peers:
         try:
             await peer.run()
         finally:
+            peer.let_go()
             del self._peers[peer]
             _log.info(
                 "disconnected",

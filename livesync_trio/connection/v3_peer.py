@@ -5,6 +5,7 @@ pull from the head is opened for it on the start, replaced when it pulls itself.
 """
 
 import hashlib
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -96,6 +97,12 @@ class V3Peer(Peer):
     def _end_requests(self) -> None:
         self._stream.close()
         super()._end_requests()
+
+    def let_go(self) -> None:
+        """See `Peer`; the stream leads back to us as well."""
+        super().let_go()
+        with suppress(AttributeError):  # it ended before it began
+            del self._stream
 
     def send_refusal(self, request_id: RequestId, refusal: Refusal) -> None:
         """`Error`; for a parent that is not the head with exactly the reference's text (SPEC 5.3)."""

@@ -25,18 +25,22 @@ class Reply(Generic[T]):
     that order. It must not wait and must not raise.
     """
 
-    __slots__ = ("_receive", "given")
+    __slots__ = ("_receive",)
 
     def __init__(self, receive: Callable[[T | Refusal], None]) -> None:
-        self._receive = receive
-        self.given = False
+        self._receive: Callable[[T | Refusal], None] | None = receive
+
+    @property
+    def given(self) -> bool:
+        """Whether it was answered."""
+        return self._receive is None
 
     def give(self, answer: T | Refusal) -> None:
         """Answer. A second answer is a fault of the actor and raises RuntimeError."""
-        if self.given:
+        receive, self._receive = self._receive, None  # who waits holds the reply: no cycle is left of the two
+        if receive is None:
             raise RuntimeError("a command was answered twice")
-        self.given = True
-        self._receive(answer)
+        receive(answer)
 
 
 class Waiting(Generic[T]):

@@ -86,8 +86,8 @@ class WebSocketChannel:
         self._changed = trio.lowlevel.ParkingLot()  # whoever waits for `_control` to be sent, or for `_gone`
         self._fragments: list[bytes] = []
         self._fragment_text = True
-        self._over: ChannelEnded | None = None
-        self._take: Callable[[list[Incoming]], bool] = lambda _: False
+        self._over: tuple[Kind | None, str] | None = None  # how it ended, as `ChannelEnded` says it
+        self._take: Callable[[list[Incoming]], bool] = _nobody
         self._gone = False  # the peer has closed, or nothing more can come from it
         self.on_control: Callable[[], None] = lambda: None
 
@@ -100,25 +100,31 @@ class WebSocketChannel:
             ChannelEnded: the peer closed, vanished, or broke the protocol.
         """
         self._take = take
-        while self._pongs_pile_up:
-            await self._changed.park()
-        while self._more:
-            await trio.lowlevel.checkpoint()  # a flood of frames does not take everybody's time
-            if not self._hand_over(b""):
-                break
-        else:
-            await direct.flow(self._stream, self._arrivals, self._receive)
+        try:
+            while self._pongs_pile_up:
+                await self._changed.park()
+            while self._more:
+                await trio.lowlevel.checkpoint()  # a flood of frames does not take everybody's time
+                if not self._hand_over(b""):
+                    break
+            else:
+                await direct.flow(self._stream, self._arrivals, self._receive)
+        finally:
+            self._take = _nobody  # no cycle is left for the garbage collector
         if self._over is not None:
             self._note_gone()
-            raise self._over
+            raise ChannelEnded(*self._over)
 
     def _receive(self, data: bytes) -> bool:
         """Take what the socket has brought; no bytes are the end of the connection."""
         if data:
             self._traffic.received_bytes += len(data)
             return self._hand_over(data) and not self._more
-        self._protocol.receive_eof()
-        self._note_end()
+        if self._library is None:
+            self._over = self._over or (None, "the peer has vanished")
+        else:
+            self._library.receive_eof()
+            self._note_end()
         return self._take([]) and self._over is None
 
     def _hand_over(self, data: bytes) -> bool:
@@ -141,7 +147,7 @@ class WebSocketChannel:
     @property
     def _open(self) -> bool:
         """Whether messages may still be sent."""
-        return self._library is None or self._library.state is OPEN
+        return self._over is None and (self._library is None or self._library.state is OPEN)
 
     def _take_apart(self, data: bytes, incoming: list[Incoming]) -> None:
         """Cut what has arrived into frames and these into messages, so many at a time.
@@ -200,7 +206,7 @@ class WebSocketChannel:
 
     def _fail(self, kind: Kind, code: int, reason: str) -> None:
         if self._over is None:
-            self._over = ChannelEnded(kind, reason)
+            self._over = (kind, reason)
             self._protocol.fail(code, reason)
             self._take_control()
 
@@ -211,7 +217,8 @@ class WebSocketChannel:
         if protocol.state is not OPEN and self._over is None:
             failure = protocol.parser_exc
             kind = _KIND_OF_FAILURE.get(protocol.close_sent.code) if failure and protocol.close_sent else None
-            self._over = ChannelEnded(kind, str(failure or "closed by the peer"))
+            self._over = (kind, str(failure or "closed by the peer"))
+            protocol.parser_exc = None  # its traceback leads back to the parser
 
     def _take_control(self) -> None:
         """Collect what the protocol wants sent: pongs, close frames."""
@@ -292,6 +299,11 @@ class WebSocketChannel:
 
     def cut(self) -> None:
         """Nothing to do: the stream is closed by whoever opened it, as soon as the connection's tasks have ended."""
+
+
+def _nobody(_: list[Incoming]) -> bool:
+    """Takes messages while nobody wants any."""
+    return False
 
 
 def _is_utf8(data: bytes) -> bool:
