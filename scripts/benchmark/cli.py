@@ -17,7 +17,7 @@ QUICK_SECONDS, QUICK_SCALE = 1.0, 0.1
 @click.option("--tree", multiple=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="Compare with the server of another source tree (an older version); repeatable.")  # fmt: skip
 @click.option("--peers", "with_peers", is_flag=True, help="Compare with the reference and a bare Node server.")
-@click.option("--bare", "with_bare", is_flag=True, help="Compare with a bare Trio server: what our rules cost.")
+@click.option("--bare", "with_bare", is_flag=True, help="Compare with a bare Trio server, and Node by ws.")
 @click.option("--only", help=f"Scenarios, by commas: {', '.join(SCENARIOS)}.")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures here.")
 @click.option("--seconds", default=3.0, show_default=True, help="Length of a window.")
@@ -67,7 +67,7 @@ def main(
             servers += [ours(path.resolve(), path.resolve().name) for path in tree]
             servers += [at(other) for other in against]
             servers += peers.peers() if with_peers else []
-            servers += [peers.bare_trio()] if with_bare else []
+            servers += peers.yardsticks() if with_bare else []
             if quick:
                 rounds, seconds = 1, QUICK_SECONDS
             scale = QUICK_SCALE if quick else 1.0

@@ -2,8 +2,10 @@
 
 * **reference**: `@livestore/sync-cf` bundled by wrangler and served by workerd, as its users deploy it.
 * **node**: a bare server for Node (`peers/node/server.mjs`), what one JavaScript thread can do.
-* **trio**: its counterpart in Python (`bare_trio.py`), what one Trio thread and one writer thread can do. Not
-  among `--peers`: it tells how much of ours is Trio, the interpreter and the threads, and how much its rules.
+
+Two more are not among `--peers`: **trio**, its counterpart in Python (`bare_trio.py`), which tells how much of ours is
+Trio, the interpreter and the threads, and how much its rules; and **node-ws**, the Node server whose frames are built
+and sent by `ws`, as the users of that library have it.
 
 Versions are exact in each `package.json`; there is no lock file, because it would record where packages came from.
 """
@@ -39,19 +41,20 @@ def peers() -> list[Server]:
     return [_node(), _reference()]
 
 
-def bare_trio() -> Server:
-    """The yardstick in Python."""
+def yardsticks() -> list[Server]:
+    """The bare server in Python, and Node's with the frames of its library."""
     module = [sys.executable, "-m", "scripts.benchmark.bare_trio"]
-    return Server("trio", lambda port, data: [*module, str(port), str(data / "bench.db")])
+    bare = Server("trio", lambda port, data: [*module, str(port), str(data / "bench.db")])
+    return [bare, _node("node-ws", "ws")]
 
 
-def _node() -> Server:
+def _node(name: str = "node", *more: str) -> Server:
     if not _made(_NODE):
         _do(_NODE, *_INSTALL)
         _do(_NODE / "node_modules" / "better-sqlite3", "npm", "run", "build-release", env=_local_headers())
         _note_made(_NODE)
     script = str(_NODE / "server.mjs")
-    return Server("node", lambda port, data: ["node", script, str(port), str(data / "bench.db")])
+    return Server(name, lambda port, data: ["node", script, str(port), str(data / "bench.db"), *more])
 
 
 def _reference() -> Server:

@@ -1,6 +1,8 @@
 // What one JavaScript thread can do: LiveStore 0.4 over WebSocket, as fast as Node and better-sqlite3 allow.
 //
-//   node server.mjs PORT DATABASE
+//   node server.mjs PORT DATABASE [ws]
+//
+// With `ws`, that library frames and sends each message, as its users have it; without, ready frames go past it.
 //
 // Durable (WAL, synchronous=FULL), one transaction for everything that one turn of the event loop brought, every
 // publication encoded and framed once. Nothing is checked but the parent number, nobody is authenticated, no limit is
@@ -10,7 +12,7 @@ import { randomUUID } from 'node:crypto'
 import Database from 'better-sqlite3'
 import { Sender, WebSocketServer } from 'ws'
 
-const [port, path] = process.argv.slice(2)
+const [port, path, byLibrary] = process.argv.slice(2)
 const PAGE_EVENTS = 100
 
 const db = new Database(path)
@@ -54,7 +56,13 @@ function storeNamed(name) {
 // --- encoding -------------------------------------------------------------------------------------------------------
 
 const frameOptions = { fin: true, opcode: 1, mask: false, readOnly: true, rsv1: false }
-const framed = (text) => Buffer.concat(Sender.frame(Buffer.from(text), frameOptions))
+const framed = byLibrary
+  ? (text) => Buffer.from(text)
+  : (text) => Buffer.concat(Sender.frame(Buffer.from(text), frameOptions))
+const textual = { binary: false }
+const send = byLibrary
+  ? ({ ws, socket }, text) => (ws.send(text, textual), !socket.writableNeedDrain)
+  : ({ socket }, frame) => socket.write(frame)
 const item = (event, createdAt) =>
   `{"eventEncoded":${event},"metadata":{"_tag":"Some","value":` +
   `{"_tag":"SyncMessage.SyncMetadata","createdAt":"${createdAt}"}}}`
@@ -70,8 +78,8 @@ const failed = (id, error) => exit(id, `{"_tag":"Failure","cause":{"_tag":"Fail"
 
 let waiting = []
 
-function push(socket, store, request) {
-  if (waiting.push({ socket, store, request }) === 1) setImmediate(commitAll)
+function push(peer, store, request) {
+  if (waiting.push({ peer, store, request }) === 1) setImmediate(commitAll)
 }
 
 function commitAll() {
@@ -83,10 +91,10 @@ function commitAll() {
   begin.run()
   for (const row of unsaved) addStore.run(...row)
   unsaved = []
-  for (const { socket, store, request } of group) {
+  for (const { peer, store, request } of group) {
     const { batch } = request.payload
     if (batch.length > 0 && batch[0].parentSeqNum !== store.head) {
-      refused.push([socket, request.id, store.head, batch[0].parentSeqNum])
+      refused.push([peer, request.id, store.head, batch[0].parentSeqNum])
       continue
     }
     const items = []
@@ -96,31 +104,31 @@ function commitAll() {
       store.head = event.seqNum
       items.push(item(text, createdAt))
     }
-    accepted.push([socket, request.id, store, items])
+    accepted.push([peer, request.id, store, items])
   }
   commit.run()
-  for (const [socket, id, store, items] of accepted) {
+  for (const [peer, id, store, items] of accepted) {
     if (store.followers.size > 0 && items.length > 0) publish(store, page(items, 0, store))
-    socket.write(framed(exit(id, '{"_tag":"Success","value":{}}')))
+    send(peer, framed(exit(id, '{"_tag":"Success","value":{}}')))
   }
-  for (const [socket, id, head, parent] of refused) {
+  for (const [peer, id, head, parent] of refused) {
     const error = `{"_tag":"ServerAheadError","minimumExpectedNum":${head},"providedNum":${parent}}`
-    socket.write(framed(failed(id, error)))
+    send(peer, framed(failed(id, error)))
   }
 }
 
 function publish(store, response) {
   const frames = new Map() // by request id: clients that started alike share even that
-  for (const { socket, id } of store.followers) {
+  for (const { peer, id } of store.followers) {
     let frame = frames.get(id)
     if (frame === undefined) frames.set(id, (frame = framed(chunk(id, response))))
-    socket.write(frame)
+    send(peer, frame)
   }
 }
 
 // --- pulls ----------------------------------------------------------------------------------------------------------
 
-function pull(socket, store, { id, payload }, onEnd) {
+function pull(peer, store, { id, payload }, onEnd) {
   let after = payload.cursor._tag === 'Some' ? payload.cursor.value.eventSequenceNumber : 0
   let remaining = countAfter.get(store.id, after)
   const more = () => {
@@ -128,16 +136,16 @@ function pull(socket, store, { id, payload }, onEnd) {
     remaining -= rows.length
     if (rows.length > 0) after = rows[rows.length - 1][0]
     const items = rows.map(([, event, createdAt]) => item(event, createdAt))
-    const drained = socket.write(framed(chunk(id, page(items, remaining, store))))
+    const drained = send(peer, framed(chunk(id, page(items, remaining, store))))
     if (remaining > 0 && rows.length > 0) {
       if (drained) setImmediate(more)
-      else socket.once('drain', more)
+      else peer.socket.once('drain', more)
     } else if (payload.live) {
-      const follower = { socket, id }
+      const follower = { peer, id }
       store.followers.add(follower)
       onEnd(() => store.followers.delete(follower))
     } else {
-      socket.write(framed(exit(id, '{"_tag":"Success"}')))
+      send(peer, framed(exit(id, '{"_tag":"Success"}')))
     }
   }
   more()
@@ -150,16 +158,16 @@ const server = new WebSocketServer({ server: http, perMessageDeflate: false, ski
 const PONG = framed('{"_tag":"Pong"}')
 
 server.on('connection', (ws, upgrade) => {
-  const socket = upgrade.socket // ws frames every message anew; ready frames go to the socket itself
-  socket.setNoDelay(true)
+  const peer = { ws, socket: upgrade.socket } // ws frames every message anew; ready frames go to the socket itself
+  peer.socket.setNoDelay(true)
   const store = storeNamed(new URL(upgrade.url, 'http://bare').searchParams.get('storeId'))
   const ends = []
   ws.on('message', (data) => {
     const message = JSON.parse(data)
     if (message._tag === 'Request') {
-      if (message.tag === 'SyncWsRpc.Push') push(socket, store, message)
-      else pull(socket, store, message, (end) => ends.push(end))
-    } else if (message._tag === 'Ping') socket.write(PONG)
+      if (message.tag === 'SyncWsRpc.Push') push(peer, store, message)
+      else pull(peer, store, message, (end) => ends.push(end))
+    } else if (message._tag === 'Ping') send(peer, PONG)
   })
   ws.on('close', () => ends.forEach((end) => end()))
   ws.on('error', () => ws.terminate())
