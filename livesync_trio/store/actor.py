@@ -19,7 +19,7 @@ from livesync_trio.errors import (
     StorageUnavailable,
     StoreDamaged,
 )
-from livesync_trio.limits import MAILBOX_COMMANDS
+from livesync_trio.limits import MAILBOX_COMMANDS, STORAGE_BACKOFF_FIRST_S, STORAGE_BACKOFF_MAX_S
 from livesync_trio.log import admission
 from livesync_trio.model import LogState, Publication, StoredEvent, StoreId
 from livesync_trio.storage import base
@@ -134,13 +134,37 @@ class StoreActor:
             self._busy = False
             self.last_active_s = trio.current_time()
             try:
-                self._taken.append(await self._inbox.receive())
+                if self._leaves_followers_waiting:
+                    await self._look_again()
+                if not self._taken:
+                    self._taken.append(await self._inbox.receive())
             except trio.EndOfChannel:
                 return
             self._busy = True
             self._take_waiting(limit=MAILBOX_COMMANDS)
             while self._taken:
                 await self._carry_out_next()
+
+    @property
+    def _leaves_followers_waiting(self) -> bool:
+        """Whether the last write's outcome is not known, and somebody follows who may have missed what it did."""
+        return self._stale and self._state is not None and len(self.followers) > 0
+
+    async def _look_again(self) -> None:
+        """Look into the database until it answers or somebody has a command, which makes us look as well.
+
+        A reset, or a push whose client has left, may have become durable although its outcome was unclear; perhaps
+        nobody ever asks for anything again, and the followers would wait for it for ever.
+        """
+        pause_s = STORAGE_BACKOFF_FIRST_S
+        while self._leaves_followers_waiting:
+            with trio.move_on_after(pause_s):
+                self._taken.append(await self._inbox.receive())
+                return
+            self._busy = True
+            await self._refresh()
+            self._busy = False
+            pause_s = min(2 * pause_s, STORAGE_BACKOFF_MAX_S)
 
     def farewell(self, refusal: Refusal) -> None:
         """Answer every command that has none and send the followers back to the log.

@@ -80,9 +80,11 @@ class Registry:
             async with open_tasks("stores") as tasks:
                 self._tasks = tasks
                 task_status.started()
-                await self._sweep()
+                try:
+                    await self._sweep()
+                finally:
+                    self._draining = True  # before the scope ends: nobody may ask for an actor that cannot start
         finally:
-            self._draining = True
             await self.writer.stop()
             self.readers.close()
 

@@ -191,3 +191,22 @@ async def test_draining_finishes_the_mailboxes_and_refuses_the_rest(autojump_clo
         await drained.wait()
         assert order == [1, 2, 3, 4, 5]
         assert stage.registry.active == 0
+
+
+async def test_nobody_gets_an_actor_that_could_not_start_any_more(autojump_clock: trio.testing.MockClock) -> None:
+    """The server is cut short during a commit: that is finished, and who asks for another store is refused."""
+    stage = Stage()
+    with trio.fail_after(3600):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(stage.registry.run)
+            stage.writer.before.close()
+            assert stage.registry.handle(A).post_nowait(Push(batch(0, 1), None, b'"1"', None, Reply(lambda _: None)))
+            await stage.writer.before.arrived.wait()
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                await trio.testing.wait_all_tasks_blocked()
+                refusal = stage.registry.actor(B)
+                stage.writer.before.open()
+    assert isinstance(refusal, Refusal)
+    assert refusal.kind is Kind.DRAINING
+    assert stage.stored() == [1]

@@ -6,9 +6,10 @@ import pytest
 import trio
 
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal, ServerAhead, StorageUnavailable
+from livesync_trio.limits import STORAGE_BACKOFF_MAX_S
 from livesync_trio.model import BackendId, Cursor
 from livesync_trio.storage import base
-from livesync_trio.store.commands import Accepted, Push, Registered, Reply
+from livesync_trio.store.commands import Accepted, Push, Registered, Reply, Reset
 from tests.concurrency.stage import UNAVAILABLE, A, Listener, Stage, batch, running
 
 
@@ -165,6 +166,36 @@ async def test_after_an_unclear_commit_the_head_is_read_before_anybody_is_answer
         assert isinstance(again, ServerAhead)
         assert again.head == 1
         assert listener.numbers == [1]  # what was durable after all reached the follower, once, before the refusal
+
+
+@pytest.mark.parametrize("what", ["a push whose client has left", "a reset"])
+async def test_who_follows_learns_of_an_unclear_commit_although_nobody_asks_again(
+    what: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The database says that COMMIT failed, and is away for a while; what it had begun is durable all the same."""
+    stage, listener = Stage(), Listener()
+    async with running(stage):
+        handle = stage.registry.handle(A)
+        await follow(stage, listener)
+        stage.writer.fail_after = StorageUnavailable("lost at COMMIT")
+        stage.writer.after.close()
+        if what == "a reset":
+            assert handle.post_nowait(Reset(Reply(lambda _: None)))
+        else:
+            post(stage, 0, 1, note=lambda _: None)
+        await stage.writer.after.arrived.wait()
+        stage.writer.fail_before = StorageUnavailable("away")
+        stage.writer.after.open()
+        await trio.sleep(60)
+        assert (listener.numbers, listener.replacements, listener.drops) == ([], [], 0)
+        stage.writer.fail_before = None
+        await trio.sleep(STORAGE_BACKOFF_MAX_S)
+        durable = stage.engine.reader().state(A)
+        expected = ([], [durable]) if what == "a reset" else ([1], [])
+        assert (listener.numbers, listener.replacements) == expected
+        asked = len(stage.writer.writes)
+        await trio.sleep(60)
+        assert len(stage.writer.writes) == asked  # it is known now: nobody looks any more
 
 
 async def test_another_servers_events_reach_the_followers_before_the_refusal(

@@ -15,10 +15,26 @@ from tests.simulation.leader import Connect, Violation
 class OldClient:
     """Pulls once a connection and applies every broadcast after it."""
 
-    def __init__(self, connect: Connect, name: str, dice: random.Random, resets: Callable[[], int] = lambda: 0) -> None:
-        """`resets`: how often the store was reset, of which 0.3 is not told: then the new log comes, from its start."""
+    def __init__(
+        self,
+        connect: Connect,
+        name: str,
+        dice: random.Random,
+        resets: Callable[[], int] = lambda: 0,
+        resets_heard_of: Callable[[], int] | None = None,
+    ) -> None:
+        """Nothing is started before `run`.
+
+        Args:
+            connect: opens a connection.
+            name: for messages.
+            dice: decides when it comes back.
+            resets: how often the store was reset, of which 0.3 is not told: then the new log comes, from its start.
+            resets_heard_of: of how many of these every server must have heard by now; of all where there is one server.
+        """
         self._connect = connect
         self._resets = resets
+        self._resets_heard_of = resets_heard_of or resets
         self._dice = dice
         self.name = name
         self.contents: list[str] = []
@@ -31,7 +47,7 @@ class OldClient:
                 if line is not None:
                     self.connections += 1
                     line.put(msgspec.json.encode({"_tag": "WSMessage.PullReq", "requestId": "p"}))
-                    resets = self._resets()
+                    resets = self._resets_heard_of()
                     stream = _Stream(self.name)
                     self.contents = stream.contents
                     while (data := await line.get()) is not None:

@@ -92,7 +92,8 @@ async def _live(world: World, watch: Watch) -> Outcome:
         Leader(world.connect, STORE, f"c{index}", dice, string_ids=dice.random() < 0.7)
         for index in range(dice.randint(1, 4))
     ]
-    old = OldClient(functools.partial(world.connect, v3=True), "old", dice, lambda: len(world.disk.histories))
+    connect = functools.partial(world.connect, v3=True)
+    old = OldClient(connect, "old", dice, lambda: len(world.disk.histories), world.logs_heard_of)
     watch.leaders = leaders
     async with trio.open_nursery() as nursery:
         watch.scope = nursery.cancel_scope

@@ -27,6 +27,11 @@ LIMIT_S = 900
 
 EVER_FAILED: dict[int, str] = {
     4935: "0.3 was given a hole after a reset elsewhere; pulls asked a stale actor for a replaced log in a loop",
+    119025: "a reset that became durable although its COMMIT failed was not told to those who follow",
+    131677: "an actor was asked for in the moment between the end of the last one and that of the server",
+    156911: "the same",
+    178916: "as 119025, with clients that had events",
+    194594: "as 131677",
 }
 """Seeds that once found a fault of the server, with the fault. They stay here for ever."""
 

@@ -80,7 +80,7 @@ class ServerProcess:
 
     def hear(self) -> None:
         """A hint from another server, or from this one, is on its way; half of them are lost (decision 0004)."""
-        if self._world.dice.random() < 0.5:
+        if self._world.dice.random() < 0.5 and not self.disk.dead:
             self._nursery.start_soon(self._compare)
 
     async def _compare_for_ever(self) -> None:
@@ -145,6 +145,14 @@ class World:
         self.links.append(link)
         self.dice.choice(self.servers).accept(link, v3=v3)
         yield link
+
+    def logs_heard_of(self) -> int:
+        """How many logs of the store there were when every server last compared: one of several may serve the log
+        before a reset for so long."""
+        if self.wanted == 1:
+            return len(self.disk.histories)
+        long_ago_s = trio.current_time() - 2 * NEWS_CHECK_S
+        return 1 + sum(history.replaced_s < long_ago_s for history in self.disk.histories)
 
     # --- servers ------------------------------------------------------------------------------------------------------
 
