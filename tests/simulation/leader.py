@@ -343,7 +343,8 @@ class Leader:
                     while self.log is log and log.head == parent:  # the pull brings the events back (SPEC section 2)
                         await self._wake.wait()  # or another log, when a reset took them
                 case "ServerAheadError":
-                    self._blocked = error["minimumExpectedNum"] > self.log.head
+                    # A client without an event asked without a cursor: its pull may have brought another log meanwhile.
+                    self._blocked = self.log is log and error["minimumExpectedNum"] > log.head
                     await trio.sleep(0.001)
                 case "BackendIdMismatchError":
                     self._start_over(error, backend_id)

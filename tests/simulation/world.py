@@ -81,7 +81,8 @@ class ServerProcess:
     def hear(self) -> None:
         """A hint from another server, or from this one, is on its way; half of them are lost (decision 0004)."""
         if self._world.dice.random() < 0.5 and not self.disk.dead:
-            self._nursery.start_soon(self._compare)
+            with contextlib.suppress(RuntimeError):  # it is ending, and nobody is there who could hear
+                self._nursery.start_soon(self._compare)
 
     async def _compare_for_ever(self) -> None:
         while True:
