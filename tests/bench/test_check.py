@@ -40,9 +40,17 @@ def test_what_was_disturbed_is_measured_again(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.usefixtures("baseline")
 def test_what_stays_above_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    _measuring(monkeypatch, 31.0, 32.0, 33.0)
+    left = _measuring(monkeypatch, 33.0, 31.0, *[32.0] * (check.TRIES - 2))
     (complaint,) = check.complaints(print)
     assert "push100 takes 31.0 µs" in complaint
+    assert list(left) == []
+
+
+@pytest.mark.usefixtures("baseline")
+def test_a_fast_moment_of_the_machine_lowers_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "yardstick_s", lambda: 0.5)
+    _measuring(monkeypatch, 19.9)
+    assert check.complaints(print) == []
 
 
 @pytest.mark.usefixtures("baseline")

@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from livesync_trio.connection.live import Pull
+from livesync_trio.model import Publication
 from livesync_trio.store.actor import StoreActor
 from livesync_trio.store.commands import Push
 from tests.simulation.leader import Violation
@@ -81,7 +82,14 @@ def test_the_faults_do_happen() -> None:
 
 def test_invariants_are_looked_at_after_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """What only a moment would show is noticed in that moment."""
-    monkeypatch.setattr(Pull, "_stand_at", lambda pull, state: None)
+    offer = Pull.offer
+
+    def forget_where_it_stands(pull: Pull, publication: Publication) -> bool:
+        before, taken = pull._cursor, offer(pull, publication)
+        pull._cursor = before
+        return taken
+
+    monkeypatch.setattr(Pull, "offer", forget_where_it_stands)
     with pytest.raises(Violation, match=r"after step \d+, of .*: a follower stands at"):
         simulate(0)
 

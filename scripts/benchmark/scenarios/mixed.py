@@ -31,12 +31,7 @@ def mixed(ground: Ground) -> Figures:
     limit = affordable(ground.scaled(IDLE_CONNECTIONS))
     fill(loop, ground.address, "long", ground.scaled(LONG_LOG_EVENTS))
     busy = _Busy(ground, loop, ground.scaled(BUSY_STORES))
-
-    def push_alone() -> Figures:
-        return window(ground, loop, "events", busy.acknowledged, busy.latencies, after_each=busy.push_due)
-
-    push_alone()  # what the filling left to be done is done meanwhile: a checkpoint of all of it
-    alone = push_alone()
+    alone = window(ground, loop, "events", busy.acknowledged, busy.latencies, after_each=busy.push_due)
     busy.pause()
     pings = Pings(subscribe(ground.address, loop, limit, "idle"))
     slow = ground.address.begin_websocket("busy-0", SLOW_BUFFER_BYTES)
