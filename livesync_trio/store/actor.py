@@ -162,8 +162,10 @@ class StoreActor:
                 self._taken.append(await self._inbox.receive())
                 return
             self._busy = True
-            await self._refresh()
+            trouble = await self._refresh()
             self._busy = False
+            if trouble is DAMAGED:
+                return  # only an operator mends that; the log says so once, not every few seconds
             pause_s = min(2 * pause_s, STORAGE_BACKOFF_MAX_S)
 
     def farewell(self, refusal: Refusal) -> None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 from rich.console import Console
@@ -12,6 +12,9 @@ from rich.table import Table
 from scripts.benchmark.measuring import BUSY_SHARE, Figures
 from scripts.benchmark.scenarios.idle import PER_CONNECTION
 from scripts.benchmark.session import Result, machine
+
+DISTURBANCE_GOAL: Final = 2
+"""Most times that p99 of the busy stores may be what it is alone (issue 5, mixed)."""
 
 
 def table(results: Sequence[Result]) -> Table:
@@ -66,7 +69,12 @@ def versus(first: Result, result: Result) -> str:
     if result is first:
         figures = first.median()
         if figures is not None and figures.more.get("p99_ratio") is not None:
-            return f"p99 ×{figures.more['p99_ratio']:.2f} of {figures.more['p99_ms_alone']:.2f} ms alone (goal ≤ 2)"
+            ratio, missed = (
+                figures.more["p99_ratio"],
+                "" if figures.more["p99_ratio"] <= DISTURBANCE_GOAL else ", missed",
+            )
+            alone_ms = figures.more["p99_ms_alone"]
+            return f"p99 ×{ratio:.2f} of {alone_ms:.2f} ms alone (goal ≤ {DISTURBANCE_GOAL}{missed})"
         return ""
     ratio = first.ratio(result)
     if ratio is None:

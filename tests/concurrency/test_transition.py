@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
+import structlog
 import trio
 
-from livesync_trio.errors import BackendIdMismatch, Kind, Refusal, ServerAhead, StorageUnavailable
+from livesync_trio.errors import BackendIdMismatch, Kind, Refusal, ServerAhead, StorageUnavailable, StoreDamaged
 from livesync_trio.limits import STORAGE_BACKOFF_MAX_S
 from livesync_trio.model import BackendId, Cursor
 from livesync_trio.storage import base
@@ -196,6 +197,20 @@ async def test_who_follows_learns_of_an_unclear_commit_although_nobody_asks_agai
         asked = len(stage.writer.writes)
         await trio.sleep(60)
         assert len(stage.writer.writes) == asked  # it is known now: nobody looks any more
+
+
+async def test_a_damaged_store_is_not_looked_at_again_and_again(autojump_clock: trio.testing.MockClock) -> None:
+    stage = Stage()
+    with structlog.testing.capture_logs() as logs:
+        async with running(stage):
+            await follow(stage, Listener())
+            stage.writer.fail_after = StorageUnavailable("lost at COMMIT")
+            post(stage, 0, 1, note=lambda _: None)
+            await trio.testing.wait_all_tasks_blocked()
+            stage.writer.fail_before = StoreDamaged("torn")
+            await trio.sleep(600)
+            stage.writer.fail_before = None
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["store damaged"]
 
 
 async def test_another_servers_events_reach_the_followers_before_the_refusal(
