@@ -52,6 +52,7 @@ RUN_BY = (
 """Commands that another test runs; it must exist, in a file that names the page or the program."""
 
 NOT_HERE = (
+    Rule("CONTRIBUTING.md", ("scripts/test", ".venv/bin/python -m pytest"), "it would run this very test again"),
     Rule("docs/start.md", (". .venv/bin/activate",), "the sandbox has `livesync` on its path"),
     Rule("docs/deployment.md", ("scripts/build-binary",), "minutes; it has a `--check` of its own"),
     Rule("docs/deployment.md", ("scp ",), "another machine"),
