@@ -46,15 +46,6 @@ def _settings() -> str:
     return _table(("Environment", "Flag", "TOML key", "Default", "Accepted", "Meaning"), rows)
 
 
-def _settings_in_short() -> str:
-    rows = [
-        (f"`{setting.env}`", f"`{setting.flag}`", _code(setting.default_text), setting.help)
-        for setting in SETTINGS
-        if setting.everyday
-    ]
-    return _table(("Environment", "Flag", "Default", "Meaning"), rows)
-
-
 def _errors() -> str:
     rows = []
     for kind, rule in RULES.items():
@@ -92,7 +83,6 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 TABLES: Final[dict[str, Callable[[], str]]] = {
     "settings": _settings,
-    "settings-in-short": _settings_in_short,
     "errors": _errors,
     "metrics": _metrics,
 }

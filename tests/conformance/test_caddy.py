@@ -1,4 +1,4 @@
-"""Behind real Caddy, as the README says: every client works, through restarts of the server and over two servers."""
+"""Behind real Caddy, as docs/hardening.md says: every client works, through restarts and over two servers."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def start_caddy(tmp_path: Path) -> Iterator[StartCaddy]:
 
 
 def in_front_of(server: ServerProcess) -> str:
-    """The site of the README."""
-    readme = (REPOSITORY / "README.md").read_text()
-    site = re.search(r"^sync\.example\.org \{\n(.*?)^\}", readme, re.MULTILINE | re.DOTALL)
+    """The site that the documentation shows."""
+    page = (REPOSITORY / "docs/hardening.md").read_text()
+    site = re.search(r"^sync\.example\.org \{\n(.*?)^\}", page, re.MULTILINE | re.DOTALL)
     assert site is not None
     return site[1].replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
 

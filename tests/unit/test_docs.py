@@ -38,7 +38,6 @@ def test_tables_are_those_of_the_code(path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "table"),
     [
-        ("README.md", "settings-in-short"),
         ("docs/configuration.md", "settings"),
         ("docs/errors.md", "errors"),
         ("docs/observability.md", "metrics"),
@@ -124,6 +123,6 @@ def test_scripts_named_in_the_readme_can_be_run() -> None:
 def test_flags_named_in_the_documentation_exist() -> None:
     serve = livesync.commands["serve"]
     known = {opt for param in serve.params if isinstance(param, click.Option) for opt in param.opts}
-    for path in [ROOT / "README.md", ROOT / "docs/configuration.md"]:
+    for path in [ROOT / "docs/configuration.md"]:
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text(encoding="utf-8")))
         assert named <= known, path
