@@ -55,7 +55,8 @@ def test_the_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
         database.stop()
     finally:
         os.umask(old)
-    assert modes == dict.fromkeys(["live.db", "live.db-shm", "live.db-wal", "live.db.lock"], 0o600)
+    names = ["live.db", "live.db-shm", "live.db-wal", "live.db.lock", ".live.db-shm", ".live.db-wal"]
+    assert modes == dict.fromkeys(names, 0o600)
 
 
 def test_closing_leaves_one_file_and_the_lock(tmp_path: Path) -> None:
