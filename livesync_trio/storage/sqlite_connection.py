@@ -14,7 +14,7 @@ from livesync_trio.limits import (
     SQLITE_STATEMENTS,
     SQLITE_WAL_KEPT_BYTES,
 )
-from livesync_trio.storage.sqlite_side_files import SideFiles
+from livesync_trio.storage.sqlite_side_files import NamedFile, SideFiles
 
 
 class Connector:
@@ -25,11 +25,11 @@ class Connector:
         self.path = path
         self.beside = SideFiles(path)
         self._connection_class = connection_class
-        self._file: tuple[int, int] | None = None
+        self._file = NamedFile(path)
 
     def pin(self) -> None:
         """From now on it is this file, not whatever may be at its path. Raises OSError when it is not there."""
-        self._file = self._at_path()
+        self._file.remember()
 
     def check_files(self) -> None:
         """Refuse files that are no longer those at their paths: what is written there, nobody would ever find.
@@ -43,15 +43,11 @@ class Connector:
 
     def _check_database(self) -> None:
         try:
-            found = self._at_path()
+            found = self._file.found()
         except OSError as error:
             raise StorageUnavailable(f"{self.path} has vanished ({error.strerror}): put it back.") from error
-        if self._file not in (None, found):
+        if self._file.identity not in (None, found):
             raise StorageUnavailable(f"{self.path} was replaced while in use: restart the server.")
-
-    def _at_path(self) -> tuple[int, int]:
-        status = self.path.stat()
-        return status.st_dev, status.st_ino
 
     def connect(self, cache_kib: int, statements: int = SQLITE_STATEMENTS) -> sqlite3.Connection:
         """A connection in autocommit mode: transactions begin and end where the code says so, and nowhere else.

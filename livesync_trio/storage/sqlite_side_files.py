@@ -13,12 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import attrs
-
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.storage.sqlite_wal import MAGIC, holds_more_than
 
-_log: Final = logging.getLogger("livesync.storage")
+_logger: Final = logging.getLogger("livesync.storage")
 
 WAL: Final = "-wal"
 INDEX: Final = "-shm"
@@ -32,18 +30,36 @@ class Foreign(StorageUnavailable):
     """The WAL is not what was written: nothing of it may be used any more, and nobody may take it for whole."""
 
 
-@attrs.define
-class _Side:
-    path: Path
-    spare: Path
-    identity: tuple[int, int] | None = None
+class NamedFile:
+    """A file, and the name under which it should be found."""
+
+    def __init__(self, path: Path) -> None:
+        """It is any file so far."""
+        self.path = path
+        self._name = str(path)
+        self.identity: tuple[int, int] | None = None
+
+    def remember(self) -> None:
+        """From now on it is this file, not whatever may be at its path. Raises OSError when it is not there."""
+        self.identity = self.found()
+
+    def found(self) -> tuple[int, int]:
+        """Device and inode of what is there now; raises OSError as `stat`. Asked with every commit."""
+        status = os.stat(self._name)  # noqa: PTH116 - `Path.stat` takes twice as long
+        return status.st_dev, status.st_ino
 
     def is_there(self) -> bool:
+        """Whether it is found under its name."""
         try:
-            status = self.path.stat()
+            return self.found() == self.identity
         except OSError:
             return False
-        return (status.st_dev, status.st_ino) == self.identity
+
+
+class _Side(NamedFile):
+    def __init__(self, database: Path, suffix: str) -> None:
+        super().__init__(database.with_name(database.name + suffix))
+        self.spare = database.with_name(f".{database.name}{suffix}")
 
 
 class SideFiles:
@@ -52,10 +68,7 @@ class SideFiles:
     def __init__(self, database: Path) -> None:
         """Nothing is looked at yet."""
         self._database = database
-        self._wal, self._index = (
-            _Side(database.with_name(database.name + suffix), database.with_name(f".{database.name}{suffix}"))
-            for suffix in (WAL, INDEX)
-        )
+        self._wal, self._index = _Side(database, WAL), _Side(database, INDEX)
         self._content: int | None = None  # descriptor of the WAL, while it is held
         self._begun = False  # whether SQLite has written in it; before, it may be what a power cut left
 
@@ -96,8 +109,7 @@ class SideFiles:
             OSError: they are not there.
         """
         for side in (self._wal, self._index):
-            status = side.path.stat()
-            side.identity = status.st_dev, status.st_ino
+            side.remember()
             if side.spare.exists() and not side.spare.samefile(side.path):
                 side.spare.unlink()
             with suppress(OSError):  # no hard links here, or it is there already
@@ -156,7 +168,7 @@ class SideFiles:
             if side.is_there():
                 return  # another thread was faster
             raise Lost(f"{side.path} was removed, and cannot be put back ({error.strerror})") from error
-        _log.error("%s was removed while in use. It has been put back, and nothing was lost.", side.path)
+        _logger.error("%s was removed while in use. It has been put back, and nothing was lost.", side.path)
 
     def _link(self, side: _Side, *, in_the_way: bool) -> None:
         status = side.spare.stat()
