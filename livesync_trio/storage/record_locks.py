@@ -10,6 +10,7 @@ file, as POSIX locks are (a hook that copies the database is enough).
   as they are held, no other program takes itself for the last one and removes the WAL when it closes the file.
 """
 
+import errno
 import fcntl
 import os
 import struct
@@ -78,4 +79,8 @@ def _lock(descriptor: int, kind: int, span: tuple[int, int]) -> None:
     if sys.platform == "linux":  # nowhere else are there such locks
         start, length = span
         lock = struct.pack("hhqqi", kind, os.SEEK_SET, start, length, 0)
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a kernel that does not know them, as in some sandboxes
+                raise

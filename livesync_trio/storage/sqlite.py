@@ -4,6 +4,7 @@ Owns the file: that it is there, private, ours, of a known format, and served by
 are the business of `sqlite_reader` and `sqlite_writer`.
 """
 
+import errno
 import os
 import sqlite3
 from collections.abc import Callable
@@ -33,6 +34,8 @@ _NOT_A_DATABASE: Final = "it is not an SQLite database: name another file, or re
 _DAMAGED: Final = "it is damaged: restore a backup"
 
 _LOCAL: Final = "keep the database on a local disk (no network, no folder shared with a virtual machine)"
+
+_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS})
 
 _NO_SHARED_MEMORY: Final = frozenset(
     {
@@ -188,6 +191,10 @@ class SqliteEngine:
                 f"{self._path} is in use by another livesync server, which knows it by another name (a link, or a "
                 "mount, perhaps in a container): stop that one, or give this one another DATABASE_URL.",
             ) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            raise self._unusable(f"{_file_system(self._path)} has no locks ({error.strerror}): {_LOCAL}") from error
 
     def _prepare(self) -> None:
         """Bring the tables up to date, and keep the connection.

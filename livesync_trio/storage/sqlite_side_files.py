@@ -92,8 +92,9 @@ class SideFiles:
         wal, spare = self._wal.path, self._wal.spare
         if not spare.exists() or (wal.exists() and wal.samefile(spare)):
             return None
+        is_new = not wal.exists() and not self._database.stat().st_size  # whoever removed the old one begins anew
         same = wal.exists() and wal.read_bytes() == spare.read_bytes()  # the whole directory was copied
-        if not same and holds_more_than(spare, self._database):
+        if not is_new and not same and holds_more_than(spare, self._database):
             return (
                 f"{wal.name} was removed or replaced while it was in use; {spare.name} is the same file and holds what "
                 f"was acknowledged last. Rename that to {wal.name}; only if the database was written to, or replaced "

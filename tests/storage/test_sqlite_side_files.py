@@ -227,6 +227,14 @@ def test_a_copy_of_the_whole_directory_can_be_served(tmp_path: Path) -> None:
     check(copy / "live.db", acknowledged_by(lines))
 
 
+def test_whoever_removes_the_database_begins_anew(tmp_path: Path) -> None:
+    kill(start(tmp_path / "live.db"), 0.05)
+    for path in tmp_path.glob("live.db*"):  # the hidden name stays
+        path.unlink()
+    made(tmp_path / "live.db")
+    assert {path.name for path in tmp_path.iterdir()} == {"live.db", "live.db.lock"}
+
+
 # --- tidied up by others -----------------------------------------------------------------------------------------
 
 
@@ -238,8 +246,8 @@ def test_a_stray_close_and_another_program_take_nothing_away(sqlite: Database, t
     for _ in range(2):
         (tmp_path / touched).read_bytes()
         another_program(tmp_path / "live.db")
+        assert wal_of(tmp_path).stat().st_ino == inode
         state = sqlite.append("s", state, chain(state.head + 1, after=state.head))
-    assert wal_of(tmp_path).stat().st_ino == inode
     assert numbers_after_kill_9(tmp_path) == [1, 2, 3, 4, 5]
 
 
@@ -276,3 +284,15 @@ def test_a_wal_that_another_program_writes_in_is_not_touched(sqlite: Database, t
     assert wal_of(tmp_path).read_bytes() == b"somebody else's"
     wal_of(tmp_path).unlink()
     sqlite.start()
+
+
+def test_an_index_that_is_cut_off_ends_the_process_and_loses_nothing(tmp_path: Path) -> None:
+    """It is mapped memory: the kernel sends SIGBUS, or SQLite reports an error, as the moment has it."""
+    process = start(tmp_path / "live.db")
+    assert process.stdout is not None
+    process.stdout.readline()
+    os.truncate(tmp_path / "live.db-shm", 0)
+    lines = process.stdout.read().decode().splitlines()
+    process.communicate()
+    assert process.returncode
+    check(tmp_path / "live.db", acknowledged_by([line.split() for line in lines]))
