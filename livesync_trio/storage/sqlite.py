@@ -189,7 +189,8 @@ class SqliteEngine:
             raise StartupError(
                 Kind.DATABASE_IN_USE,
                 f"{self._path} is in use by another livesync server, which knows it by another name (a link, or a "
-                "mount, perhaps in a container): stop that one, or give this one another DATABASE_URL.",
+                "mount, perhaps in a container), or whose .lock file was removed: stop that one, or give this one "
+                "another DATABASE_URL.",
             ) from error
         except OSError as error:
             if error.errno not in _NO_LOCKS:

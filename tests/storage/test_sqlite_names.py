@@ -90,6 +90,15 @@ def test_a_lock_travels_with_the_file_to_other_processes(tmp_path: Path) -> None
         process.communicate()
 
 
+def test_a_lock_file_that_was_removed_lets_nobody_in(sqlite: Database, tmp_path: Path) -> None:
+    (tmp_path / "live.db.lock").unlink()
+    for _ in range(2):
+        with pytest.raises(StartupError, match=r"in use .* or whose \.lock file was removed"):
+            SqliteEngine(tmp_path / "live.db").open()
+    assert (tmp_path / ".live.db-wal").exists()  # who was refused has taken nothing away
+    sqlite.filled("s", run_of(1))
+
+
 # --- mounts ------------------------------------------------------------------------------------------------------
 
 
