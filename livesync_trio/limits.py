@@ -154,8 +154,8 @@ SQLITE_KNOWN_LOGS: Final = 16_384
 """Logs of which the writer remembers whose they are; an append to another one asks first."""
 
 SQLITE_FILE_CHECK_S: Final = 1.0
-"""How often the writer looks whether the file at the path is still the one it has open. Not with every commit: `stat`
-gives up the interpreter lock, and who moves a database away moves what was acknowledged in that second with it."""
+"""How often the writer looks whether the index of the WAL is still found under its name. No event depends on it; the
+database and the WAL are looked at with every commit (decision 0003)."""
 
 SQLITE_INSERT_MAX_BYTES: Final = 1024 * 1024
 """Event bytes in one statement, which SQLite holds in memory twice; a single larger event has its own."""

@@ -16,7 +16,7 @@ from livesync_trio.errors import CommandError, Kind
 from livesync_trio.limits import ARCHIVE_LINE_MAX_BYTES, COMPRESSION_LEVEL
 
 STANDARD_OUTPUT: Final = "-"
-_PRIVATE: Final = 0o600
+PRIVATE: Final = 0o600
 """Mode of a new file: it holds what users wrote."""
 
 
@@ -52,7 +52,7 @@ class OutFile:
         if self._path.exists() and not overwrite:
             raise CommandError(Kind.ALREADY_THERE, f"{self._path} exists: name another file, or say --overwrite.")
         try:
-            descriptor = os.open(part_of(self._path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE)
+            descriptor = os.open(part_of(self._path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
         except OSError as error:
             raise cannot_write(part_of(self._path), error) from error
         self._raw = os.fdopen(descriptor, "r+b")

@@ -3,6 +3,7 @@
 Owns those tables. Names of stores that sync-cf itself would put into one table are refused.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Final
 import msgspec
 
 from livesync_trio.archive.entries import Entry
-from livesync_trio.archive.files import cannot_write, part_of
+from livesync_trio.archive.files import PRIVATE, STANDARD_OUTPUT, cannot_write, part_of
 from livesync_trio.archive.reading import OnEvents, log_entries, unheard
 from livesync_trio.archive.sources.cloudflare import table_name
 from livesync_trio.errors import CommandError, Kind
@@ -68,17 +69,23 @@ def export_tables(
         How many stores and events there are in it.
 
     Raises:
-        CommandError: the file exists or cannot be written, two stores would share a table, or a text is not Unicode.
+        CommandError: the file exists or cannot be one, two stores would share a table, or a text is not Unicode.
         StoreDamaged, StorageUnavailable, LogReplaced: as `reading.log_entries`.
     """
     wanted = list(stores)
     _check_names([store_id for store_id, _ in wanted])
+    if str(path) == STANDARD_OUTPUT or path.suffix == ".gz":
+        raise CommandError(
+            Kind.BAD_CONFIG,
+            f"{path}: an SQLite file is neither compressed nor written to standard output: name a file.",
+        )
     if path.exists() and not overwrite:
         raise CommandError(Kind.ALREADY_THERE, f"{path} exists: name another file, or say --overwrite.")
     part = part_of(path)
     events = 0
     try:
         part.unlink(missing_ok=True)
+        os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE))
         connection = sqlite3.connect(part, isolation_level=None)
         try:
             connection.execute(_CONTEXT)

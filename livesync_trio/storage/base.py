@@ -6,7 +6,9 @@ time.
 
 What an engine guarantees:
 
-* A write is durable when `Writer.commit` returns, or has had no effect.
+* A write is durable when `Writer.commit` returns, or has had no effect. Durable means: whoever opens the database next
+  finds it. When what was written is not, or no longer, where the next one will look, `commit` raises.
+* A database is used by one engine at a time, whatever name leads to it, unless it is a `SharedEngine`.
 * `Append` compares log and head *inside* the transaction: two writers can never both win.
 * Events come back byte for byte as they went in.
 * A store's identity is made with it and lives until a reset, which gives a new identity and an empty log at once,

@@ -2,8 +2,8 @@
 
 Owns the side file `<database>.lock`. It is locked with `flock`, which belongs to the opened file: a second engine in
 the same process is refused too, and the kernel lets go after `kill -9`, so that a lock file left behind means nothing.
-The database file itself is never locked here: SQLite's own locks on it are POSIX locks, which a process loses as soon
-as it closes *any* descriptor of that file. The side file is never deleted: two processes could then each hold one.
+The database file has locks of its own (`record_locks`), which travel with it to every other name; this one can say who
+has it. The side file is never deleted: two processes could then each hold one.
 """
 
 import contextlib

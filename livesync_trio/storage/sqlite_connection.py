@@ -14,6 +14,7 @@ from livesync_trio.limits import (
     SQLITE_STATEMENTS,
     SQLITE_WAL_KEPT_BYTES,
 )
+from livesync_trio.storage.sqlite_side_files import NamedFile, SideFiles
 
 
 class Connector:
@@ -22,29 +23,31 @@ class Connector:
     def __init__(self, path: Path, connection_class: type[sqlite3.Connection] = sqlite3.Connection) -> None:
         """`path` is absolute; `connection_class` lets a test come between us and the disk."""
         self.path = path
+        self.beside = SideFiles(path)
         self._connection_class = connection_class
-        self._file: tuple[int, int] | None = None
+        self._file = NamedFile(path)
 
     def pin(self) -> None:
         """From now on it is this file, not whatever may be at its path. Raises OSError when it is not there."""
-        self._file = self._at_path()
+        self._file.remember()
 
-    def check_file(self) -> None:
-        """Refuse a file that is no longer the one at the path: what is written there, nobody would ever find.
+    def check_files(self) -> None:
+        """Refuse files that are no longer those at their paths: what is written there, nobody would ever find.
 
         Raises:
-            StorageUnavailable: it was moved away, or another one was put in its place.
+            StorageUnavailable: one was moved away, or another one was put in its place; `Lost` and `Foreign` are those
+                of its subclasses that are about the WAL.
         """
+        self._check_database()
+        self.beside.check()
+
+    def _check_database(self) -> None:
         try:
-            found = self._at_path()
+            found = self._file.found()
         except OSError as error:
             raise StorageUnavailable(f"{self.path} has vanished ({error.strerror}): put it back.") from error
-        if self._file not in (None, found):
+        if self._file.identity not in (None, found):
             raise StorageUnavailable(f"{self.path} was replaced while in use: restart the server.")
-
-    def _at_path(self) -> tuple[int, int]:
-        status = self.path.stat()
-        return status.st_dev, status.st_ino
 
     def connect(self, cache_kib: int, statements: int = SQLITE_STATEMENTS) -> sqlite3.Connection:
         """A connection in autocommit mode: transactions begin and end where the code says so, and nowhere else.
@@ -54,10 +57,10 @@ class Connector:
             statements: how many compiled statements it keeps.
 
         Raises:
-            StorageUnavailable: as `check_file`.
+            StorageUnavailable: as `check_files`.
             sqlite3.Error: the file is not a database, or cannot be read.
         """
-        self.check_file()
+        self.check_files()
         connection = sqlite3.connect(
             self.path.as_uri() + "?mode=rw",  # never makes a file: an empty one must not stand in for one that vanished
             uri=True,
@@ -71,6 +74,7 @@ class Connector:
             for pragma in _PRAGMAS:
                 connection.execute(pragma)
             connection.execute(f"PRAGMA cache_size = -{cache_kib:d}")
+            self.check_files()  # by now it has opened the WAL; was that the one that is held?
         except BaseException:
             connection.close()
             raise

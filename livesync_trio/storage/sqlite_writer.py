@@ -26,6 +26,7 @@ from livesync_trio.storage.sqlite_connection import Connector, translated
 from livesync_trio.storage.sqlite_insert import statements
 from livesync_trio.storage.sqlite_known import KnownLogs
 from livesync_trio.storage.sqlite_reader import STATE_OF_STORE, log_state
+from livesync_trio.storage.sqlite_side_files import Foreign, Lost
 
 _CREATE_STORE: Final = "INSERT INTO livesync_7_stores (store_id, backend_id) VALUES (?, ?)"
 
@@ -56,7 +57,8 @@ class SqliteWriter:
         self._connector = connector
         self._connection: sqlite3.Connection | None = None
         self._known = KnownLogs()
-        self._checked_s = 0.0
+        self._in_place = True  # as far as is known
+        self._index_checked_s = 0.0
         with self._translating():
             self._open()
 
@@ -66,15 +68,16 @@ class SqliteWriter:
         """Carry out writes of any stores in order; see the contract."""
         outcomes: list[Outcome | Exception] = []
         with self._translating():
+            if not self._in_place:
+                self._check_files()
             connection = self._open()
-            if time.monotonic() - self._checked_s > SQLITE_FILE_CHECK_S:
-                self._check_file()
             try:
                 if not self._all_at_once(connection, writes, outcomes):
                     self._one_by_one(connection, writes, outcomes)
             except sqlite3.Error:
                 if len(outcomes) < len(writes) or not self._became_durable(writes, outcomes):
                     raise
+            self._check_files()  # what is not in the files that will be opened next time is not acknowledged
         self._known.learn(writes, outcomes)
         return outcomes
 
@@ -82,8 +85,8 @@ class SqliteWriter:
         """Delete rows of replaced logs; see the contract."""
         cleared = 0
         with self._translating():
+            self._check_files()
             connection = self._open()
-            self._check_file()
             (log_id,) = connection.execute(_OLDEST_REPLACED).fetchone()
             if log_id is None:
                 return 0  # the usual case, asked every second, writes nothing
@@ -99,7 +102,9 @@ class SqliteWriter:
     def close(self) -> None:
         """Move everything into the database file itself and release the handle."""
         if self._connection is not None:
-            with suppress(sqlite3.Error):  # it is all in the WAL anyway
+            with suppress(sqlite3.Error, Foreign):  # it is all in the WAL anyway; what is not ours goes nowhere
+                with suppress(Lost):
+                    self._connector.beside.check()
                 self._connection.execute("PRAGMA busy_timeout = 0")  # a backup tool that reads shall not hold us up
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._drop()
@@ -156,9 +161,35 @@ class SqliteWriter:
                 connection.execute("RELEASE write")
                 outcomes.append(outcome)
 
-    def _check_file(self) -> None:
-        self._connector.check_file()
-        self._checked_s = time.monotonic()
+    def _check_files(self) -> None:
+        """See that what was written is where it will be looked for; a few microseconds.
+
+        Raises:
+            StorageUnavailable: it is not. As long as that is so, nothing more is written.
+        """
+        self._in_place = False
+        try:
+            self._connector.check_files()
+        except StorageUnavailable as error:
+            self._known.forget()
+            if isinstance(error, Lost):
+                raise StorageUnavailable(f"{error}. {self._saved()}: restart the server.") from error
+            raise
+        self._in_place = True
+        if time.monotonic() - self._index_checked_s > SQLITE_FILE_CHECK_S:
+            self._connector.beside.check_index()
+            self._index_checked_s = time.monotonic()
+
+    def _saved(self) -> str:
+        """Move what is in a WAL that nobody will find into the database file, as far as possible; how that went."""
+        try:
+            if self._connection is not None:
+                blocked, in_wal, moved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                if not blocked and in_wal == moved:
+                    return "All that was acknowledged is in the database file"
+        except sqlite3.Error:
+            pass
+        return "What was acknowledged last is not in the database file yet"
 
     # --- when the database fails ------------------------------------------------------------------------------------
 
@@ -214,7 +245,6 @@ class SqliteWriter:
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             self._connection = self._connector.connect(SQLITE_WRITER_CACHE_KIB, SQLITE_WRITER_STATEMENTS)
-            self._checked_s = time.monotonic()
         return self._connection
 
     def _drop(self) -> None:

@@ -204,6 +204,16 @@ def test_doctor_finds_what_is_wrong(livesync: Livesync, tmp_path: Path) -> None:
     assert lines(asked.stdout)[-1]["state"] == "wrong"
 
 
+def test_doctor_says_that_a_database_has_two_names(livesync: Livesync, tmp_path: Path) -> None:
+    with Opened(tmp_path / "live.db"):
+        pass
+    (tmp_path / "two.db").hardlink_to(tmp_path / "live.db")
+    for name, code in (("doctor", 10), ("verify", 4)):
+        done = livesync(name, "--json", "--database-url", "sqlite:///two.db")
+        assert done.returncode == code
+        assert "it has 2 names (hard links)" in done.stdout + done.stderr
+
+
 def test_doctor_and_bench_sync_through_a_server_and_leave_it_empty(site: Site, livesync: Livesync) -> None:
     there = ("--sync-url", site.server.url, "--url", site.control, "--json")
     for _ in range(2):

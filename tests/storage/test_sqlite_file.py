@@ -1,5 +1,7 @@
 """What the SQLite engine demands of its file, and how it says what is wrong with it."""
 
+import errno
+import fcntl
 import os
 import re
 import sqlite3
@@ -17,6 +19,7 @@ from livesync_trio.limits import PERSISTENCE_FORMAT_VERSION
 from livesync_trio.storage import sqlite_schema
 from livesync_trio.storage.sqlite import SqliteEngine
 from tests.storage.making import Database, run_of
+from tests.storage.watched import Watched, error
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
@@ -55,7 +58,8 @@ def test_the_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
         database.stop()
     finally:
         os.umask(old)
-    assert modes == dict.fromkeys(["live.db", "live.db-shm", "live.db-wal", "live.db.lock"], 0o600)
+    names = ["live.db", "live.db-shm", "live.db-wal", "live.db.lock", ".live.db-shm", ".live.db-wal"]
+    assert modes == dict.fromkeys(names, 0o600)
 
 
 def test_closing_leaves_one_file_and_the_lock(tmp_path: Path) -> None:
@@ -288,3 +292,47 @@ def test_a_sqlite_that_is_too_old_is_refused(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 33, 0))
     with unusable("use one with 3.34.0 or newer"):
         SqliteEngine(tmp_path / "live.db").open()
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (
+            sqlite3.SQLITE_IOERR_SHMMAP,
+            r"its file system \(\w+ at /.*\) cannot share memory.*keep the database on a local",
+        ),
+        (sqlite3.SQLITE_IOERR_SHMOPEN, "cannot share memory"),
+        (sqlite3.SQLITE_IOERR_LOCK, r"its file system \(.*\) failed \(disk I/O error, SQLITE_IOERR_LOCK\).*local disk"),
+    ],
+)
+def test_a_file_system_that_cannot_do_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, reason: str
+) -> None:
+    """Folders shared with a virtual machine, network file systems: SQLite itself says "disk I/O error" only."""
+
+    def hook(statement: str, _: object) -> None:
+        if "journal_mode" in statement:
+            failure = error(code, "disk I/O error")
+            failure.sqlite_errorname = next(name for name in dir(sqlite3) if getattr(sqlite3, name) == code)
+            raise failure
+
+    monkeypatch.setattr(Watched, "before", hook)
+    with unusable(reason):
+        SqliteEngine(tmp_path / "live.db", Watched).open()
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "fcntl", no_locks)
+    with unusable(r"its file system \(.*\) has no locks \(No locks available\): keep the database on a local disk"):
+        SqliteEngine(tmp_path / "live.db").open()
+
+
+def test_a_kernel_without_locks_of_open_files_serves_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(fcntl, "fcntl", unknown)
+    made(tmp_path / "live.db")

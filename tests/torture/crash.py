@@ -1,7 +1,7 @@
 """Kills a real server with -9 at random points while clients work on it; the auditor looks at the file after each.
 
 Clients live on through the server's lives, as real ones do. Points: under load, while starting (with a new file:
-while its tables are made), during a reset, during shutdown.
+while its tables are made), during a reset, during shutdown, after its WAL was removed under it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import attrs
 import trio
 
+from livesync_trio.storage.sqlite_wal import holds_more_than
 from tests.simulation.leader import Leader, Pace, Violation
 from tests.simulation.old_client import OldClient
 from tests.simulation.waiting import until
@@ -26,7 +27,7 @@ from tests.torture.sockets import to_store
 LIVES_A_FILE = 20
 CONVERGED_LIMIT_S = 120.0
 IMPATIENT = Pace(reconnect_s=(0.02, 0.1), retry_first_s=0.05, retry_max_s=0.5, ping_s=3.0)
-POINTS = ("load",) * 12 + ("start",) * 4 + ("reset",) * 3 + ("shutdown",) * 2
+POINTS = ("load",) * 12 + ("start",) * 4 + ("reset",) * 3 + ("shutdown",) * 2 + ("wal",) * 2
 
 
 @attrs.define
@@ -125,8 +126,26 @@ class Crashes:
                 assert server.process is not None
                 server.process.terminate()
                 await trio.sleep(dice.uniform(0, 0.15))
+            elif point == "wal":
+                remove_wal(server.database)
+                await trio.sleep(dice.choice([0, dice.uniform(0, 0.5)]))
             await server.kill()
             nursery.cancel_scope.cancel()
+        if point == "wal":
+            put_wal_back(server.database)
+
+
+def remove_wal(database: Path) -> None:
+    """What an operator does who takes the files beside the database for rubbish."""
+    for path in database.parent.glob(f"{database.name}-*"):
+        path.unlink(missing_ok=True)
+
+
+def put_wal_back(database: Path) -> None:
+    """What the server asks for when it starts after it was killed before it could do so itself."""
+    spare = database.with_name(f".{database.name}-wal")
+    if spare.exists() and holds_more_than(spare, database):
+        spare.replace(database.with_name(f"{database.name}-wal"))
 
 
 async def _converge(clients: dict[str, list[Leader]]) -> None:
