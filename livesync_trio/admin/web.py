@@ -50,7 +50,7 @@ def make_app(rooms: Rooms) -> QuartTrio:
     async def before() -> Response | None:
         if request.method == "OPTIONS":
             return Response(b"", 204, dict(gate.preflight(_headers())))
-        refusal = gate.refusal(_headers(), _address(rooms))
+        refusal = gate.refusal(_headers(), _address(rooms), public=bool(request.root_path))
         return None if refusal is None else _refused(refusal)
 
     async def after(response: Response) -> Response:
