@@ -366,7 +366,8 @@ class StoreActor:
             command.reply.give(UNAVAILABLE)
             return
         assert isinstance(state, LogState)
-        self._state, self._stale, self._held_bytes = state, False, None
+        self._held_bytes = None
+        self._state, self._stale = state, False
         self.followers.replace_all(state)
         command.reply.give(state)
         _log.info("store reset", store=self.store_id, backend_id=state.backend_id)
