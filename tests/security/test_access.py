@@ -36,7 +36,7 @@ from tests.bad_input.websockets import WebSocket, upgrade
 from tests.bad_input.wires import head, post
 
 PROXY = "192.0.2.1"
-BEHIND = {"trusted_proxies": ("loopback",)}
+BEHIND: dict[str, Any] = {"trusted_proxies": ("loopback",)}
 
 
 def behind(address: str) -> str:
@@ -162,7 +162,7 @@ async def test_a_refused_push_of_any_size_is_answered_with_its_id() -> None:
 
 
 async def test_every_request_is_charged_to_its_address_and_health_is_answered_all_the_same() -> None:
-    targets = (head("OPTIONS / HTTP/1.1", behind(PROXY)), head("GET / HTTP/1.1", behind(PROXY)))
+    targets: tuple[bytes, ...] = (head("OPTIONS / HTTP/1.1", behind(PROXY)), head("GET / HTTP/1.1", behind(PROXY)))
     targets += (head("GET /nothing HTTP/1.1", behind(PROXY)), head("GET /?transport=no HTTP/1.1", behind(PROXY)))
     for target in targets:
         async with running_server(rate_address=("connections=3/h",), **BEHIND) as server:
@@ -363,7 +363,7 @@ async def test_no_client_meets_an_import_under_way(door: str) -> None:
 
 
 @pytest.mark.parametrize("quota", [{"max_store_events": 100}, {"max_store_bytes": 100 * 130}], ids=["events", "bytes"])
-async def test_two_sockets_do_not_pass_a_quota_together(quota: dict[str, int]) -> None:
+async def test_two_sockets_do_not_pass_a_quota_together(quota: dict[str, Any]) -> None:
     """Asked first and posted then, what continued a push under way was never asked about."""
     from livesync_trio.storage.memory import MemoryEngine
 
