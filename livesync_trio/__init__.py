@@ -10,9 +10,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from livesync_trio.app import serve
     from livesync_trio.config import Config
-    from livesync_trio.hooks import HookContext, HookCursor, HookEvent, HookPage, HookPushResult, Hooks
+    from livesync_trio.hooks import HookContext, HookCursor, HookEvent, HookPage, HookPushResult, Hooks, Refused
 
-__all__ = ["Config", "HookContext", "HookCursor", "HookEvent", "HookPage", "HookPushResult", "Hooks", "serve"]
+__all__ = [
+    "Config",
+    "HookContext",
+    "HookCursor",
+    "HookEvent",
+    "HookPage",
+    "HookPushResult",
+    "Hooks",
+    "Refused",
+    "serve",
+]
 
 _ROOMS = {"serve": "app", "Config": "config"}
 

@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from livesync_trio.access.admission import Access
 from livesync_trio.audit import Audit
-from livesync_trio.config import Config
+from livesync_trio.config import Config, exposure_warnings, is_loopback
 from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.peers import Peers
 from livesync_trio.errors import Kind, StartupError
+from livesync_trio.fairness import Attempts
 from livesync_trio.hooks import HookRunner, Hooks
 from livesync_trio.limits import ADMIN_READER_THREADS, GC_THRESHOLDS, READER_THREADS, SHARED_WRITER_THREADS
+from livesync_trio.log.admission import Quota
 from livesync_trio.metrics import Metrics, Sources, pulse
 from livesync_trio.reloading import Reloader, Reread, prepare_audit
 from livesync_trio.storage.base import Engine, SharedEngine
@@ -39,11 +42,9 @@ from livesync_trio.telemetry import Counters, Flood, configure_logging, get_logg
 from livesync_trio.traces import open_traces
 from livesync_trio.transport.arrivals import Arrivals
 from livesync_trio.transport.asgi import Mount
-from livesync_trio.transport.authentication import Authentication
-from livesync_trio.transport.cors import Cors
 from livesync_trio.transport.door import Door, DoorSettings
-from livesync_trio.transport.guards import Guards
 from livesync_trio.transport.metrics_page import MetricsPage
+from livesync_trio.transport.tls import Tls
 from livesync_trio.version import VERSION
 
 if TYPE_CHECKING:
@@ -167,14 +168,15 @@ class Server:
             writer = TellingWriter(SharedOut(threads), changed)
         else:
             writer = ThreadWriter(engine.writer, self.counters, call_soon)
-        self.registry = Registry(
-            writer, ThreadReaders(engine.reader, READER_THREADS, self.counters), self.counters, config.dormant_after_s
-        )
+        quota = Quota(config.max_store_events, config.max_store_bytes)
+        readers = ThreadReaders(engine.reader, READER_THREADS, self.counters)
+        self.registry = Registry(writer, readers, self.counters, config.dormant_after_s, quota if quota.set else None)
         self.news = News(engine, self.registry, changed) if isinstance(engine, SharedEngine) else None
         self.peers = Peers(config.idle_limit_s)
         flood = Flood()
-        runner = HookRunner(hooks, config.hook_limit_s, flood)
-        self.guards = Guards.of(config)
+        runner = HookRunner(hooks, config.hook_limit_s, flood, self.counters)
+        self.access = Access.of(config, runner)
+        self.tls = None if config.tls_cert is None or config.tls_key is None else Tls(config.tls_cert, config.tls_key)
         self.audit = Audit()
         prepare_audit(self.audit, config.audit_log)()
         self.metrics = Metrics(
@@ -185,13 +187,13 @@ class Server:
         self.control = None if config.admin_secret is None else self._control_plane()
         self.door = Door(
             DoorSettings(config.frame_max_bytes, config.handshake_limit_s, config.stall_limit_s),
-            authentication=Authentication.of(config, runner),
-            cors=Cors(config.cors_origins, config.auth_cookie is not None, config.tls_cert is not None),
+            access=self.access,
             surroundings=Surroundings(
                 runner,
                 self.counters,
                 config.max_open_pulls,
                 config.admin_secret,
+                Attempts(spares_loopback=is_loopback(config.host)),
                 audit=self.audit,
                 flood=flood,
                 store_user=config.store_user,
@@ -199,13 +201,17 @@ class Server:
             peers=self.peers,
             open_store=self.registry.handle,
             health=self.health,
-            guards=self.guards,
+            tls=self.tls,
             arrivals=self.arrivals,
-            metrics=MetricsPage(config.metrics_token, self.metrics.render),
+            metrics=MetricsPage(
+                config.metrics_token,
+                self.metrics.render,
+                Attempts("metrics tokens", spares_loopback=is_loopback(config.host)),
+            ),
             mount=self._mount(),
         )
         self.traces = open_traces() if config.traces else None
-        self.reloader = Reloader(config, hooks, reread, self.door, self.guards.tls, traces=self.traces)
+        self.reloader = Reloader(config, hooks, reread, self.door, self.tls, traces=self.traces)
 
     def _control_plane(self) -> "ControlPlane":
         """The control plane, which sees the server through these doors only (decision 0006)."""
@@ -226,9 +232,10 @@ class Server:
                 readers=ThreadReaders(self._engine.reader, ADMIN_READER_THREADS, self.counters),
                 audit=self.audit,
                 secret=lambda: self.door.surroundings.admin_secret,
-                attempts=lambda: self.door.surroundings.admin_attempts,
-                client_address=self.guards.proxies.client,
+                client_address=self.access.proxies.client,
                 metrics=self.metrics.render,
+                # Who reaches a loopback address is on this machine, as the operator is: nobody is slowed down there.
+                attempts=Attempts(spares_loopback=is_loopback(self._config.admin_host)),
             )
         )
 
@@ -236,7 +243,7 @@ class Server:
         """The control plane's place on the public port, if it has one."""
         if self.control is None or not self._config.admin_public:
             return None
-        return Mount("/admin", self.control.app, "http" if self.guards.tls is None else "https")
+        return Mount("/admin", self.control.app, "http" if self.tls is None else "https")
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Whether all is well, and what /health says."""
@@ -273,7 +280,7 @@ class Server:
         if self.control is not None:
             await self.control.listen()
             on_control(self.control.url)
-        url = base_url(listeners[0], "http" if self.guards.tls is None else "https")
+        url = base_url(listeners[0], "http" if self.tls is None else "https")
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with open_tasks("server") as tasks:
                 await tasks.start_ready(self.registry.run)
@@ -291,6 +298,8 @@ class Server:
                 if self.reloader.worthwhile:
                     await tasks.start_ready(partial(self.reloader.run, self._manager.reloading))
                 _log.info("listening", url=url, engine=self._engine.name, database=self._engine.describe())
+                for warning in exposure_warnings(self._config):
+                    _log.warning("a setting is weak", reason=warning)
                 on_ready(url, self._engine.describe())
                 self._manager.ready()
                 tasks.start(self._manager.watch, lambda: self.registry.writer.alive, self._status)

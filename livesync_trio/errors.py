@@ -28,6 +28,7 @@ class Kind(enum.StrEnum):
     UNAUTHENTICATED = "unauthenticated"
     NOT_ALLOWED = "not-allowed"
     HOOK_REFUSED = "hook-refused"
+    HOOK_FAILED = "hook-failed"
     HOOK_TIMEOUT = "hook-timeout"
     TOKEN_EXPIRED = "token-expired"  # noqa: S105 - the name of an error
     TOO_MANY_REQUESTS = "too-many-requests"
@@ -152,7 +153,14 @@ RULES: Final[dict[Kind, Rule]] = {
         http_status=403,
         log_level=logging.WARNING,
     ),
-    Kind.HOOK_REFUSED: Rule("A hook raised; its message is passed on.", wire_tag=_UNKNOWN, http_status=403),
+    Kind.HOOK_REFUSED: Rule("A hook refused; its message is passed on.", wire_tag=_UNKNOWN, http_status=403),
+    Kind.HOOK_FAILED: Rule(
+        "A hook has a fault: it raised something else than a refusal. The log has the traceback.",
+        wire_tag=_UNKNOWN,
+        http_status=500,
+        retry=True,
+        log_level=logging.DEBUG,
+    ),
     Kind.HOOK_TIMEOUT: Rule(
         "A hook did not answer within its limit.",
         wire_tag=_UNKNOWN,

@@ -20,9 +20,11 @@ import trio
 from livesync_trio.errors import Kind, Refusal, StartupError
 from livesync_trio.limits import HOOK_THREADS
 from livesync_trio.model import Principal
-from livesync_trio.telemetry import Flood, get_logger
+from livesync_trio.telemetry import Counters, Flood, get_logger
 
 _log = get_logger("hooks")
+
+FAILED = Refusal(Kind.HOOK_FAILED, "A rule of this server has failed, so this cannot be done now. Tell its operator.")
 
 
 @attrs.frozen
@@ -90,6 +92,15 @@ class HookPushResult:
     annotation: Any = None
 
 
+class Refused(Exception):
+    """Raised by a hook to refuse: the client is told the message. PermissionError and ValueError do the same.
+
+    Any other exception is a fault of the hook: the client is told no more than that, the log has the traceback.
+    """
+
+
+_REFUSES = (Refused, PermissionError, ValueError)
+
 Hook = Callable[..., Any]
 
 
@@ -102,11 +113,11 @@ class Hooks:
             user's id or a `Principal`, None for a stranger.
         authorize: `(principal, store_id, action)` with the action `pull` once per connection or HTTP request, and
             `push` for every push; allows by returning True, and takes the place of the claims.
-        validate_payload: `(payload, context)`, once per connection or HTTP request; raising refuses it.
-        on_push: `(batch, context)` with a list of `HookEvent`; raising refuses the push, nothing is stored. What it
-            returns is handed to `on_push_res` as `annotation`.
+        validate_payload: `(payload, context)`, once per connection or HTTP request; raising `Refused` refuses it.
+        on_push: `(batch, context)` with a list of `HookEvent`; raising `Refused` refuses the push, nothing is stored.
+            What it returns is handed to `on_push_res` as `annotation`.
         on_push_res: `(result, context)`; observes.
-        on_pull: `(cursor, context)`; raising refuses the pull.
+        on_pull: `(cursor, context)`; raising `Refused` refuses the pull.
         on_pull_res: `(page, context)` for every page of history; observes.
     """
 
@@ -191,10 +202,20 @@ def _load_file(name: str, path: Path) -> ModuleType:
 class HookRunner:
     """Runs hooks: plain ones in threads of their own, all under a deadline."""
 
-    def __init__(self, hooks: Hooks, limit_s: float, flood: Flood | None = None) -> None:
-        """`limit_s`: how long each may take. `flood`: keeps what they say from filling the log."""
+    def __init__(
+        self, hooks: Hooks, limit_s: float, flood: Flood | None = None, counters: Counters | None = None
+    ) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            hooks: the functions.
+            limit_s: how long each may take.
+            flood: keeps what they say from filling the log.
+            counters: where failures are counted.
+        """
         self.hooks = hooks
         self._flood = flood or Flood()
+        self._counters = counters or Counters()
         self._limit_s = limit_s
         self._threads = trio.CapacityLimiter(HOOK_THREADS)
 
@@ -204,7 +225,7 @@ class HookRunner:
         Cancellation ends the wait; a plain function that runs in its thread is left to end by itself.
 
         Returns:
-            None when it agrees or is missing; a refusal with its message when it raised or took too long.
+            None when it agrees or is missing; a refusal when it refused, failed or took too long.
         """
         answer = await self.consult(hook, context.store_id, argument, context)
         return answer if isinstance(answer, Refusal) else None
@@ -218,7 +239,7 @@ class HookRunner:
             arguments: what the hook gets.
 
         Returns:
-            What it returned, None when it is missing; a refusal when it raised or took too long.
+            What it returned, None when it is missing; a refusal when it refused, failed or took too long.
         """
         if hook is None:
             return None
@@ -226,10 +247,11 @@ class HookRunner:
         try:
             with trio.move_on_after(self._limit_s) as deadline:
                 answer = await self._run(hook, arguments)
-        except Exception as error:
-            if self._may_log(hook, "hook refused"):
-                _log.info("hook refused", hook=_name(hook), store=store_id, exc_info=error)
-            return Refusal(Kind.HOOK_REFUSED, str(error) or type(error).__name__)
+        except (Exception, SystemExit) as raised:  # a hook that wants to end the process ends itself
+            error = _only_one_of(raised)
+            if isinstance(error, _REFUSES):
+                return Refusal(Kind.HOOK_REFUSED, str(error) or type(error).__name__)
+            return self._failed(hook, store_id, error)
         if deadline.cancelled_caught:
             if self._may_log(hook, "hook cut off"):
                 _log.warning("hook cut off", hook=_name(hook), store=store_id, limit_s=self._limit_s)
@@ -239,8 +261,25 @@ class HookRunner:
     async def tell(self, hook: Hook | None, argument: Any, context: HookContext) -> None:
         """Run a hook that observes: what it raises is logged and changes no answer."""
         refusal = await self.ask(hook, argument, context)
-        if refusal is not None and self._may_log(hook, "observing hook failed"):
+        if refusal is not None and refusal.kind is not Kind.HOOK_FAILED and self._may_log(hook, "hook objected"):
             _log.warning("observing hook failed", hook=_name(hook), store=context.store_id, reason=refusal.message)
+
+    async def authorize(self, context: HookContext, action: str) -> Refusal | None:
+        """Ask the `authorize` hook whether the user of `context` may `pull` or `push`: only the answer True allows."""
+        answer = await self.consult(self.hooks.authorize, context.store_id, context.user, context.store_id, action)
+        if answer is True:
+            return None
+        if isinstance(answer, Refusal) and answer.kind is not Kind.HOOK_REFUSED:
+            return answer
+        words = answer.message if isinstance(answer, Refusal) else f"You may not {action} here."
+        return Refusal(Kind.NOT_ALLOWED, words)
+
+    def _failed(self, hook: Hook, store_id: str, error: BaseException) -> Refusal:
+        """A hook has a fault. Whose it is, and what it says, is nobody's business but the operator's."""
+        self._counters.hooks_failed += 1
+        if self._may_log(hook, "hook failed"):
+            _log.error("hook failed", hook=_name(hook), store=store_id, exc_info=error)
+        return FAILED
 
     def _may_log(self, hook: Hook | None, line: str) -> bool:
         return self._flood.allows(_name(hook), line, trio.current_time())
@@ -259,3 +298,10 @@ class HookRunner:
 
 def _name(hook: Hook | None) -> str:
     return getattr(hook, "__name__", repr(hook))
+
+
+def _only_one_of(error: BaseException) -> BaseException:
+    """What a nursery of the hook has wrapped, if it is one exception alone."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

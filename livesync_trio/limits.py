@@ -60,7 +60,8 @@ REQUEST_ID_MAX_BYTES: Final = 256
 """Longest `requestId` of 0.3, as JSON text. It goes into every broadcast of a push; clients send 21 characters."""
 
 HEADER_VALUES_SHARED: Final = 512
-"""Texts of request headers that connections share instead of holding one each."""
+HEADER_VALUE_SHARED_MAX_BYTES: Final = 256
+"""Texts of request headers that connections share instead of holding one each, and the longest of them."""
 
 HEADERS_MAX_BYTES: Final = 64 * 1024
 """Request line and headers together. The payload travels in the URL, hence more than the usual 16 KiB."""
@@ -202,9 +203,10 @@ REQUEST_BODY_LIMIT_S: Final = 60.0
 UNREAD_BODY_MAX_BYTES: Final = 64 * 1024
 """A body that a refused request brought along is read up to this, so that its connection can be used again."""
 
+REFUSED_BODY_KEPT_BYTES: Final = 16 * 1024
 REFUSED_BODY_MAX_BYTES: Final = 1024 * 1024
-"""A body whose sender may not come in is read up to this, for the ids it wants answered: as large as bodies of real
-clients are (SPEC 3.5)."""
+"""Of a body whose sender may not come in so much is kept, for the ids it wants answered; so much is read, as large as
+bodies of real clients are (SPEC 3.5), so that the answer is not lost behind a reset."""
 
 KEEP_ALIVE_S: Final = 75.0
 """Idle time of an HTTP connection between two requests. Above the 60 s of common proxies, which must close first."""
@@ -304,6 +306,11 @@ PRINCIPAL_STORES_MAX: Final = 10_000
 """Defaults of `max_principal_connections`, `max_address_connections` and `max_principal_stores`: well above an office
 behind one address, well below what exhausts descriptors (9 KiB an idle connection, technology.md)."""
 
+RELOAD_LIMIT_S: Final = 30.0
+RELOAD_THREADS: Final = 4
+"""How long a reload may take to read what it wants, hooks above all, which are programs; and how many reloads may hang
+before no more is begun."""
+
 PRINCIPAL_STORES_WINDOW_S: Final = 86_400.0
 """How long a store counts as used by a principal after it was last opened."""
 
@@ -322,6 +329,32 @@ ADDRESS_GROUP_BITS: Final = 64
 ADMIN_FAILURES: Final = 5
 ADMIN_FAILURES_PERIOD_S: Final = 60.0
 """Wrong admin secrets that one address may try at once, and as many again in each period."""
+
+TOKEN_FAILURES: Final = 60
+TOKEN_FAILURES_PERIOD_S: Final = 60.0
+"""Different wrong shared tokens that one address may try at once, and as many again in each period: an office whose
+people all still have yesterday's token gets by; guessing 8 random letters and digits takes ten thousand years."""
+
+WRONG_TOKENS_KNOWN_MAX: Final = 10_000
+"""Wrong tokens remembered, by address: 2 MB at most."""
+
+AUTH_TOKEN_LEAST_CHARACTERS: Final = 8
+AUTH_TOKEN_GOOD_CHARACTERS: Final = 16
+"""A shared token shorter than the first is refused on a network, one shorter than the second is warned of."""
+
+TOKENS_PER_REQUEST_MAX: Final = 4
+"""Tokens looked at in one request: payload, header, and a cookie that a browser has for two paths."""
+
+KEYS_PER_TOKEN_MAX: Final = 8
+"""Keys tried on a token that names none (`kid`): issuers have two or three at a time. Some 50 µs each."""
+
+USED_STORES_MAX: Final = 500_000
+"""Stores remembered for `max_principal_stores`, of all users together; some 60 MB at worst."""
+
+CROWDED_CONNECTIONS_MAX: Final = 8
+CROWDED_LIMIT_S: Final = 2.0
+"""Connections of one address above `max_address_connections` that are still listened to, and for how long: so that a
+health check is answered, and whoever else comes is told why not, also behind a proxy that is not configured."""
 
 RETRY_AFTER_MAX_S: Final = 3600
 """Longest `Retry-After` that is sent."""

@@ -1,7 +1,11 @@
 """SIGHUP: the configuration is read again, and takes effect as a whole or not at all.
 
-Everything is loaded and checked first, in a thread, while the server goes on. Then it is put in place in one step of
-the Trio thread, between two requests. A mistake anywhere leaves everything as it was, and the log says which.
+Everything is loaded first, in a thread, while the server goes on. What is judged is what will be in force: settings
+that need a restart keep the value they have. Then it is put in place in one step of the Trio thread, between two
+requests. A mistake anywhere leaves everything as it was, and the log says which.
+
+What is read may be a program (hooks), and may hang. Then its thread is left to itself after a while: no reload may keep
+the server from ending.
 
 Connections that are open keep what they were admitted with: their token, their hooks. The admin secret counts for all
 of them at once.
@@ -16,14 +20,15 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import trio
 
+from livesync_trio.access.authentication import Authentication
+from livesync_trio.access.pages import Pages
 from livesync_trio.audit import Audit
-from livesync_trio.config import SETTINGS, Config
+from livesync_trio.config import SETTINGS, Config, exposure_problems, exposure_warnings, misfits
 from livesync_trio.connection.recording import log_push
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.hooks import HookRunner, Hooks
+from livesync_trio.limits import RELOAD_LIMIT_S, RELOAD_THREADS
 from livesync_trio.telemetry import configure_logging, get_logger
-from livesync_trio.transport.authentication import Authentication
-from livesync_trio.transport.cors import Cors
 from livesync_trio.transport.door import Door
 from livesync_trio.transport.tls import Tls
 
@@ -49,12 +54,14 @@ RELOADABLE: Final = frozenset(
 
 @attrs.frozen
 class _Loaded:
-    """What was read and can be used."""
+    """What was read and can be used. `config` is what will be in force."""
 
     config: Config
+    changed: list[str]
+    needs_restart: list[str]
     runner: HookRunner
     authentication: Authentication
-    cors: Cors
+    pages: Pages
     certificate: Callable[[], None]
     audit: Callable[[], None]
 
@@ -89,6 +96,7 @@ class Reloader:
         self._door = door
         self._tls = tls
         self._traces = traces
+        self._threads = trio.CapacityLimiter(RELOAD_THREADS)
         self._watch_pushes()
 
     @property
@@ -119,34 +127,69 @@ class Reloader:
 
     async def reload(self) -> bool:
         """Read everything again. False: a mistake was found, and nothing has changed."""
+        if not self._threads.available_tokens:
+            _log.error("reload failed, everything stays as it was", reason=f"{RELOAD_THREADS} reloads before it hang")
+            return False
+        loaded: _Loaded | None = None
         try:
-            loaded = await trio.to_thread.run_sync(self._load)
+            with trio.move_on_after(RELOAD_LIMIT_S):
+                loaded = await trio.to_thread.run_sync(self._load, abandon_on_cancel=True, limiter=self._threads)
         except (Exception, SystemExit) as error:  # a hooks file is a program, and may do anything
             reason = str(error) if isinstance(error, StartupError | OSError) else f"{type(error).__name__}: {error}"
             _log.error("reload failed, everything stays as it was", reason=reason)
             return False
-        before = self.config
-        differing = [setting.name for setting in SETTINGS if _differ(before, loaded.config, setting.name)]
-        needs_restart = [name for name in differing if self._needs_restart(name, loaded.config)]
-        kept = {name: getattr(before, name) for name in needs_restart}
-        self.config = attrs.evolve(loaded.config, **kept)
+        if loaded is None:
+            what = "hooks" if self._reading_hooks else "configuration"
+            reason = f"{what} did not load in {RELOAD_LIMIT_S:g} s"
+            _log.error("reload failed, everything stays as it was", reason=reason)
+            return False
+        self.config = loaded.config
         self._put_in_place(loaded)
-        changed = [name for name in differing if name not in needs_restart]
-        _log.info("reloaded", changed=changed, needs_restart=needs_restart)
+        _log.info("reloaded", changed=loaded.changed, needs_restart=loaded.needs_restart)
         return True
+
+    @property
+    def _reading_hooks(self) -> bool:
+        """Whether what is read again may be a program."""
+        return self._reread is not None and self.config.hooks is not None
 
     # --- loading: in a thread, changes nothing ---------------------------------------------------------------------
 
     def _load(self) -> _Loaded:
-        config, hooks = (self.config, self._hooks) if self._reread is None else self._reread()
-        runner = HookRunner(hooks, config.hook_limit_s, self._door.surroundings.flood)
-        authentication = Authentication.of(config, runner, before=self._door.authentication)
-        cors = Cors(config.cors_origins, config.auth_cookie is not None, self._tls is not None)
+        wanted, hooks = (self.config, self._hooks) if self._reread is None else self._reread()
+        differing = [setting.name for setting in SETTINGS if _differ(self.config, wanted, setting.name)]
+        needs_restart = [name for name in differing if self._needs_restart(name, wanted)]
+        kept = {name: getattr(self.config, name) for name in needs_restart}
+        origins = {
+            **wanted.origins,
+            **{name: self.config.origins[name] for name in kept if name in self.config.origins},
+        }
+        config = attrs.evolve(wanted, **kept, origins=origins)
+        if needs_restart:
+            self._refuse_problems(config, hooks, needs_restart)
+        runner = HookRunner(hooks, config.hook_limit_s, self._door.surroundings.flood, self._door.surroundings.counters)
+        authentication = Authentication.of(config, runner, before=self._door.access.authentication)
+        pages = Pages.of(config, hooks.decide_who_connects)
         certificate = _nothing
         if self._tls is not None and config.tls_cert is not None and config.tls_key is not None:
             certificate = self._tls.prepare(config.tls_cert, config.tls_key)
         audit = prepare_audit(self._door.surroundings.audit, config.audit_log)  # the last, since it opens something
-        return _Loaded(config, runner, authentication, cors, certificate, audit)
+        changed = [name for name in differing if name not in needs_restart]
+        return _Loaded(config, changed, needs_restart, runner, authentication, pages, certificate, audit)
+
+    def _refuse_problems(self, config: Config, hooks: Hooks, needs_restart: list[str]) -> None:
+        """What was read is sound as a whole, but only a part of it can take effect: judge that together with the rest.
+
+        Raises:
+            StartupError: it must not be in force.
+        """
+        problems = [f"{env}: {wrong}" for env, wrong in misfits(config)]
+        problems += exposure_problems(config, hooks.decide_who_connects)
+        if problems:
+            raise StartupError(
+                Kind.BAD_CONFIG,
+                f"{', '.join(needs_restart)} would stay as before until a restart, and then: {'; '.join(problems)}",
+            )
 
     # --- taking effect: in the Trio thread, cannot fail --------------------------------------------------------------
 
@@ -155,9 +198,13 @@ class Reloader:
         loaded.certificate()
         loaded.audit()
         surroundings.hooks, surroundings.admin_secret = loaded.runner, config.admin_secret
-        self._door.admit_by(loaded.authentication, loaded.cors, config.metrics_token)
+        access = self._door.access
+        access.authentication, access.pages = loaded.authentication, loaded.pages
+        self._door.protect_metrics(config.metrics_token)
         self._hooks = loaded.runner.hooks
         self._watch_pushes()
+        for warning in exposure_warnings(config):
+            _log.warning("a setting is weak", reason=warning)
         if self._reread is not None:  # else the log belongs to the program that embeds the server
             configure_logging(config.log_level, config.log_format)
 

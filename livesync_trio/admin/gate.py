@@ -32,12 +32,13 @@ class Gate:
 
     rooms: Rooms
 
-    def refusal(self, headers: Mapping[str, str], address: str) -> Refusal | None:
+    def refusal(self, headers: Mapping[str, str], address: str, *, public: bool = False) -> Refusal | None:
         """Why a request is not served; None when it is.
 
         Args:
             headers: of the request, names in lower case.
             address: from where it really comes, `host:port`.
+            public: it came over the public port.
         """
         origin = headers.get("origin")
         if origin is not None and not self._allows(origin, headers):
@@ -45,7 +46,8 @@ class Gate:
                 Kind.ORIGIN_REFUSED, "Web pages of this origin may not use the control plane (admin_origins)."
             )
         host, now_s = host_of(address), trio.current_time()
-        waiting = self.rooms.attempts().refusal(host, now_s)
+        attempts = self.rooms.public_attempts if public else self.rooms.attempts
+        waiting = attempts.refusal(host, now_s)
         if waiting is not None:
             return waiting
         given = headers.get("authorization", "")
@@ -54,7 +56,7 @@ class Gate:
         expected = self.rooms.secret()
         if expected is not None and expected.matches(given[len(_SCHEME) :].strip()):
             return None
-        self.rooms.attempts().failed(host, now_s)
+        attempts.failed(host, now_s)
         self.rooms.audit.record(
             "refuse", store="", address=address, via="control plane", kind=str(Kind.UNAUTHENTICATED)
         )

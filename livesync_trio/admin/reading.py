@@ -9,6 +9,7 @@ import msgspec
 from livesync_trio.admin.declaring import Parameter, Route
 from livesync_trio.admin.rooms import wire_time
 from livesync_trio.errors import Kind, Refusal
+from livesync_trio.model import RESERVED_STORES
 
 _TYPES: Mapping[str, type] = {"string": str, "integer": int}
 
@@ -37,7 +38,7 @@ def parameters(route: Route, query: Mapping[str, Sequence[str]]) -> dict[str, An
         if isinstance(found, Refusal):
             return found
         values[parameter.name] = found
-    return values
+    return _reserved(values) or values
 
 
 def _value(parameter: Parameter, text: str) -> str | int | Refusal | None:
@@ -82,7 +83,14 @@ def body(route: Route, data: bytes) -> dict[str, Any] | Refusal:
         type(members[name]) is not _TYPES[kind] for name, kind in route.body.items()
     ):
         return refused(f"The body must have {_listed(route.body)}, and nothing else.")
-    return members
+    return _reserved(members) or members
+
+
+def _reserved(given: Mapping[str, Any]) -> Refusal | None:
+    """Whether what was given names a store that is an import under way."""
+    if str(given.get("storeId") or "").startswith(RESERVED_STORES):
+        return refused(f"Stores under {RESERVED_STORES} are imports under way.")
+    return None
 
 
 def _listed(members: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from livesync_trio.audit import Audit
 from livesync_trio.config import Config, Secret
 from livesync_trio.connection.peers import Peers
 from livesync_trio.errors import Kind, Refusal
-from livesync_trio.fairness import AdminAttempts
+from livesync_trio.fairness import Attempts
 from livesync_trio.model import StoreId
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.readers import ThreadReaders
@@ -39,9 +39,10 @@ class Rooms:
         readers: reading handles of the control plane's own.
         audit: the record of who did what.
         secret: the admin secret in force.
-        attempts: wrong secrets so far, by address; shared with the admin messages of 0.3.
         client_address: who really asks, from the address of the socket, its host, and the headers (proxies).
         metrics: renders the metrics; None: there are none.
+        attempts: wrong secrets so far at its own port, by address.
+        public_attempts: the same under `/admin` of the public port, where strangers guess.
         started_s: when the server started, on Trio's clock.
         ending: the server has begun to shut down: tails take their leave.
         tails: tails open now, in the order in which they came.
@@ -58,9 +59,10 @@ class Rooms:
     readers: ThreadReaders
     audit: Audit
     secret: Callable[[], Secret | None]
-    attempts: Callable[[], AdminAttempts]
     client_address: Callable[[str, str, Mapping[str, str]], str]
     metrics: MetricsPage | None = None
+    attempts: Attempts = attrs.field(factory=Attempts)
+    public_attempts: Attempts = attrs.field(factory=Attempts)
     started_s: float = attrs.field(factory=trio.current_time)
     ending: bool = False
     tails: dict["Awake", None] = attrs.field(factory=dict)

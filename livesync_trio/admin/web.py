@@ -6,6 +6,7 @@ The one module that imports Quart, and with it some 13 MB: `plane` is imported o
 import math
 from collections.abc import Awaitable, Callable
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 import trio
@@ -50,7 +51,7 @@ def make_app(rooms: Rooms) -> QuartTrio:
     async def before() -> Response | None:
         if request.method == "OPTIONS":
             return Response(b"", 204, dict(gate.preflight(_headers())))
-        refusal = gate.refusal(_headers(), _address(rooms))
+        refusal = gate.refusal(_headers(), _address(rooms), public=bool(request.root_path))
         return None if refusal is None else _refused(refusal)
 
     async def after(response: Response) -> Response:
@@ -69,6 +70,10 @@ def make_app(rooms: Rooms) -> QuartTrio:
 
 def _view(rooms: Rooms, route: Route) -> Callable[[], Awaitable[Response]]:
     async def view() -> Response:
+        try:
+            unquote_to_bytes(request.query_string).decode()  # what is replaced on the way would name another store
+        except UnicodeDecodeError:
+            return _refused(reading.refused("The query is not UTF-8."))
         parameters = reading.parameters(route, dict(request.args.lists()))
         if isinstance(parameters, Refusal):
             return _refused(parameters)

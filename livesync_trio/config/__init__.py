@@ -7,11 +7,11 @@ a database, never loads a hook.
 
 from livesync_trio.config.database_url import is_postgresql, sqlite_path
 from livesync_trio.config.declaring import Setting
-from livesync_trio.config.exposure import exposure_problems, is_loopback, is_placeholder
+from livesync_trio.config.exposure import exposure_problems, exposure_warnings, is_loopback, is_placeholder
 from livesync_trio.config.rates import Rate, parse_rates
 from livesync_trio.config.secret import Secret
 from livesync_trio.config.settings import SETTINGS, Config, LogFormat, LogLevel
-from livesync_trio.config.sources import CONFIG_ENV, BadConfig, Problem, load
+from livesync_trio.config.sources import CONFIG_ENV, BadConfig, Problem, load, misfits
 
 __all__ = [
     "CONFIG_ENV",
@@ -25,10 +25,12 @@ __all__ = [
     "Secret",
     "Setting",
     "exposure_problems",
+    "exposure_warnings",
     "is_loopback",
     "is_placeholder",
     "is_postgresql",
     "load",
+    "misfits",
     "parse_rates",
     "sqlite_path",
 ]

@@ -5,6 +5,7 @@ from typing import Final
 
 from livesync_trio.config.secret import Secret
 from livesync_trio.config.settings import Config
+from livesync_trio.limits import AUTH_TOKEN_GOOD_CHARACTERS, AUTH_TOKEN_LEAST_CHARACTERS
 
 _PLACEHOLDERS: Final = frozenset(
     {
@@ -59,7 +60,21 @@ def exposure_problems(config: Config, has_validate_payload: bool) -> list[str]:
     for env, secret in secrets.items():
         if secret is not None and is_placeholder(secret):
             problems.append(_placeholder(env))
+    token = config.auth_token
+    if token is not None and len(token.reveal()) < AUTH_TOKEN_LEAST_CHARACTERS and not is_placeholder(token):
+        problems.append(
+            f"AUTH_TOKEN has fewer than {AUTH_TOKEN_LEAST_CHARACTERS} characters and can be guessed. "
+            f"Choose one of {AUTH_TOKEN_GOOD_CHARACTERS} or more"
+        )
     return list(dict.fromkeys(problems))
+
+
+def exposure_warnings(config: Config) -> list[str]:
+    """What should be better, but is no reason not to listen. One sentence each, with what to do."""
+    token = config.auth_token
+    if token is None or len(token.reveal()) >= AUTH_TOKEN_GOOD_CHARACTERS:
+        return []
+    return [f"AUTH_TOKEN is short. Choose a random one of {AUTH_TOKEN_GOOD_CHARACTERS} characters or more"]
 
 
 def _control_problems(config: Config) -> list[str]:

@@ -151,8 +151,9 @@ class Config(SurfaceSettings, ControlSettings, ObservingSettings, FairUseSetting
         check=duration,
     )
     cors_origins: tuple[str, ...] = declare(
-        ("*",),
-        "origins such as `https://app.example.org` separated by commas, or `*` for all",
+        (),
+        "origins such as `https://app.example.org` separated by commas, or `*` for all; empty: all where clients must "
+        "prove who they are, else pages of this machine",
         "Web pages from these origins may connect and read the answers; others are refused.",
         check=_origins,
     )

@@ -95,13 +95,15 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
             problems.append(wrong.problem)
     if not problems:
         config = Config(**values, origins=origins)
-        problems = [
-            Problem(*problem)
-            for problem in (*identity_problems(config), *surface_problems(config), *control_problems(config))
-        ]
+        problems = [Problem(*problem) for problem in misfits(config)]
         if not problems:
             return config
     raise BadConfig(problems)
+
+
+def misfits(config: Config) -> list[tuple[str, str]]:
+    """What of the settings does not fit together: the variable at fault, and what is wrong with it."""
+    return [*identity_problems(config), *surface_problems(config), *control_problems(config)]
 
 
 # --- the three sources ---------------------------------------------------------------------------------------------

@@ -1,7 +1,4 @@
-"""Between requests and whoever is asked first: which hook belongs to what, what it is shown (SPEC 3.6, hook context).
-
-Also asks, for a push, whether the store has room for it.
-"""
+"""Between requests and the hooks: which hook belongs to what, what it is shown (SPEC 3.6, hook context)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +6,11 @@ from typing import Any, NamedTuple
 
 import attrs
 
-from livesync_trio.connection.entitlement import Entitlement
+from livesync_trio.access.client import Client
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.hooks import HookContext, HookCursor, HookEvent, HookPage, HookPushResult, HookRunner
 from livesync_trio.model import Page
 from livesync_trio.store.commands import Accepted
-from livesync_trio.store.handle import StoreHandle
 from livesync_trio.telemetry import get_logger
 from livesync_trio.wire.messages import PullRequest, PushRequest
 from livesync_trio.wire.reading import Unreadable, plain
@@ -40,23 +36,23 @@ class Asking:
 
     Attributes:
         runner: runs the hooks of the server.
-        context: what they are told of the connection.
-        entitlement: what the client may do.
-        handle: the store of the connection.
+        client: who it belongs to.
     """
 
     runner: HookRunner
-    context: HookContext
-    entitlement: Entitlement
-    handle: StoreHandle
+    client: Client
+
+    @property
+    def context(self) -> HookContext:
+        """What the hooks are told of the connection."""
+        return self.client.context
 
     def must_ask(self, request: PushRequest | PullRequest) -> bool:
         """Whether anybody must be asked before this request is handed to the store."""
         hooks = self.runner.hooks
         if isinstance(request, PullRequest):
             return hooks.on_pull is not None
-        entitlement = self.entitlement
-        return hooks.on_push is not None or entitlement.asks_to_push or entitlement.quotas is not None
+        return hooks.on_push is not None or self.client.rights.asks_to_push
 
     async def may(self, request: PushRequest | PullRequest) -> Verdict:
         """Ask whoever wants to be asked; a verdict without a refusal when nobody objects."""
@@ -69,12 +65,8 @@ class Asking:
         if isinstance(request, PullRequest):
             cursor = HookCursor(request.after, request.backend_id)
             return Verdict(await self.runner.ask(self.runner.hooks.on_pull, cursor, context))
-        if self.entitlement.asks_to_push:
-            refusal = await authorize(self.runner, context, "push")
-            if refusal is not None:
-                return Verdict(refusal)
-        if self.entitlement.quotas is not None:
-            refusal = await self.entitlement.quotas.refusal(self.handle, request)
+        if self.client.rights.asks_to_push:
+            refusal = await self.runner.authorize(context, "push")
             if refusal is not None:
                 return Verdict(refusal)
         hook = self.runner.hooks.on_push
@@ -112,13 +104,13 @@ class Asking:
         try:
             yield
         except Unreadable as error:
-            _log.warning("an observing hook cannot be shown this", store=self.handle.store_id, reason=str(error))
+            _log.warning("an observing hook cannot be shown this", store=self.context.store_id, reason=str(error))
 
     def _context_of(self, request: PushRequest | PullRequest) -> HookContext:
         """The payload inside the request counts where there is one; else that of the URL."""
         if request.payload is None:
             return self.context
-        return attrs.evolve(self.context, payload=plain(request.payload))
+        return attrs.evolve(self.client.context, payload=plain(request.payload))
 
 
 def hook_event(text: bytes) -> HookEvent:
@@ -135,14 +127,3 @@ def _hook_event(fields: Any) -> HookEvent:
         fields["clientId"],
         fields["sessionId"],
     )
-
-
-async def authorize(runner: HookRunner, context: HookContext, action: str) -> Refusal | None:
-    """Ask the `authorize` hook whether the user of `context` may `pull` or `push`: only the answer True allows."""
-    answer = await runner.consult(runner.hooks.authorize, context.store_id, context.user, context.store_id, action)
-    if answer is True:
-        return None
-    if isinstance(answer, Refusal) and answer.kind is Kind.HOOK_TIMEOUT:
-        return answer
-    words = answer.message if isinstance(answer, Refusal) else f"You may not {action} here."
-    return Refusal(Kind.NOT_ALLOWED, words)

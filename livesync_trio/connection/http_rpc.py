@@ -9,13 +9,12 @@ from contextlib import aclosing
 import attrs
 import trio
 
+from livesync_trio.access.client import Client
 from livesync_trio.connection.asking import Asking
-from livesync_trio.connection.entitlement import EVERYTHING, Entitlement
 from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.recording import HTTP, note_refusal, tell_of_push, user_to_store
 from livesync_trio.connection.sharing import rpc_history
 from livesync_trio.errors import Kind, LogReplaced, Refusal, StorageUnavailable, StoreDamaged, TooFast
-from livesync_trio.hooks import HookContext
 from livesync_trio.limits import (
     HTTP_PULL_STORAGE_PATIENCE_S,
     PUSH_PATIENCE_S,
@@ -59,9 +58,21 @@ class Answer:
 
 def refuse_all(body: bytes, refusal: Refusal) -> Answer:
     """Refuse a body as a whole, before anything in it is looked at but the ids, which the client waits for."""
-    messages = rpc.decode(body, "http")
-    ids = [each.id for each in messages if isinstance(each, PushRequest | PullRequest | PingRequest | Invalid)]
-    return _refusal_answer(ids, refusal)
+    return _refusal_answer(_ids(rpc.decode(body, "http")) or rpc.first_id(body), refusal)
+
+
+def _ids(messages: Sequence[Message]) -> list[RequestId]:
+    """The ids of the requests that want an answer."""
+    return [each.id for each in messages if isinstance(each, PushRequest | PullRequest | PingRequest | Invalid)]
+
+
+def _too_many(messages: Sequence[Message], client: Client, max_pulls: int) -> Refusal | None:
+    """Whether an array asks for more than as many single requests could: each of them is charged."""
+    if len(messages) == 1:
+        return None
+    if sum(isinstance(each, PullRequest) for each in messages) > max_pulls:
+        return Refusal(Kind.TOO_MANY_REQUESTS, f"One request may hold {max_pulls} pulls.")
+    return client.charge_requests(len(messages) - 1)
 
 
 def _refusal_answer(request_ids: Sequence[RequestId], refusal: Refusal) -> Answer:
@@ -71,28 +82,25 @@ def _refusal_answer(request_ids: Sequence[RequestId], refusal: Refusal) -> Answe
     return Answer(refusal.rule.http_status or BAD_REQUEST, refused or (rpc.defect(refusal.message),), retry_after_s)
 
 
-async def serve(
-    body: bytes,
-    handle: StoreHandle,
-    context: HookContext,
-    surroundings: Surroundings,
-    entitlement: Entitlement = EVERYTHING,
-) -> Answer:
+async def serve(body: bytes, handle: StoreHandle, client: Client, surroundings: Surroundings) -> Answer:
     """Serve one body.
 
     Args:
         body: UTF-8 bytes: one request, or an array of some (next, SPEC section 4), served one after the other.
         handle: the store of the URL.
-        context: what hooks are told.
+        client: who asks, and what they may do.
         surroundings: what all connections share.
-        entitlement: what the client may do.
 
     Returns:
         The answer; every request in it gets an `Exit`, without which the client would wait for ever (SPEC 3.7).
     """
     surroundings.counters.http_requests += 1
     messages = rpc.decode(body, "http")
-    request = _Request(handle, Asking(surroundings.hooks, context, entitlement, handle), surroundings)
+    request = _Request(handle, Asking(surroundings.hooks, client), surroundings)
+    too_many = _too_many(messages, client, surroundings.max_open_pulls)
+    if too_many is not None:
+        note_refusal(surroundings, client.context, too_many)
+        return _refusal_answer(_ids(messages), too_many)
     answers = [await request.answer(message) for message in messages]
     if len(answers) == 1:
         return answers[0]
@@ -142,18 +150,18 @@ class _Request:
     async def _push(self, request: PushRequest) -> Answer:
         if not request.events:
             return Answer(OK, (rpc.push_success(request.id),))
-        now_s, entitlement = trio.current_time(), self.asking.entitlement
+        now_s, client = trio.current_time(), self.asking.client
         marks = Marks() if self.surroundings.watch.on else None
-        refusal = check_batch(request.events) or entitlement.refusal_to_push(now_s)
+        refusal = check_batch(request.events) or client.refusal_to_push(now_s)
         if refusal is not None:
             return self._refuse(request.id, refusal)
-        pause_s = entitlement.charge(request, PUSH_PATIENCE_S, now_s)
+        pause_s = client.charge(request, PUSH_PATIENCE_S, now_s)
         if isinstance(pause_s, Refusal):
             return self._refuse(request.id, pause_s)
         if pause_s:
             await trio.sleep(pause_s)
         refusal, annotation = await self.asking.may(request)
-        refusal = refusal or entitlement.refusal_to_push(trio.current_time())  # it may have waited for long
+        refusal = refusal or client.refusal_to_push(trio.current_time())  # it may have waited for long
         if refusal is not None:
             return self._refuse(request.id, refusal)
         user = user_to_store(self.asking.context) if self.surroundings.store_user else None

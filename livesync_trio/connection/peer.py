@@ -16,19 +16,19 @@ from typing import Any
 import attrs
 import trio
 
+from livesync_trio.access.client import Client
 from livesync_trio.audit import Audit
 from livesync_trio.config import Secret
 from livesync_trio.connection.asking import Asking
 from livesync_trio.connection.channel import Channel, ChannelEnded, Incoming
-from livesync_trio.connection.entitlement import EVERYTHING, Entitlement
 from livesync_trio.connection.frame_log import logged
 from livesync_trio.connection.live import Pull
 from livesync_trio.connection.outbox import Outbox, nobody
 from livesync_trio.connection.recording import WEBSOCKET, may_log, note_refusal, tell_of_push, user_to_store
 from livesync_trio.connection.writing import Writing
 from livesync_trio.errors import RULES, Kind, Refusal, ServerAhead
-from livesync_trio.fairness import AdminAttempts
-from livesync_trio.hooks import HookContext, HookRunner
+from livesync_trio.fairness import Attempts
+from livesync_trio.hooks import HookRunner
 from livesync_trio.limits import CLOSE_REASON_MAX_BYTES, PUSH_PATIENCE_S, REQUESTS_PER_CONNECTION_MAX
 from livesync_trio.log.admission import check_batch
 from livesync_trio.model import Batch
@@ -62,7 +62,7 @@ class Surroundings:
     counters: Counters
     max_open_pulls: int
     admin_secret: Secret | None = None
-    admin_attempts: AdminAttempts = attrs.field(factory=AdminAttempts)
+    admin_attempts: Attempts = attrs.field(factory=Attempts)
     audit: Audit = attrs.field(factory=Audit)
     flood: Flood = attrs.field(factory=Flood)
     watch: PushWatch = attrs.field(factory=PushWatch)
@@ -108,18 +108,16 @@ class Peer(abc.ABC):
         self,
         channel: Channel,
         handle: StoreHandle,
-        context: HookContext,
+        client: Client,
         surroundings: Surroundings,
-        entitlement: Entitlement = EVERYTHING,
     ) -> None:
         """Nothing is started before `run`.
 
         Args:
             channel: the transport.
             handle: the store of the connection's URL.
-            context: what hooks are told of this connection.
+            client: who this is, and what they may do; released by whoever made it, when this has ended.
             surroundings: what all connections share.
-            entitlement: what this client may do.
         """
         self.number = next(_numbers)
         self.since_s = self.last_heard_s = trio.current_time()
@@ -127,8 +125,8 @@ class Peer(abc.ABC):
         self._channel = logged(channel, self.number)
         self._writing = Writing(self._channel, self.outbox, self.number)
         self.handle = handle
-        self.entitlement = entitlement
-        self.asking = Asking(surroundings.hooks, context, entitlement, handle)
+        self.client = client
+        self.asking = Asking(surroundings.hooks, client)
         self.surroundings = surroundings
         self._open: dict[bytes, OpenPush | OpenPull] = {}
         self._queue: list[OpenPush | OpenPull] = []  # short, and a deque holds 760 bytes when it is empty
@@ -315,7 +313,7 @@ class Peer(abc.ABC):
             await trio.sleep_until(request.not_before_s)
         refusal, annotation = await self.asking.may(request.request)
         if refusal is None and isinstance(request, OpenPush):
-            refusal = self.entitlement.refusal_to_push(trio.current_time())  # the token may have expired meanwhile
+            refusal = self.client.refusal_to_push(trio.current_time())  # the token may have expired meanwhile
         if refusal is not None:
             if self.forget(request.request.id) is not None:
                 self.refuse(request.request.id, refusal)
@@ -335,11 +333,11 @@ class Peer(abc.ABC):
             self.acknowledge(request.id)  # SPEC 3.4: no other check
             return
         now_s = trio.current_time()
-        refusal = check_batch(request.events) or self.entitlement.refusal_to_push(now_s)
+        refusal = check_batch(request.events) or self.client.refusal_to_push(now_s)
         if refusal is not None:
             self.refuse(request.id, refusal)
             return
-        pause_s = self.entitlement.charge(request, self.push_patience_s, now_s)
+        pause_s = self.client.charge(request, self.push_patience_s, now_s)
         if isinstance(pause_s, Refusal):
             self.refuse(request.id, pause_s)
             return

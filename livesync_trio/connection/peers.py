@@ -110,7 +110,7 @@ class Peers:
             await trio.sleep(min(LIVENESS_SWEEP_S, self._idle_limit_s / 4))
             now_s = trio.current_time()
             for peer in tuple(self._peers):
-                if now_s >= peer.entitlement.expires_s:
+                if peer.client.expired(now_s):
                     peer.on_expired()
                 silence_s = now_s - peer.last_heard_s
                 if silence_s >= self._idle_limit_s:

@@ -5,7 +5,7 @@ slows down or refuses. Knows no sockets, no stores, no tasks.
 """
 
 from livesync_trio.fairness.addresses import address_group
-from livesync_trio.fairness.admin import AdminAttempts
-from livesync_trio.fairness.rules import Fairness, Meter, Visitor
+from livesync_trio.fairness.attempts import Attempts, WrongTokens
+from livesync_trio.fairness.rules import Fairness, Held, Meter, Slot
 
-__all__ = ["AdminAttempts", "Fairness", "Meter", "Visitor", "address_group"]
+__all__ = ["Attempts", "Fairness", "Held", "Meter", "Slot", "WrongTokens", "address_group"]

@@ -1,6 +1,7 @@
-"""The rates and counts of one server, and what one client meets of them."""
+"""The rates and counts of one server: what may be taken how fast, and held at a time."""
 
 from collections import Counter
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Final, Literal
 
@@ -10,9 +11,12 @@ from livesync_trio.config import Config, Rate, parse_rates
 from livesync_trio.errors import Kind, Refusal, TooFast
 from livesync_trio.fairness.addresses import address_group
 from livesync_trio.fairness.buckets import Buckets
-from livesync_trio.limits import PRINCIPAL_STORES_WINDOW_S, THROTTLED_KEYS_MAX
+from livesync_trio.fairness.used_stores import UsedStores
+from livesync_trio.limits import CROWDED_CONNECTIONS_MAX
 
-Scope = Literal["user", "address", "store"]
+Scope = Literal["user", "address", "store", "crowd"]
+Slot = tuple[Scope, str]
+"""What a connection counts for: a user, an address, or those of an address that are too many (`crowd`)."""
 
 _Toll = tuple[Buckets, str, str]
 """Buckets, the key in them, and in words what would be too much."""
@@ -73,10 +77,13 @@ class Fairness:
             scope: {thing: Buckets(rate) for thing, rate in of_scope.items()}
             for scope, of_scope in (rates or {}).items()
         }
-        self._max = {"user": max_principal_connections, "address": max_address_connections}
-        self._held: Counter[tuple[str, str]] = Counter()
-        self._max_principal_stores = max_principal_stores
-        self._stores: dict[str, dict[str, float]] = {}
+        self._max: dict[Scope, int] = {
+            "user": max_principal_connections,
+            "address": max_address_connections,
+            "crowd": CROWDED_CONNECTIONS_MAX,
+        }
+        self._held: Counter[Slot] = Counter()  # not larger than there are connections
+        self._stores = UsedStores(max_principal_stores)
 
     @classmethod
     def of(cls, config: Config) -> "Fairness":
@@ -91,10 +98,6 @@ class Fairness:
             max_address_connections=config.max_address_connections,
             max_principal_stores=config.max_principal_stores,
         )
-
-    def visitor(self, host: str) -> "Visitor":
-        """Somebody who connects from `host`; to be entered as a context, at whose end it holds nothing any more."""
-        return Visitor(self, host)
 
     # --- rates -----------------------------------------------------------------------------------------------------
 
@@ -115,21 +118,34 @@ class Fairness:
         return Meter(pushes, events, size_bytes) if pushes or events or size_bytes else None
 
     def arrival_from(self, host: str, now_s: float) -> TooFast | None:
-        """Charge a connection or HTTP request to its address, before anything else is asked; None when it may go on."""
-        return self._arrival(self._tolls("connections", (("address", address_group(host)),)), now_s)
+        """Charge a request to its address, before anything else is asked; None when it may go on."""
+        return self._arrival(self._tolls("connections", (("address", address_group(host)),)), 1, now_s)
 
     def arrival_at(self, user: str | None, store_id: str, now_s: float) -> Refusal | None:
         """Charge one that may come in to its user and its store, which strangers must not be able to use up."""
         tolls = self._tolls("connections", (("user", user), ("store", store_id)))
-        return self._arrival(tolls, now_s) or self._another_store(user, store_id, now_s)
+        refusal = self._arrival(tolls, 1, now_s)
+        if refusal is None and user is not None and not self._stores.use(user, store_id, now_s):
+            most = self._stores.stores_max
+            return Refusal(Kind.QUOTA_EXCEEDED, f"This user has used {most} stores today; no more are allowed.")
+        return refusal
 
-    def _arrival(self, tolls: list[_Toll], now_s: float) -> TooFast | None:
+    def more_requests(self, user: str | None, host: str, store_id: str, count: int, now_s: float) -> TooFast | None:
+        """Charge what else came in one HTTP request; None when it may go on."""
+        keys: tuple[tuple[Scope, str | None], ...] = (
+            ("user", user),
+            ("address", address_group(host)),
+            ("store", store_id),
+        )
+        return self._arrival(self._tolls("connections", keys), count, now_s)
+
+    def _arrival(self, tolls: list[_Toll], count: int, now_s: float) -> TooFast | None:
         for buckets, key, words in tolls:
-            wait_s = buckets.wait_s(key, 1, now_s)
+            wait_s = buckets.wait_s(key, count, now_s)
             if wait_s:
                 return TooFast.of(f"Too many {words}.", wait_s)
         for buckets, key, _ in tolls:
-            buckets.take(key, 1, now_s)
+            buckets.take(key, count, now_s)
         return None
 
     def _tolls(self, thing: str, keys: tuple[tuple[Scope, str | None], ...]) -> list[_Toll]:
@@ -140,38 +156,26 @@ class Fairness:
                 tolls.append((buckets, key, f"{thing} of this {scope}"))
         return tolls
 
-    def _another_store(self, user: str | None, store_id: str, now_s: float) -> Refusal | None:
-        if user is None or not self._max_principal_stores:
-            return None
-        stores = self._stores.pop(user, {})
-        if len(self._stores) >= THROTTLED_KEYS_MAX:
-            del self._stores[next(iter(self._stores))]  # who has not been here for longest
-        self._stores[user] = stores
-        if store_id not in stores and len(stores) >= self._max_principal_stores:
-            stores = {each: seen_s for each, seen_s in stores.items() if seen_s > now_s - PRINCIPAL_STORES_WINDOW_S}
-            self._stores[user] = stores
-            if len(stores) >= self._max_principal_stores:
-                return Refusal(
-                    Kind.QUOTA_EXCEEDED, f"This user has used {len(stores)} stores today; no more are allowed."
-                )
-        stores[store_id] = now_s
-        return None
-
     # --- counts ----------------------------------------------------------------------------------------------------
 
-    def hold(self, scope: Scope, key: str) -> Refusal | None:
-        """Count one connection more; None when it may stay."""
-        most = self._max.get(scope, 0)
-        if most and self._held[scope, key] >= most:
-            return Refusal(Kind.QUOTA_EXCEEDED, f"This {scope} has {most} connections open; no more are allowed.")
-        self._held[scope, key] += 1
-        return None
+    def hold(self, slots: Iterable[Slot]) -> "Held | Refusal":
+        """Count one connection more for all of these, or for none of them."""
+        held = Held(self)
+        for slot in slots:
+            scope = slot[0]
+            most = self._max.get(scope, 0)
+            if most and self._held[slot] >= most:
+                held.release()
+                return Refusal(Kind.QUOTA_EXCEEDED, f"This {scope} has {most} connections open; no more are allowed.")
+            self._held[slot] += 1
+            held.slots.append(slot)
+        return held
 
-    def release(self, scope: Scope, key: str) -> None:
+    def give_back(self, slot: Slot) -> None:
         """Count one connection less."""
-        self._held[scope, key] -= 1
-        if self._held[scope, key] <= 0:
-            del self._held[scope, key]
+        self._held[slot] -= 1
+        if self._held[slot] <= 0:
+            del self._held[slot]
 
     @property
     def holders(self) -> int:
@@ -179,37 +183,22 @@ class Fairness:
         return len(self._held)
 
 
-@attrs.define
-class Visitor:
-    """One TCP connection, and what it holds as long as it lasts."""
+@attrs.define(eq=False)
+class Held:
+    """What one connection counts for; given back once, when it ends. A context."""
 
     _fairness: Fairness
-    _host: str
-    _held: list[tuple[Scope, str]] = attrs.field(factory=list)
+    slots: list[Slot] = attrs.field(factory=list)
 
-    def enter_from(self, host: str) -> Refusal | None:
-        """Count this connection for an address, once."""
-        group = address_group(host)
-        return None if group is None else self._hold("address", group)
+    def release(self) -> None:
+        """Give it back. Whatever has been given back already stays so."""
+        while self.slots:
+            self._fairness.give_back(self.slots.pop())
 
-    def enter_as(self, user: str | None, host: str) -> Refusal | None:
-        """Count a WebSocket for its user, and for the address that a proxy told."""
-        refusal = self.enter_from(host) if host != self._host else None
-        if refusal is None and user is not None:
-            refusal = self._hold("user", user)
-        return refusal
-
-    def _hold(self, scope: Scope, key: str) -> Refusal | None:
-        refusal = self._fairness.hold(scope, key)
-        if refusal is None:
-            self._held.append((scope, key))
-        return refusal
-
-    def __enter__(self) -> "Visitor":
+    def __enter__(self) -> "Held":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        while self._held:
-            self._fairness.release(*self._held.pop())
+        self.release()

@@ -2,8 +2,47 @@
 
 from collections.abc import Sequence
 
+import attrs
+
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal, ServerAhead
 from livesync_trio.model import Batch, Event, LogState
+
+
+@attrs.frozen
+class Quota:
+    """How much a store may hold.
+
+    Attributes:
+        max_events: 0 for no limit.
+        max_bytes: of the events' texts; 0 for no limit.
+    """
+
+    max_events: int = 0
+    max_bytes: int = 0
+
+    @property
+    def set(self) -> bool:
+        """Whether there is any limit."""
+        return bool(self.max_events or self.max_bytes)
+
+    def refusal(self, events: int, size_bytes: int, batch: Batch) -> Refusal | None:
+        """Whether a store has no room for a batch.
+
+        Args:
+            events: held by the store, those admitted just before this batch included.
+            size_bytes: of their texts; only looked at where there is a limit.
+            batch: a batch that continues the head.
+        """
+        if self.max_events and events + len(batch.events) > self.max_events:
+            return Refusal(Kind.QUOTA_EXCEEDED, f"This store may hold {self.max_events} events and is full.")
+        if self.max_bytes and size_bytes + batch_bytes(batch) > self.max_bytes:
+            return Refusal(Kind.QUOTA_EXCEEDED, f"This store may hold {self.max_bytes} bytes and is full.")
+        return None
+
+
+def batch_bytes(batch: Batch) -> int:
+    """Bytes of the texts of a batch's events."""
+    return sum(len(event.json) for event in batch.events)
 
 
 def check_batch(events: Sequence[Event]) -> Refusal | None:

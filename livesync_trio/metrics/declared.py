@@ -94,6 +94,12 @@ METRICS: Final[tuple[Metric, ...]] = (
         ("kind",),
     ),
     Metric(
+        "livesync_hook_failures_total",
+        "counter",
+        "Hooks that raised something else than a refusal: a fault in one of your own functions.",
+        _one(lambda s: s.counters.hooks_failed),
+    ),
+    Metric(
         "livesync_received_bytes_total",
         "counter",
         "Bytes read from clients, without TLS.",

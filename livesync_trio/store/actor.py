@@ -21,6 +21,7 @@ from livesync_trio.errors import (
 )
 from livesync_trio.limits import MAILBOX_COMMANDS, STORAGE_BACKOFF_FIRST_S, STORAGE_BACKOFF_MAX_S
 from livesync_trio.log import admission
+from livesync_trio.log.admission import batch_bytes
 from livesync_trio.model import LogState, Publication, StoredEvent, StoreId
 from livesync_trio.storage import base
 from livesync_trio.storage.chain import server_time
@@ -57,7 +58,14 @@ FAILED = Refusal(Kind.STORE_FAILED, "The store failed while this request waited.
 class StoreActor:
     """The actor of one store. Made and started by the registry; ends when its mailbox is closed."""
 
-    def __init__(self, store_id: StoreId, writer: Writer, readers: Readers, counters: Counters) -> None:
+    def __init__(
+        self,
+        store_id: StoreId,
+        writer: Writer,
+        readers: Readers,
+        counters: Counters,
+        quota: admission.Quota | None = None,
+    ) -> None:
         self.store_id = store_id
         self._writer = writer
         self._readers = readers
@@ -69,6 +77,8 @@ class StoreActor:
         self._state: LogState | None = None  # where the followers stand; None until the store was opened
         self._stale = True  # whether `_state` must be read again before it is relied on
         self._busy = False
+        self._quota = quota
+        self._held_bytes: int | None = None  # of the events' texts, as of `_state`; only counted for a quota of bytes
         self.followers = Followers()
         self.last_active_s = trio.current_time()
 
@@ -232,6 +242,11 @@ class StoreActor:
         pushes = leading_pushes(self._taken)
         if pushes[0].marks is not None:
             mark(pushes, "taken")
+        if self._quota is not None and self._quota.max_bytes and self._held_bytes is None:
+            trouble = await self._count_bytes()
+            if trouble is not None:
+                self._answer_all(trouble)
+                return
         verdicts, accepted = self._admit(pushes)
         if pushes[0].marks is not None:
             mark(pushes, "admitted")
@@ -248,12 +263,16 @@ class StoreActor:
 
     def _admit(self, pushes: list[Push]) -> tuple[list[Refusal | None], list[Push]]:
         """Decide each push as if those admitted before it were already in the log."""
-        state = self._log_state
-        head = state.head
+        state, quota = self._log_state, self._quota
+        head, events, size_bytes = state.head, state.event_count, self._held_bytes or 0
         verdicts: list[Refusal | None] = []
         accepted: list[Push] = []
         for push in pushes:
             refusal = admission.decide(state, head, push.batch, push.backend_id)
+            if refusal is None and quota is not None:
+                refusal = quota.refusal(events, size_bytes, push.batch)
+                if refusal is None:
+                    events, size_bytes = events + len(push.batch.events), size_bytes + batch_bytes(push.batch)
             verdicts.append(refusal)
             if refusal is None:
                 accepted.append(push)
@@ -284,6 +303,8 @@ class StoreActor:
         """Advance the head past one durable batch and hand it to the followers."""
         before, batch = self._log_state, push.batch
         count = before.event_count + len(batch.events)
+        if self._held_bytes is not None:
+            self._held_bytes += batch_bytes(batch)
         after = self._state = LogState(before.log_id, before.backend_id, batch.last_seq_num, count)
         self._counters.pushes_accepted += 1
         self._counters.events_accepted += len(batch.events)
@@ -345,6 +366,7 @@ class StoreActor:
             command.reply.give(UNAVAILABLE)
             return
         assert isinstance(state, LogState)
+        self._held_bytes = None
         self._state, self._stale = state, False
         self.followers.replace_all(state)
         command.reply.give(state)
@@ -376,6 +398,20 @@ class StoreActor:
         await self._adopt(state)
         return None
 
+    async def _count_bytes(self) -> Refusal | None:
+        """Learn how many bytes the log holds, which the database knows without counting. Gives the reason if it cannot.
+
+        What another server appends meanwhile is found out by the append, and then everything is decided anew.
+        """
+        try:
+            summary = await self._readers.summary(self.store_id)
+        except StorageUnavailable:
+            return UNAVAILABLE
+        except StoreDamaged:
+            return DAMAGED
+        self._held_bytes = 0 if summary is None else summary.text_bytes
+        return None
+
     async def _reread(self) -> bool:
         """Look into the database before a client is told that it is ahead or knows another log.
 
@@ -392,6 +428,8 @@ class StoreActor:
         they are sent back to the log to read it themselves. Cannot be cancelled.
         """
         known, self._state, self._stale = self._state, durable, False
+        if known != durable:
+            self._held_bytes = None
         if known is None:
             return
         if known.log_id != durable.log_id:

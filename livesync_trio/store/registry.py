@@ -8,6 +8,7 @@ import attrs
 import trio
 
 from livesync_trio.errors import Kind, Refusal
+from livesync_trio.log.admission import Quota
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.store.actor import FAILED, StoreActor
 from livesync_trio.store.handle import StoreHandle
@@ -50,7 +51,14 @@ class RegistryStatistics:
 class Registry:
     """The stores of a server."""
 
-    def __init__(self, writer: Writer, readers: Readers, counters: Counters, dormant_after_s: float) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        readers: Readers,
+        counters: Counters,
+        dormant_after_s: float,
+        quota: Quota | None = None,
+    ) -> None:
         """Nothing is started before `run`, which also starts and stops the writer.
 
         Args:
@@ -58,7 +66,9 @@ class Registry:
             readers: read the history of all stores.
             counters: totals of the server.
             dormant_after_s: quiet time after which a store leaves memory.
+            quota: how much each store may hold; None for any amount.
         """
+        self._quota = quota
         self.writer = writer
         self.readers = readers
         self.history = History(readers)
@@ -155,7 +165,7 @@ class Registry:
             return FENCED
         if self._tasks is None:
             return FAILED
-        actor = StoreActor(store_id, self.writer, self.readers, self._counters)
+        actor = StoreActor(store_id, self.writer, self.readers, self._counters, self._quota)
         self._actors[store_id] = actor
         self._counters.actors_started += 1
         self._counters.actors_restarted += history is not None

@@ -59,6 +59,7 @@ class Counters:
         pushes_accepted: batches made durable.
         events_accepted: events in them.
         refusals: requests refused, by `errors.Kind`.
+        hooks_failed: hooks that raised something else than a refusal.
         pushes_ahead_of_head: pushes whose parent is above the head, a sign of a damaged client (SPEC section 2).
         cursors_ahead_of_head: pulls from above the head, a sign of a log that lost its tail (SPEC section 2).
         live_pulls_abandoned: live pulls interrupted on a connection that goes on (SPEC section 2).
@@ -85,6 +86,7 @@ class Counters:
     pushes_accepted: int = 0
     events_accepted: int = 0
     refusals: Counter[str] = attrs.field(factory=Counter)
+    hooks_failed: int = 0
     pushes_ahead_of_head: int = 0
     cursors_ahead_of_head: int = 0
     live_pulls_abandoned: int = 0

@@ -11,9 +11,9 @@ from urllib.parse import unquote
 import attrs
 import trio
 
+from livesync_trio.hooks import host_of
 from livesync_trio.limits import ADMIN_BODY_MAX_BYTES
 from livesync_trio.telemetry import get_logger
-from livesync_trio.transport.guards import Caller
 from livesync_trio.transport.http import HttpConnection, Request
 
 _log = get_logger("transport")
@@ -48,24 +48,24 @@ class Mount:
         """Whether a request belongs to the app."""
         return path == self.path or path.startswith(f"{self.path}/")
 
-    async def serve(self, http: HttpConnection, request: Request, caller: Caller) -> None:
-        """Have the app answer a request.
+    async def serve(self, http: HttpConnection, request: Request, address: str) -> None:
+        """Have the app answer a request. `address`: `host:port` of the socket's other end.
 
         Raises:
             BadRequest: the request cannot be read.
         """
         exchange = _Exchange(http, await http.read_body(ADMIN_BODY_MAX_BYTES))
         try:
-            await self.app(self._scope(request, caller), exchange.receive, exchange.send)
+            await self.app(self._scope(request, address), exchange.receive, exchange.send)
         except Exception as error:
             if not exchange.gone:
                 _log.error("fault in an app on the public port", path=request.path, exc_info=error)
         if not exchange.began:
             await http.answer(500, [("content-type", "application/json"), ("cache-control", "no-store")], _FAULT)
 
-    def _scope(self, request: Request, caller: Caller) -> dict[str, Any]:
+    def _scope(self, request: Request, address: str) -> dict[str, Any]:
         path, _, query = request.target.partition("?")
-        port = caller.address.rpartition(":")[2]
+        port = address.rpartition(":")[2]
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -77,7 +77,7 @@ class Mount:
             "query_string": query.encode("latin-1"),
             "root_path": self.path,
             "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.raw_headers],
-            "client": (caller.host, int(port) if port.isdigit() else 0),
+            "client": (host_of(address), int(port) if port.isdigit() else 0),
             "server": None,
             "extensions": {},
         }

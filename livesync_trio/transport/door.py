@@ -6,7 +6,7 @@ a sync POST becomes an RPC, the rest are a few fixed paths. Owns no sync logic.
 
 import math
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from typing import Any, Final
 
 import attrs
@@ -18,18 +18,28 @@ from websockets.http11 import Request as WebSocketRequest
 from websockets.http11 import Response as WebSocketResponse
 from websockets.server import ServerProtocol
 
+from livesync_trio.access.admission import Access
+from livesync_trio.access.client import Client
+from livesync_trio.access.pages import Header
 from livesync_trio.config import Secret
 from livesync_trio.connection import http_rpc
-from livesync_trio.connection.entitlement import Entitlement
 from livesync_trio.connection.peer import Peer, Surroundings
 from livesync_trio.connection.peers import Peers
 from livesync_trio.connection.recording import note_refusal, record
 from livesync_trio.connection.rpc_peer import RpcPeer
 from livesync_trio.connection.v3_peer import V3Peer
 from livesync_trio.errors import RULES, Kind, Refusal, TooFast
-from livesync_trio.fairness import Visitor
+from livesync_trio.fairness import Held, address_group
 from livesync_trio.hooks import HookContext, host_of
-from livesync_trio.limits import HANDSHAKES_PER_TURN, KEEP_ALIVE_S, REFUSED_BODY_MAX_BYTES, RETRY_AFTER_MAX_S
+from livesync_trio.limits import (
+    CROWDED_LIMIT_S,
+    HANDSHAKES_PER_TURN,
+    KEEP_ALIVE_S,
+    REFUSED_BODY_KEPT_BYTES,
+    REFUSED_BODY_MAX_BYTES,
+    RETRY_AFTER_MAX_S,
+    UNREAD_BODY_MAX_BYTES,
+)
 from livesync_trio.model import StoreId
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.registry import DRAINING
@@ -37,12 +47,9 @@ from livesync_trio.telemetry import get_logger
 from livesync_trio.transport import direct
 from livesync_trio.transport.arrivals import Arrivals
 from livesync_trio.transport.asgi import Mount
-from livesync_trio.transport.authentication import Authentication
-from livesync_trio.transport.cors import Cors, Header
-from livesync_trio.transport.entrance import admit
-from livesync_trio.transport.guards import Caller, Guards
 from livesync_trio.transport.http import BadRequest, HttpConnection, Request
 from livesync_trio.transport.metrics_page import MetricsPage
+from livesync_trio.transport.tls import Tls
 from livesync_trio.transport.websocket import WebSocketChannel
 from livesync_trio.wire import url
 
@@ -50,6 +57,7 @@ _log = get_logger("transport")
 
 TEXT: Final = ("content-type", "text/plain; charset=utf-8")
 JSON: Final = ("content-type", "application/json")
+_HEALTH: Final = "/health"
 _NOT_SYNC: Final = (Kind.BAD_SYNC_URL, Kind.NOT_FOUND, Kind.METHOD_NOT_ALLOWED, Kind.UPGRADE_REQUIRED)
 INFO: Final = (
     "Info: Sync backend endpoint for LiveStore (livesync_trio).\n"
@@ -73,13 +81,12 @@ class Door:
         self,
         settings: DoorSettings,
         *,
-        authentication: Authentication,
-        cors: Cors,
+        access: Access,
         surroundings: Surroundings,
         peers: Peers,
         open_store: Callable[[StoreId], StoreHandle],
         health: Callable[[], tuple[bool, dict[str, Any]]],
-        guards: Guards | None = None,
+        tls: Tls | None = None,
         arrivals: Arrivals | None = None,
         mount: Mount | None = None,
         metrics: MetricsPage | None = None,
@@ -88,25 +95,23 @@ class Door:
 
         Args:
             settings: limits.
-            authentication: who may come in.
-            cors: what browsers may read.
+            access: who may come in.
             surroundings: what all connections share.
             peers: the table of open WebSockets.
             open_store: gives the handle of a store.
             health: gives whether all is well, and the fields of the health answer.
-            guards: proxies, rates, names of stores, TLS; None for none of them.
+            tls: the certificate; None where a proxy has it, or nobody.
             arrivals: hears for the sockets of all WebSockets; None: each is waited for by itself.
             mount: an app that has a path of its own here; None for none.
             metrics: answers `GET /metrics`; None: nothing is there.
         """
         self._settings = settings
-        self.authentication = authentication
-        self._cors = cors
+        self.access = access
         self.surroundings = surroundings
         self._peers = peers
         self._open_store = open_store
         self._health = health
-        self._guards = guards or Guards()
+        self._tls = tls
         self._arrivals = arrivals
         self._mount = mount
         self._metrics = metrics
@@ -115,37 +120,58 @@ class Door:
         self._quiet = trio.lowlevel.ParkingLot()
         self.draining = False
 
-    def admit_by(self, authentication: Authentication, cors: Cors, metrics_token: Secret | None) -> None:
-        """Judge whoever comes from now on by other rules (`reloading`)."""
-        self.authentication, self._cors = authentication, cors
+    def protect_metrics(self, token: Secret | None) -> None:
+        """Ask for another token at `/metrics` from now on (`reloading`)."""
         if self._metrics is not None:
-            self._metrics.token = metrics_token
+            self._metrics.token = token
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection from its first byte to its last. Never raises anything of ours."""
         address = direct.peer_address(stream)
-        host = host_of(address)
         self.surroundings.counters.sockets_open += 1
-        with self._guards.fairness.visitor(host) as visitor:
-            try:
-                refusal = None if self._guards.proxies.trusts(host) else visitor.enter_from(host)
-                if refusal is not None:
-                    self.surroundings.counters.refusals[str(refusal.kind)] += 1
-                    _log.debug("not let in", kind=str(refusal.kind), peer=address)  # a flood must not fill the log
-                elif (ready := await self._secured(stream)) is not None:
-                    stream = ready
-                    peer = await self._serve_requests(stream, Caller(address, host, visitor))
-                    if peer is not None:  # by now nothing holds what HTTP needed
-                        await self._peers.run(peer)
-            except Exception as error:
-                _log.error("connection crashed", exc_info=error)
-            finally:
-                self.surroundings.counters.sockets_open -= 1
-                await trio.aclose_forcefully(stream)
+        try:
+            held = self.access.hold_connection(address)
+            if isinstance(held, Held):
+                with held:
+                    await self._serve(stream, address)
+            else:
+                await self._serve_crowd(stream, address, held)
+        except Exception as error:
+            _log.error("connection crashed", exc_info=error)
+        finally:
+            self.surroundings.counters.sockets_open -= 1
+            await trio.aclose_forcefully(stream)
+
+    async def _serve(self, stream: trio.abc.Stream, address: str) -> None:
+        ready = await self._secured(stream)
+        peer = None if ready is None else await self._serve_requests(ready, address)
+        if peer is not None:  # by now nothing holds what HTTP needed
+            with peer.client:
+                await self._peers.run(peer)
+
+    async def _serve_crowd(self, stream: trio.abc.Stream, address: str, refusal: Refusal) -> None:
+        """Serve a connection that is one too many for its address: only `/health` is answered, the rest is told why.
+
+        A few at a time and not for long, so that an address that keeps coming takes no more from others.
+        """
+        self.surroundings.counters.refusals[str(refusal.kind)] += 1
+        host = host_of(address)
+        if self.surroundings.flood.allows(address_group(host) or host, "crowd", trio.current_time()):
+            _log.warning(
+                "an address has all the connections it may have; if it is a proxy, name it in LIVESYNC_TRUSTED_PROXIES",
+                peer=address,
+                reason=refusal.message,
+            )
+        held = self.access.hold_in_crowd(address)
+        if isinstance(held, Held):
+            with held, trio.move_on_after(CROWDED_LIMIT_S):
+                ready = await self._secured(stream)
+                if ready is not None:
+                    await self._serve_requests(ready, address, refusal)
 
     async def _secured(self, stream: trio.abc.Stream) -> trio.abc.Stream | None:
         """The stream itself, or one that speaks TLS over it; None when the peer does not, or not in time."""
-        tls = self._guards.tls
+        tls = self._tls
         return stream if tls is None else await tls.secured(stream, self._settings.handshake_limit_s)
 
     async def finish_requests(self) -> None:
@@ -153,8 +179,16 @@ class Door:
         while self._requests_running:
             await self._quiet.park()
 
-    async def _serve_requests(self, stream: trio.abc.Stream, caller: Caller) -> Peer | None:
-        """Serve request after request. A peer is returned when the stream has become a WebSocket."""
+    async def _serve_requests(
+        self, stream: trio.abc.Stream, address: str, crowded: Refusal | None = None
+    ) -> Peer | None:
+        """Serve request after request. A peer is returned when the stream has become a WebSocket.
+
+        Args:
+            stream: what is spoken over.
+            address: `host:port` of its other end.
+            crowded: why nothing is served but `/health`, once.
+        """
         http = HttpConnection(stream, self._settings.stall_limit_s, self.surroundings.counters.http, self._turns)
         limit_s = self._settings.handshake_limit_s
         while True:
@@ -162,61 +196,75 @@ class Door:
                 request = await http.next_request(limit_s)
                 if request is None:
                     return None
-                peer = await self._serve_request(http, request, caller)
+                if crowded is not None:
+                    http.is_last = True
+                    await self._turn_away(http, request, crowded)
+                    return None
+                peer = await self._serve_request(http, request, address)
             except BadRequest as bad:
                 self.surroundings.counters.refusals[str(bad.kind)] += 1
                 close = ("connection", "close")
                 status = RULES[bad.kind].http_status or 400
-                await http.answer(status, [TEXT, close, *self._cors.headers(None)], f"{bad}\n".encode())
+                await http.answer(status, [TEXT, close, *self.access.pages.headers()], f"{bad}\n".encode())
                 return None
             if peer is not None or not await http.ready_for_next():
                 return peer
             limit_s = KEEP_ALIVE_S
 
-    async def _serve_request(self, http: HttpConnection, request: Request, caller: Caller) -> Peer | None:
+    async def _turn_away(self, http: HttpConnection, request: Request, refusal: Refusal) -> None:
+        """Tell one too many why; who asks for the health gets it all the same."""
+        if request.path == _HEALTH:
+            await self._fixed_path(http, request, "")
+        else:
+            await self._refuse(http, request, refusal)
+
+    async def _serve_request(self, http: HttpConnection, request: Request, address: str) -> Peer | None:
         """Answer a request. A peer is returned when the stream has become a WebSocket."""
         self._requests_running += 1
         try:
-            return await self._route(http, request, caller)
+            return await self._route(http, request, address)
         finally:
             self._requests_running -= 1
             if not self._requests_running:
                 self._quiet.unpark_all()
 
-    async def _route(self, http: HttpConnection, request: Request, caller: Caller) -> Peer | None:
-        if self._mount is not None and self._mount.covers(request.path):
-            await self._mount.serve(http, request, caller)
-            return None
-        if request.method == "OPTIONS":
-            await http.read_body(self._settings.frame_max_bytes)
-            await http.answer(204, self._cors.preflight(request.headers), b"")
-            return None
+    async def _route(self, http: HttpConnection, request: Request, peer: str) -> Peer | None:
+        address = self.access.client_address(peer, request.headers)
+        covered = self._mount is not None and self._mount.covers(request.path)
         try:
-            sync = url.parse(request.target)
+            sync = None if covered or request.method == "OPTIONS" else url.parse(request.target)
         except url.BadSyncUrl as bad:
-            await self._refuse(http, request, Refusal(Kind.BAD_SYNC_URL, f"Not a sync request: {bad}."))
+            charged = self.access.arrive(address)
+            await self._refuse(http, request, charged or Refusal(Kind.BAD_SYNC_URL, f"Not a sync request: {bad}."))
             return None
-        if sync is None:
-            await self._fixed_path(http, request, caller)
+        if sync is None:  # what asks for a store is charged when it is admitted
+            charged = None if request.path == _HEALTH else self.access.arrive(address)
+            if charged is not None:
+                await self._refuse(http, request, charged)
+            elif covered and self._mount is not None:
+                await self._mount.serve(http, request, peer)
+            elif request.method == "OPTIONS":
+                await http.read_body(UNREAD_BODY_MAX_BYTES, keep_bytes=0)
+                await http.answer(204, self.access.pages.preflight(request.headers), b"")
+            else:
+                await self._fixed_path(http, request, address)
             return None
-        address = self._guards.proxies.client(caller.address, caller.host, request.headers)
         context = HookContext(sync.store_id, sync.payload, request.headers, address)
         if sync.protocol == "http":
             await self._rpc(http, request, context)
             return None
-        return await self._upgrade(http, request, sync, context, caller.visitor)
+        return await self._upgrade(http, request, sync, context, peer)
 
     # --- fixed paths -----------------------------------------------------------------------------------------------
 
-    async def _fixed_path(self, http: HttpConnection, request: Request, caller: Caller) -> None:
+    async def _fixed_path(self, http: HttpConnection, request: Request, address: str) -> None:
         if self._metrics is not None and request.path == "/metrics" and request.method == "GET":
-            address = self._guards.proxies.client(caller.address, caller.host, request.headers)
             page = self._metrics.ask(request.headers, host_of(address))
             if isinstance(page, Refusal):
                 await self._refuse(http, request, page)
             else:
                 await self._answer(http, request, 200, ("content-type", page[1]), page[0])
-        elif request.path not in ("/", "/health"):
+        elif request.path not in ("/", _HEALTH):
             await self._refuse(http, request, Refusal(Kind.NOT_FOUND, "Nothing is here. Sync URLs carry `transport`."))
         elif request.method not in ("GET", "HEAD"):
             await self._refuse(http, request, Refusal(Kind.METHOD_NOT_ALLOWED, "Only GET is answered here."))
@@ -233,19 +281,13 @@ class Door:
             await self._refuse(http, request, Refusal(Kind.METHOD_NOT_ALLOWED, "Sync over HTTP is a POST."))
             return
         began_s = trio.current_time()
-        admitted = await self._admit(context)
-        body = await self._body(http, admitted)
-        try:
-            body.decode()
-        except UnicodeDecodeError:
-            admitted, body = Refusal(Kind.BAD_TEXT, "The body is not UTF-8."), b""
-        if isinstance(admitted, Refusal):
-            note_refusal(self.surroundings, context, admitted)
-            answer = http_rpc.refuse_all(body, admitted)
+        client = await self._admit(context)
+        if isinstance(client, Refusal):
+            answer = http_rpc.refuse_all(await self._beginning_of_body(http), client)
+            note_refusal(self.surroundings, context, client)
         else:
-            context, entitlement = admitted
-            handle = self._open_store(StoreId(context.store_id))
-            answer = await http_rpc.serve(body, handle, context, self.surroundings, entitlement)
+            with client:
+                answer = await self._served(await http.read_body(self._settings.frame_max_bytes), client)
         _log.debug(
             "request answered",
             store=context.store_id,
@@ -253,18 +295,26 @@ class Door:
             status=answer.status,
             duration_s=round(trio.current_time() - began_s, 6),
         )
-        headers = [JSON, *self._cors.headers(request.headers.get("origin")), *_retry_after(answer.retry_after_s)]
+        headers = [JSON, *self.access.pages.headers(request.headers), *_retry_after(answer.retry_after_s)]
         if isinstance(answer.messages, tuple):
             await http.answer(answer.status, headers, b"[%b]" % b",".join(answer.messages))
         else:
             await http.answer_stream(answer.status, headers, _as_array(answer.messages))
 
-    async def _body(self, http: HttpConnection, admitted: tuple[HookContext, Entitlement] | Refusal) -> bytes:
-        """The body; of a request that is refused only as much as it takes to answer it, lest strangers fill memory."""
-        if not isinstance(admitted, Refusal):
-            return await http.read_body(self._settings.frame_max_bytes)
+    async def _served(self, body: bytes, client: Client) -> http_rpc.Answer:
         try:
-            return await http.read_body(REFUSED_BODY_MAX_BYTES)
+            body.decode()
+        except UnicodeDecodeError:
+            refusal = Refusal(Kind.BAD_TEXT, "The body is not UTF-8.")
+            note_refusal(self.surroundings, client.context, refusal)
+            return http_rpc.refuse_all(b"", refusal)
+        handle = self._open_store(StoreId(client.context.store_id))
+        return await http_rpc.serve(body, handle, client, self.surroundings)
+
+    async def _beginning_of_body(self, http: HttpConnection) -> bytes:
+        """Of the body of a refused request as much as it takes to answer it; strangers shall not fill the memory."""
+        try:
+            return await http.read_body(REFUSED_BODY_MAX_BYTES, keep_bytes=REFUSED_BODY_KEPT_BYTES)
         except BadRequest as bad:
             if bad.kind is not Kind.BODY_TOO_BIG:
                 raise
@@ -273,7 +323,7 @@ class Door:
     # --- WebSocket -------------------------------------------------------------------------------------------------
 
     async def _upgrade(
-        self, http: HttpConnection, request: Request, sync: url.SyncUrl, context: HookContext, visitor: Visitor
+        self, http: HttpConnection, request: Request, sync: url.SyncUrl, context: HookContext, peer_address: str
     ) -> Peer | None:
         if not request.wants_websocket:
             # A 0.3 client that was refused asks again in this way, to log the reason for its developer.
@@ -282,18 +332,26 @@ class Door:
             await self._refuse(http, request, checked if isinstance(checked, Refusal) else expected)
             return None
         await http.read_body(0)
-        admitted = await self._admit(context, visitor)
-        if isinstance(admitted, Refusal):
-            note_refusal(self.surroundings, context, admitted)
-            await self._refuse(http, request, admitted)
+        client = await self._admit(context, peer_address)
+        if isinstance(client, Refusal):
+            note_refusal(self.surroundings, context, client)
+            await self._refuse(http, request, client)
             return None
-        context, entitlement = admitted
+        with ExitStack() as held:
+            held.enter_context(client)
+            peer = await self._shaken(http, request, sync, client)
+            if peer is not None:
+                held.pop_all()  # from now on by whoever runs the peer
+            return peer
+
+    async def _shaken(self, http: HttpConnection, request: Request, sync: url.SyncUrl, client: Client) -> Peer | None:
+        """Shake hands. None: the handshake was no good, or the peer has gone."""
         async with self._turns:
             shaken = _shake_hands(request)
-            peer = self._peer(http, sync, context, entitlement) if shaken.status_code == 101 else None
+            peer = self._peer(http, sync, client) if shaken.status_code == 101 else None
         if peer is None:
             body = bytes(shaken.body or b"")
-            fields = [TEXT, ("connection", "close"), *self._cors.headers(request.headers.get("origin"))]
+            fields = [TEXT, ("connection", "close"), *self.access.pages.headers(request.headers)]
             await http.answer(shaken.status_code, fields, body)
             return None
         await peer.prepare()
@@ -301,12 +359,13 @@ class Door:
             await direct.send(http.stream, shaken.serialize(), self._settings.stall_limit_s)
         except direct.PeerGone:
             return None
+        context = client.context
         self.surroundings.counters.connections_opened += 1
         record(self.surroundings.audit, context, "connect")
         _log.info("connected", connection=peer.number, store=context.store_id, peer=context.client_address)
         return peer
 
-    def _peer(self, http: HttpConnection, sync: url.SyncUrl, context: HookContext, entitlement: Entitlement) -> Peer:
+    def _peer(self, http: HttpConnection, sync: url.SyncUrl, client: Client) -> Peer:
         """The stream as a peer."""
         channel = WebSocketChannel(
             http.stream,
@@ -317,17 +376,13 @@ class Door:
             traffic=self.surroundings.counters.websocket,
         )
         make = V3Peer if sync.protocol == "v3" else RpcPeer
-        return make(channel, self._open_store(sync.store_id), context, self.surroundings, entitlement)
+        return make(channel, self._open_store(sync.store_id), client, self.surroundings)
 
     # --- who comes in ----------------------------------------------------------------------------------------------
 
-    async def _admit(
-        self, context: HookContext, visitor: Visitor | None = None
-    ) -> tuple[HookContext, Entitlement] | Refusal:
-        """Whether a client may come in; see `entrance.admit`."""
-        if self.draining:
-            return DRAINING
-        return await admit(context, visitor, self._guards, self._cors, self.authentication)
+    async def _admit(self, context: HookContext, websocket_of: str | None = None) -> Client | Refusal:
+        """Whether a client may come in; see `Access.admit`."""
+        return DRAINING if self.draining else await self.access.admit(context, websocket_of)
 
     # --- answers ---------------------------------------------------------------------------------------------------
 
@@ -342,7 +397,7 @@ class Door:
     async def _answer(
         self, http: HttpConnection, request: Request, status: int, content_type: Header, body: bytes, *more: Header
     ) -> None:
-        cors = self._cors.headers(request.headers.get("origin"))
+        cors = self.access.pages.headers(request.headers)
         headers = [content_type, ("cache-control", "no-store"), *cors, *more]
         await http.answer(status, headers, body)
 

@@ -4,6 +4,7 @@ Owns reading requests within their limits and writing answers. What is at which 
 """
 
 import functools
+import re
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Final
@@ -14,6 +15,7 @@ import trio
 
 from livesync_trio.errors import RULES, Kind
 from livesync_trio.limits import (
+    HEADER_VALUE_SHARED_MAX_BYTES,
     HEADER_VALUES_SHARED,
     HEADERS_MAX_BYTES,
     REQUEST_BODY_LIMIT_S,
@@ -35,6 +37,7 @@ _ALIKE: Final = {
 }
 """Headers that most connections send with the same value. Connections keep their headers for the hooks: one text serves
 all of them."""
+_ABSOLUTE: Final = re.compile(r"(?i:https?)://([^/?#]*)")
 _UNAUTHORIZED: Final = 401
 _HOW_TO_AUTHENTICATE: Final = ("www-authenticate", "Bearer")
 """What a 401 must say (RFC 9110, 15.5.2). Browsers ask nobody for a password because of it."""
@@ -55,7 +58,7 @@ class Request:
 
     Attributes:
         method: upper case.
-        target: path and query, as in the request line.
+        target: path and query, as in the request line; of an absolute URL there, those of the URL.
         headers: names in lower case; a repeated one's values are joined with `, `.
         raw_headers: as received, in order.
         http_version: `1.1` or `1.0`.
@@ -103,6 +106,8 @@ class HttpConnection:
         self._stall_limit_s = stall_limit_s
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADERS_MAX_BYTES)
         self._method = ""
+        self.is_last = False
+        """Whether the present answer is the last on this connection, and says so."""
         self._begun = b""
 
     async def next_request(self, limit_s: float) -> Request | None:
@@ -136,15 +141,26 @@ class HttpConnection:
         if "transfer-encoding" in headers and "content-length" in headers:
             raise BadRequest(Kind.BAD_HTTP)  # two lengths for one body: what smuggling is made of (RFC 9112, 6.1)
         self._method = event.method.decode("latin-1")
-        return Request(self._method, event.target.decode("latin-1"), headers, raw, event.http_version.decode("latin-1"))
+        target = event.target.decode("latin-1")
+        absolute = _ABSOLUTE.match(target)
+        if absolute is not None:  # a server takes it whoever sends it, and it overrides Host (RFC 9112, 3.2.2)
+            headers["host"] = absolute[1].rpartition("@")[2]
+            rest = target[absolute.end() :]
+            target = rest if rest.startswith("/") else f"/{rest}"
+        return Request(self._method, target, headers, raw, event.http_version.decode("latin-1"))
 
-    async def read_body(self, max_bytes: int) -> bytes:
+    async def read_body(self, max_bytes: int, keep_bytes: int | None = None) -> bytes:
         """Read the body of the present request.
+
+        Args:
+            max_bytes: its largest size.
+            keep_bytes: how much of its beginning is kept and returned; None for all of it.
 
         Raises:
             BadRequest: larger than `max_bytes`, malformed, cut off, or not complete within its limit.
         """
-        body = bytearray()
+        body, size = bytearray(), 0
+        keep_bytes = max_bytes if keep_bytes is None else keep_bytes
         with trio.move_on_after(REQUEST_BODY_LIMIT_S):
             while True:
                 if self._h11.they_are_waiting_for_100_continue:
@@ -154,9 +170,10 @@ class HttpConnection:
                     return bytes(body)
                 if not isinstance(event, h11.Data):
                     raise BadRequest(Kind.BAD_HTTP)
-                if len(body) + len(event.data) > max_bytes:
+                size += len(event.data)
+                if size > max_bytes:
                     raise BadRequest(Kind.BODY_TOO_BIG)
-                body += event.data  # not a list of them: a chunk may be one byte
+                body += event.data[: keep_bytes - len(body)]  # not a list of them: a chunk may be one byte
                 await trio.lowlevel.checkpoint()  # one read may bring ten thousand chunks
         raise BadRequest(Kind.REQUEST_TIMEOUT)
 
@@ -200,6 +217,8 @@ class HttpConnection:
         if self._h11.our_state not in _ANSWERABLE:
             return
         size = ("content-length", str(len(body)))
+        if self.is_last:
+            headers = [*headers, ("connection", "close")]
         if status == _UNAUTHORIZED:
             headers = [*headers, _HOW_TO_AUTHENTICATE]
         data = self._h11.send(h11.Response(status_code=status, headers=_encoded([*headers, size])))
@@ -257,7 +276,7 @@ class HttpConnection:
         """
         if self._h11.their_state is h11.SEND_BODY and not self._h11.they_are_waiting_for_100_continue:
             try:
-                await self.read_body(UNREAD_BODY_MAX_BYTES)
+                await self.read_body(UNREAD_BODY_MAX_BYTES, keep_bytes=0)
             except BadRequest:
                 return False
         if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
@@ -272,7 +291,7 @@ def _bad_request(error: h11.RemoteProtocolError) -> BadRequest:
 
 
 def _decoded(name: bytes, value: bytes) -> tuple[str, str]:
-    alike = _ALIKE.get(name)
+    alike = _ALIKE.get(name) if len(value) <= HEADER_VALUE_SHARED_MAX_BYTES else None
     return (name.decode("latin-1"), value.decode("latin-1")) if alike is None else (alike, _shared_text(value))
 
 

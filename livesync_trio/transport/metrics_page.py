@@ -10,7 +10,7 @@ import trio
 
 from livesync_trio.config import Secret
 from livesync_trio.errors import Kind, Refusal
-from livesync_trio.fairness import AdminAttempts
+from livesync_trio.fairness import Attempts
 
 _BEARER: Final = "bearer "
 
@@ -18,12 +18,20 @@ _BEARER: Final = "bearer "
 class MetricsPage:
     """The page."""
 
-    def __init__(self, token: Secret | None, render: Callable[[], tuple[bytes, str]]) -> None:
-        """Give it its token, None for no page, and what renders it: body and content type."""
+    def __init__(
+        self, token: Secret | None, render: Callable[[], tuple[bytes, str]], attempts: Attempts | None = None
+    ) -> None:
+        """Put the page together.
+
+        Args:
+            token: who brings it sees the page; None for no page.
+            render: gives body and content type.
+            attempts: wrong tokens so far, by address.
+        """
         self.token = token
         """May be exchanged while the server runs."""
         self._render = render
-        self._attempts = AdminAttempts()
+        self._attempts = attempts or Attempts("metrics tokens")
 
     def ask(self, headers: Mapping[str, str], host: str) -> tuple[bytes, str] | Refusal:
         """Body and content type for who brings the token.

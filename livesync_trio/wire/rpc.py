@@ -88,6 +88,9 @@ _push: Final = msgspec.json.Decoder(_Push)
 _http_ping: Final = msgspec.json.Decoder(_HttpPing)
 
 _ID: Final = re.compile(rb'"-?[0-9]{1,20}"|-?[0-9]{1,20}')
+_FIRST_ID: Final = re.compile(
+    rb'\s*(?:\[\s*)?\{\s*"_tag"\s*:\s*"Request"\s*,\s*"id"\s*:\s*("-?[0-9]{1,20}"|-?[0-9]{1,20})\s*,'
+)
 
 
 def decode(text: bytes, transport: Literal["ws", "http"]) -> list[Message]:
@@ -110,6 +113,16 @@ def decode(text: bytes, transport: Literal["ws", "http"]) -> list[Message]:
     if len(members) > MESSAGES_PER_ARRAY_MAX:
         return [Unintelligible(f"more than {MESSAGES_PER_ARRAY_MAX} messages in one array")]
     return [_decode_one(restore(member), transport) for member in members] or [Unintelligible("empty array")]
+
+
+def first_id(beginning: bytes) -> list[RequestId]:
+    """The id of the first request in a text of which only the beginning is there; none when it cannot be found.
+
+    Every client writes it right behind the tag.
+    """
+    found = _FIRST_ID.match(beginning)
+    request_id = None if found is None else _request_id(Raw(found[1]))
+    return [] if request_id is None else [request_id]
 
 
 def _decode_one(text: bytes, transport: str) -> Message:
@@ -212,7 +225,10 @@ def _string(text: bytes, member: str) -> str:
     """A string member taken as Raw because it may hold lone surrogates."""
     if text[:1] != b'"':
         raise Unreadable(f"Expected `str` - at `$.{member}`")
-    bare = text[1:-1].decode()
+    try:
+        bare = text[1:-1].decode()
+    except UnicodeDecodeError:
+        raise Unreadable(f"Invalid UTF-8 - at `$.{member}`") from None
     if bare.isprintable() and "\\" not in bare:
         return bare  # every real one
     value = plain(text)

@@ -46,12 +46,15 @@ def parse(target: str) -> SyncUrl | None:
         What it says; None when it is not a sync request at all (no `transport`, and not the path of 0.3).
 
     Raises:
-        BadSyncUrl: `storeId` missing, empty, repeated, too long or with U+0000; `payload` unreadable or repeated;
-            `transport` unknown or repeated.
+        BadSyncUrl: what is percent-encoded is not UTF-8; `storeId` missing, empty, repeated, too long or with U+0000;
+            `payload` unreadable or repeated; `transport` unknown or repeated.
     """
     path, _, query = target.partition("?")
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, encoding="utf-8", errors="replace", max_num_fields=_FIELDS_MAX)
+        # Strictly: two names that become one by replacing what cannot be read would be one store.
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=_FIELDS_MAX)
+    except UnicodeDecodeError:
+        raise BadSyncUrl("the query is not UTF-8") from None
     except ValueError:
         raise BadSyncUrl(f"more than {_FIELDS_MAX} query parameters") from None
     fields: dict[str, list[str]] = {}

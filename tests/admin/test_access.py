@@ -35,15 +35,35 @@ async def test_only_the_secret_itself_opens(stage: Stage, given: str) -> None:
 
 async def test_who_guesses_must_wait_even_with_the_right_one(tmp_path: Path) -> None:
     record = tmp_path / "audit.jsonl"
-    async with running(audit_log=str(record)) as stage:
+    elsewhere = {"x-forwarded-for": "192.0.2.1"}
+    async with running(audit_log=str(record), trusted_proxies=("loopback",)) as stage:
         for _ in range(ADMIN_FAILURES):
-            answer = await stage.http.get("/api/v1/info", headers={"authorization": "Bearer wrong"})
+            answer = await stage.http.get("/api/v1/info", headers={"authorization": "Bearer wrong", **elsewhere})
             assert answer.status_code == 401
-        answer = await stage.http.get("/api/v1/info")
+        answer = await stage.http.get("/api/v1/info", headers=elsewhere)
         refusal(answer, 429, "too-fast")
         assert 1 <= int(answer.headers["retry-after"]) <= 60
     assert record.read_text().count('"kind":"unauthenticated"') == ADMIN_FAILURES
     assert "wrong" not in record.read_text()
+
+
+async def test_on_a_loopback_address_nobody_locks_the_operator_out(stage: Stage) -> None:
+    for _ in range(2 * ADMIN_FAILURES):
+        answer = await stage.http.get("/api/v1/info", headers={"authorization": "Bearer wrong"})
+        assert answer.status_code == 401
+    assert (await stage.http.get("/api/v1/info")).status_code == 200
+
+
+async def test_imports_under_way_are_no_stores(stage: Stage) -> None:
+    staged = "livesync-staged/s"
+    answer = await stage.http.get("/api/v1/store", params={"storeId": staged})
+    assert "livesync-staged/" in refusal(answer, 400, "bad-parameter")
+    answer = await stage.http.post("/api/v1/store/reset", json={"storeId": staged, "confirm": staged})
+    assert "livesync-staged/" in refusal(answer, 400, "bad-parameter")
+
+
+async def test_a_name_that_is_not_utf_8_names_no_store(stage: Stage) -> None:
+    assert "UTF-8" in refusal(await stage.http.get("/api/v1/store?storeId=%FF"), 400, "bad-parameter")
 
 
 async def test_without_a_secret_there_is_no_control_plane() -> None:

@@ -38,7 +38,7 @@ async def test_every_setting_is_told_with_its_origin() -> None:
         "--store-id-max-bytes",
     )
     assert told["drain_limit_s"]["origin"] == "default"
-    assert told["cors_origins"]["value"] == ["*"]
+    assert told["cors_origins"]["value"] == []
     assert told["admin_secret"] == {
         "name": "admin_secret",
         "env": "ADMIN_SECRET",

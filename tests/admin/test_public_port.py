@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 import pytest
 import trio
@@ -148,7 +150,8 @@ def test_origins_are_exact(origin: str) -> None:
 
 async def test_pages_that_may_sync_may_not_rule() -> None:
     asks = {"origin": "https://app.example", "access-control-request-method": "GET"}
-    async with running(admin_public=True) as stage, httpx.AsyncClient(base_url=stage.url) as browser:
+    settings: dict[str, Any] = {"admin_public": True, "cors_origins": ("*",)}
+    async with running(**settings) as stage, httpx.AsyncClient(base_url=stage.url) as browser:
         assert (await browser.options("/", headers=asks)).headers["access-control-allow-origin"] == "*"
         for answer in (
             await browser.options("/admin/api/v1/info", headers=asks),

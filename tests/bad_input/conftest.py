@@ -11,6 +11,6 @@ from .servers import TestedServer, running_server
 
 @pytest.fixture
 async def server() -> AsyncIterator[TestedServer]:
-    """A server without hooks, with the smallest frame limit."""
-    async with running_server() as running:
+    """A server without hooks, with the smallest frame limit, for pages of every origin."""
+    async with running_server(cors_origins=("*",)) as running:
         yield running

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from livesync_trio.errors import RULES, Kind
-from livesync_trio.hooks import Hook, HookContext, Hooks
+from livesync_trio.hooks import FAILED, Hook, HookContext, Hooks, Refused
 
 from .clients import NO_CURSOR, event, http_rpc, pull, push, push_payload, reason, request
 from .servers import running_server
@@ -19,8 +19,8 @@ TOLD = "the ceiling is too low ?"
 """What a client is told of the message that `refuse` raises: UTF-8 cannot carry half a surrogate pair."""
 
 
-class Objection(Exception):
-    """What a user's hook raises."""
+class Objection(Refused):
+    """What a user's hook raises to refuse."""
 
 
 def refuse(argument: Any, context: HookContext) -> None:
@@ -76,11 +76,19 @@ async def test_the_message_of_a_pull_hook_reaches_the_client(refusing: Hook) -> 
         assert reason(answer.json[0]) == (Kind.HOOK_REFUSED, TOLD)
 
 
-ERRORS = [Objection(), KeyError("x"), ZeroDivisionError("x\0y"), RecursionError(), StopIteration("x"), OSError(2, "x")]
+FAULTS = [
+    Exception(),
+    KeyError("x"),
+    ZeroDivisionError("x\0y"),
+    RecursionError(),
+    StopIteration("x"),
+    OSError(2, "x"),
+    SystemExit(3),
+]
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=ascii)
-async def test_whatever_is_raised_is_told_without_a_traceback(error: Exception) -> None:
+@pytest.mark.parametrize("error", FAULTS, ids=ascii)
+async def test_a_fault_of_a_hook_is_the_operators_business(error: BaseException) -> None:
     def hook(batch: Any, context: HookContext) -> None:
         if context.store_id == "refused":
             raise error
@@ -91,10 +99,12 @@ async def test_whatever_is_raised_is_told_without_a_traceback(error: Exception) 
     for either in (hook, hook_async):
         async with running_server(Hooks(on_push=either)) as server:
             client = await server.rpc("refused")
-            kind, message = reason(await client.push(event(1)))
-            assert kind == Kind.HOOK_REFUSED
-            assert message
-            assert reason(await client.push(event(1)))[0] == Kind.HOOK_REFUSED
+            assert reason(await client.push(event(1))) == (Kind.HOOK_FAILED, FAILED.message)
+            assert reason(await client.push(event(1)))[0] == Kind.HOOK_FAILED
+            failed = server.logged("hook failed")
+            assert [line["log_level"] for line in failed] == ["error"] * 2
+            assert all(line["exc_info"] and line["store"] == "refused" for line in failed)
+            server.logs[:] = [line for line in server.logs if line not in failed]
 
 
 class Hanging:

@@ -16,6 +16,9 @@ import trio
 import trio.testing
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
+from livesync_trio.access.admission import Access
+from livesync_trio.access.authentication import Authentication
+from livesync_trio.access.pages import Pages
 from livesync_trio.config import Secret
 from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.peers import Peers
@@ -27,8 +30,6 @@ from livesync_trio.storage import base
 from livesync_trio.storage.memory import MemoryEngine
 from livesync_trio.store.registry import Registry
 from livesync_trio.telemetry import Counters
-from livesync_trio.transport.authentication import Authentication
-from livesync_trio.transport.cors import Cors
 from livesync_trio.transport.door import Door, DoorSettings
 
 A = StoreId("a")
@@ -132,8 +133,7 @@ class Stage:
         runner = HookRunner(hooks or Hooks(), limit_s=5.0)
         self.door = Door(
             DoorSettings(frame_max_bytes=2**20, handshake_limit_s=10.0, stall_limit_s=60.0),
-            authentication=Authentication(None, runner),
-            cors=Cors(("*",)),
+            access=Access(Authentication(None, runner), Pages(("*",))),
             surroundings=Surroundings(runner, self.counters, max_open_pulls, Secret("admin secret")),
             peers=self.peers,
             open_store=self.registry.handle,

@@ -1,4 +1,4 @@
-"""Rates and quotas (`fairness`, `connection.entitlement`): slowed first, refused then, and nobody else notices."""
+"""Rates and quotas (`fairness`, `access`): slowed first, refused then, and nobody else notices."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ from hypothesis import strategies as st
 
 from livesync_trio.config import Rate, Secret, parse_rates
 from livesync_trio.errors import Kind, TooFast
-from livesync_trio.fairness import AdminAttempts, Fairness, Meter
+from livesync_trio.fairness import Attempts, Fairness, Meter
 from livesync_trio.fairness.addresses import address_group
 from livesync_trio.fairness.buckets import Buckets
-from livesync_trio.limits import ADMIN_FAILURES, ADMIN_FAILURES_PERIOD_S, PUSH_PATIENCE_S, V3_PUSH_PATIENCE_S
-from livesync_trio.transport.guards import Guards
-from tests.bad_input.clients import NO_CURSOR, event, http_rpc, push_payload, reason, sync_url, v3_url
+from livesync_trio.limits import (
+    ADMIN_FAILURES,
+    ADMIN_FAILURES_PERIOD_S,
+    CROWDED_CONNECTIONS_MAX,
+    PUSH_PATIENCE_S,
+    V3_PUSH_PATIENCE_S,
+)
+from tests.bad_input.clients import NO_CURSOR, V3Client, event, http_rpc, push_payload, reason, sync_url, v3_url
 from tests.bad_input.servers import running_server
 from tests.bad_input.websockets import WebSocket, upgrade
 from tests.bad_input.wires import Ended, post
@@ -142,7 +147,7 @@ def test_only_what_is_configured_is_metered() -> None:
 def stage_with(**settings: Any) -> Stage:
     rates: Any = {"store": parse_rates(tuple(settings.pop("store").split(",")))}
     stage = Stage(**settings)
-    stage.door._guards = Guards(fairness=Fairness(rates))
+    stage.door.access.fairness = Fairness(rates)
     return stage
 
 
@@ -301,9 +306,9 @@ async def test_an_address_has_only_so_many_connections_and_gets_them_back() -> N
 
 async def test_sockets_that_say_nothing_are_counted_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flood of bare TCP connections, as from one address that is not this machine."""
-    monkeypatch.setattr("livesync_trio.fairness.rules.address_group", lambda host: host)
+    monkeypatch.setattr("livesync_trio.access.admission.address_group", lambda host: host)
     async with running_server(max_address_connections=5) as server:
-        silent = [await server.wire() for _ in range(5)]
+        silent = [await server.wire() for _ in range(5 + CROWDED_CONNECTIONS_MAX)]
         await trio.testing.wait_all_tasks_blocked(0.05)
         with pytest.raises(Ended):
             await (await server.wire()).read(1)
@@ -378,8 +383,9 @@ async def test_bytes_are_counted_of_what_was_there_before() -> None:
 
 
 async def test_wrong_admin_secrets_are_slowed_down_and_the_right_one_with_them() -> None:
-    async with running_server(admin_secret=Secret("the right one")) as server:
-        client = await server.v3("admin")
+    async with running_server(admin_secret=Secret("the right one"), trusted_proxies=("loopback",)) as server:
+        wire = await server.wire()
+        client = V3Client((await WebSocket.shake_hands(wire, v3_url("admin"), behind_a_proxy("192.0.2.1"))).wire)
 
         async def ask(secret: str) -> dict[str, Any]:
             message = {"_tag": "WSMessage.AdminInfoReq", "requestId": "x", "adminSecret": secret}
@@ -395,7 +401,7 @@ async def test_wrong_admin_secrets_are_slowed_down_and_the_right_one_with_them()
 
 
 def test_admin_attempts_come_back_and_addresses_are_apart() -> None:
-    attempts = AdminAttempts()
+    attempts = Attempts()
     for _ in range(ADMIN_FAILURES):
         assert attempts.refusal("192.0.2.1", 0) is None
         attempts.failed("192.0.2.1", 0)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from livesync_trio.access.grants import Grants
 from livesync_trio.config.identity import template_claims
-from livesync_trio.transport.grants import Grants
 
 NAMES = st.text(max_size=12)
 PLAIN = Grants()

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from livesync_trio.access.proxies import Proxies
 from livesync_trio.hooks import HookContext, Hooks
-from livesync_trio.transport.proxies import Proxies
 from tests.bad_input.clients import sync_url
 from tests.bad_input.servers import running_server
 from tests.bad_input.websockets import upgrade

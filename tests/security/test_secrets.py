@@ -174,7 +174,7 @@ def check_audit(acts: list[dict[str, Any]]) -> None:
         assert act["store"] == "s"
     assert {act["user"] for act in acts if act["act"] == "connect"} == {None, "ann"}
     kinds = {act["kind"] for act in acts if act["act"] == "refuse"}
-    assert {"unauthenticated", "origin-refused", "not-allowed", "hook-refused"} <= kinds
+    assert {"unauthenticated", "origin-refused", "not-allowed"} <= kinds
     assert len([act for act in acts if act["act"] == "reset"]) == 1
 
 

@@ -16,10 +16,10 @@ import pytest
 import structlog
 import trio
 
+from livesync_trio.access.jwks import RemoteKeys, parse_jwks, read_keys
+from livesync_trio.access.tokens import Identified, TokenVerifier
 from livesync_trio.errors import Kind, Refusal, StartupError
 from livesync_trio.limits import JWKS_MAX_AGE_S, JWKS_MAX_BYTES, JWKS_REFRESH_LEAST_S
-from livesync_trio.transport.jwks import RemoteKeys, parse_jwks, read_keys
-from livesync_trio.transport.tokens import Identified, TokenVerifier
 
 from .tokens import EC, ED, OTHER_RSA, RSA, SECRET, claims, jwk, jwks, pem_of, private_pem_of, token
 
@@ -249,7 +249,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._now_s = 1000.0
-        monkeypatch.setattr("livesync_trio.transport.jwks.trio.current_time", lambda: self._now_s)
+        monkeypatch.setattr("livesync_trio.access.jwks.trio.current_time", lambda: self._now_s)
 
     def pass_s(self, seconds: float) -> None:
         self._now_s += seconds

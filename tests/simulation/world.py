@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 
 import trio
 
+from livesync_trio.access.client import Client
 from livesync_trio.connection.peer import Peer, Surroundings
 from livesync_trio.connection.peers import Peers
 from livesync_trio.connection.rpc_peer import RpcPeer
@@ -69,9 +70,9 @@ class ServerProcess:
         """A client has connected."""
         self._links.append(link)
         channel = SimulatedChannel(link, self._world.trace.note)
-        context = HookContext(STORE, None, {}, "simulated")
+        client = Client(HookContext(STORE, None, {}, "simulated"))
         make: type[Peer] = V3Peer if v3 else RpcPeer
-        peer = make(channel, self.registry.handle(STORE), context, self._surroundings)
+        peer = make(channel, self.registry.handle(STORE), client, self._surroundings)
         self._nursery.start_soon(self._serve, peer)
 
     async def _serve(self, peer: Peer) -> None:

@@ -382,7 +382,7 @@ async def test_without_a_token_there_is_no_such_page() -> None:
 
 
 async def test_who_brings_the_token_reads_them_and_who_guesses_must_wait() -> None:
-    async with scraped(metrics_token=Secret("the token")) as seen:
+    async with scraped(metrics_token=Secret("the token"), trusted_proxies=("loopback",)) as seen:
         answer = await seen.client.ask(bearer("the token"))
         assert answer.status == 200
         assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -390,10 +390,16 @@ async def test_who_brings_the_token_reads_them_and_who_guesses_must_wait() -> No
         assert "livesync_pushes_total 0.0" in answer.text
         assert (await seen.client.ask(head("GET /metrics HTTP/1.1"))).status == 401
         assert (await seen.client.ask(head("POST /metrics HTTP/1.1", "Content-Length: 0"))).status == 404
+
+        async def elsewhere(token: str) -> int:
+            asked = head("GET /metrics HTTP/1.1", f"Authorization: Bearer {token}", "X-Forwarded-For: 192.0.2.1")
+            return (await seen.client.ask(asked)).status
+
         for _ in range(ADMIN_FAILURES):
-            assert (await seen.client.ask(bearer("a guess"))).status == 401
-        assert (await seen.client.ask(bearer("a guess"))).status == 429
-        assert (await seen.client.ask(bearer("the token"))).status == 429
+            assert await elsewhere("a guess") == 401
+        assert await elsewhere("a guess") == 429
+        assert await elsewhere("the token") == 429
+        assert (await seen.client.ask(bearer("the token"))).status == 200  # another address
 
 
 async def test_a_real_process_shows_itself(tmp_path: Path) -> None:

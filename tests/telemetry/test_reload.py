@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import signal
 import socket
 import subprocess
 import termios
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 import trio
+import trio.testing
 
-from livesync_trio.transport.jwks import RemoteKeys, read_keys
+from livesync_trio.access.jwks import RemoteKeys, read_keys
+from livesync_trio.app import Server
+from livesync_trio.config import Config, Secret
+from livesync_trio.hooks import Hooks
+from livesync_trio.limits import RELOAD_LIMIT_S, RELOAD_THREADS
+from livesync_trio.storage.memory import MemoryEngine
 from tests.bad_input.clients import RpcClient, V3Client, event, sync_url, v3_url
 from tests.bad_input.wires import head
 from tests.telemetry.process import FAILED, RELOADED, Watched, watched
@@ -113,6 +123,88 @@ async def test_what_needs_a_restart_is_named_and_goes_on_as_before(tmp_path: Pat
         assert await server.status("s", ..., "Origin: https://app.example") == 101
         again = await server.reload(RELOADED)
         assert (again["changed"], sorted(again["needs_restart"])) == ([], ["admin_secret", "idle_limit_s"])
+
+
+async def test_what_would_be_open_because_a_part_needs_a_restart_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is judged is what would be in force: the address stays public until a restart."""
+    monkeypatch.setattr("livesync_trio.reloading.configure_logging", lambda *_: None)  # it would end the capture
+    read = [Config(host="127.0.0.1"), Config(host="127.0.0.1", auth_token=Secret("the new token"))]
+    engine = MemoryEngine()
+    engine.open()
+    before = Config(host="0.0.0.0", auth_token=Secret("the old token"))
+    server = Server(before, Hooks(), engine, reread=lambda: (read.pop(0), Hooks()))
+    with structlog.testing.capture_logs() as logs:
+        assert not await server.reloader.reload()
+        assert server.door.access.authentication.token == Secret("the old token")
+        assert await server.reloader.reload()
+        assert server.door.access.authentication.token == Secret("the new token")
+    failed, reloaded = (line for line in logs if line["event"] in (FAILED, RELOADED))
+    assert "host would stay as before until a restart" in failed["reason"]
+    assert "0.0.0.0 would let anyone on the network" in failed["reason"]
+    assert (reloaded["changed"], reloaded["needs_restart"]) == (["auth_token"], ["host"])
+
+
+async def test_settings_that_fit_only_after_a_restart_are_refused(tmp_path: Path) -> None:
+    """The control plane on the public port would go on without a secret."""
+    before: dict[str, Any] = {"admin_secret": "a long admin secret", "admin_public": True, "admin_port": 0}
+    async with watched(tmp_path, **before) as server:
+        server.configure(admin_port=0)
+        line = await server.reload(FAILED)
+        assert "admin_public would stay as before" in line["reason"]
+        assert "LIVESYNC_ADMIN_PUBLIC" in line["reason"]
+
+
+HANGS = "import threading\nthreading.Event().wait()\n"
+
+
+async def test_hooks_that_hang_on_import_keep_nobody_from_ending(tmp_path: Path) -> None:
+    """Two SIGTERMs had no effect, and the database stayed locked."""
+    (tmp_path / "rules.py").write_text(REFUSES.format(word="first rules"))
+    async with watched(tmp_path, hooks=str(tmp_path / "rules.py")) as server:
+        (tmp_path / "rules.py").write_text(HANGS)
+        assert server.process._process is not None
+        server.process._process.send_signal(signal.SIGHUP)
+        await server.rpc("s")  # it goes on to serve meanwhile
+    # `watched` has stopped it, and it ended with 0
+
+
+async def test_a_reload_that_hangs_is_given_up_and_another_one_may_follow(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    hang = threading.Event()
+    told: list[str] = []
+
+    def reread() -> tuple[Config, Hooks]:
+        hang.wait()
+        return Config(hooks="rules.py"), Hooks()
+
+    @contextmanager
+    def reloading() -> Iterator[None]:
+        told.append("RELOADING")
+        yield
+        told.append("READY")
+
+    engine = MemoryEngine()
+    engine.open()
+    server = Server(Config(hooks="rules.py", port=0), Hooks(), engine, reread=reread)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(RELOAD_THREADS):
+            autojump_clock.autojump_threshold = math.inf
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_reload, server, reloading)
+                await trio.testing.wait_all_tasks_blocked()
+                autojump_clock.jump(RELOAD_LIMIT_S + 1)
+        assert not await server.reloader.reload()
+        hang.set()
+    assert told == ["RELOADING", "READY"] * RELOAD_THREADS
+    reasons = [line["reason"] for line in logs if line["event"] == FAILED]
+    assert reasons[:-1] == [f"hooks did not load in {RELOAD_LIMIT_S:g} s"] * RELOAD_THREADS
+    assert "reloads before it hang" in reasons[-1]
+
+
+async def _reload(server: Server, reloading: Callable[[], Any]) -> None:
+    with reloading():
+        assert not await server.reloader.reload()
 
 
 async def test_a_new_admin_secret_counts_for_open_connections_too(tmp_path: Path) -> None:

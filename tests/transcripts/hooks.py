@@ -8,6 +8,8 @@ from typing import Any
 
 import trio
 
+from livesync_trio import Refused
+
 SLOW_HOOK_S = 0.3
 TEXTS = {
     "hook-throw-error": "push rejected by hook",
@@ -17,7 +19,7 @@ TEXTS = {
 }
 
 
-class Rejected(Exception):
+class Rejected(Refused):
     """What a hook raises to refuse."""
 
 

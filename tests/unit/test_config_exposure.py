@@ -1,6 +1,6 @@
 import pytest
 
-from livesync_trio.config import Config, Secret, exposure_problems, is_loopback
+from livesync_trio.config import Config, Secret, exposure_problems, exposure_warnings, is_loopback
 
 GOOD = Secret("c0ffee-4f9d-11ee")
 
@@ -79,3 +79,16 @@ def test_every_reason_is_given() -> None:
 def test_only_insecure_says_otherwise() -> None:
     config = Config(host="0.0.0.0", auth_token=Secret("changeme"), admin_secret=Secret("changeme"), insecure=True)
     assert exposure_problems(config, has_validate_payload=False) == []
+
+
+@pytest.mark.parametrize(("characters", "problems", "warnings"), [(7, 1, 1), (8, 0, 1), (15, 0, 1), (16, 0, 0)])
+def test_a_short_token_is_warned_of_and_a_very_short_one_refused_on_a_network(
+    characters: int, problems: int, warnings: int
+) -> None:
+    config = Config(host="0.0.0.0", auth_token=Secret("x7Kq9fLw2Zt4Vb8N"[:characters]))
+    found = exposure_problems(config, has_validate_payload=False)
+    assert len(found) == problems
+    assert all("AUTH_TOKEN" in each and "x7Kq9" not in each for each in (*found, *exposure_warnings(config)))
+    assert len(exposure_warnings(config)) == warnings
+    here = Config(auth_token=Secret("x7"))
+    assert exposure_problems(here, has_validate_payload=False) == []

@@ -102,7 +102,7 @@ def test_the_hooks_shown_can_be_loaded(tmp_path: Path) -> None:
     assert loaded.validate_payload is not None
     context = hooks.HookContext("notes", None, {}, "127.0.0.1:5000")
     loaded.validate_payload({"authToken": "sesame"}, context)
-    with pytest.raises(PermissionError):
+    with pytest.raises(livesync_trio.Refused):
         loaded.validate_payload(None, context)
 
 

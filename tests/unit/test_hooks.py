@@ -17,8 +17,8 @@ import trio.testing
 from livesync_trio import hooks
 from livesync_trio.connection.asking import hook_event
 from livesync_trio.errors import Kind, Refusal, StartupError
-from livesync_trio.hooks import HookContext, HookRunner, Hooks, load_hooks
-from livesync_trio.telemetry import configure_logging, get_logger
+from livesync_trio.hooks import FAILED, HookContext, HookRunner, Hooks, Refused, load_hooks
+from livesync_trio.telemetry import Counters, configure_logging, get_logger
 
 CONTEXT = HookContext("a", None, {}, "127.0.0.1:1")
 LIMIT_S = 5.0
@@ -171,21 +171,36 @@ async def test_a_missing_hook_agrees() -> None:
         (ValueError("no"), "no"),
         (ValueError(), "ValueError"),
         (ValueError(""), "ValueError"),
-        (KeyError("x"), "'x'"),
-        (ExceptionGroup("both", [ValueError("a")]), "both (1 sub-exception)"),
-        (trio.TooSlowError(), "TooSlowError"),
+        (PermissionError("not you"), "not you"),
+        (Refused("not now"), "not now"),
+        (Refused(), "Refused"),
+        (ExceptionGroup("a nursery's", [ValueError("a")]), "a"),
+        (KeyError("x"), None),
+        (OSError(2, "x"), None),
+        (AssertionError("x"), None),
+        (ExceptionGroup("both", [ValueError("a"), ValueError("b")]), None),
+        (trio.TooSlowError(), None),
     ],
 )
 @pytest.mark.parametrize("in_thread", [True, False])
-async def test_an_exception_refuses_with_its_message(error: Exception, message: str, in_thread: bool) -> None:
+async def test_some_exceptions_refuse_with_their_message_and_others_are_faults(
+    error: Exception, message: str | None, in_thread: bool
+) -> None:
     def raising(argument: Any, context: HookContext) -> None:
         raise error
 
     async def raising_async(argument: Any, context: HookContext) -> None:
         raise error
 
-    refusal = await runner().ask(raising if in_thread else raising_async, None, CONTEXT)
-    assert refusal == Refusal(Kind.HOOK_REFUSED, message)
+    counters = Counters()
+    asked = HookRunner(Hooks(), 5.0, counters=counters)
+    with structlog.testing.capture_logs() as logs:
+        refusal = await asked.ask(raising if in_thread else raising_async, None, CONTEXT)
+    assert refusal == (FAILED if message is None else Refusal(Kind.HOOK_REFUSED, message))
+    assert counters.hooks_failed == (message is None)
+    assert [(line["event"], line["log_level"]) for line in logs] == (
+        [("hook failed", "error")] if message is None else []
+    )
 
 
 async def test_an_async_hook_that_hangs_is_cut_off_at_its_limit(autojump_clock: trio.testing.MockClock) -> None:
@@ -269,23 +284,23 @@ async def test_what_an_observer_raises_is_logged_and_goes_no_further(autojump_cl
 
 
 @pytest.mark.parametrize("style", ["json", "console"])
-async def test_the_log_of_a_refusal_has_the_traceback_and_not_what_the_hook_was_given(
+async def test_the_log_of_a_fault_has_the_traceback_and_not_what_the_hook_was_given(
     style: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Payloads hold tokens. A traceback with the values of local variables would put them into the log."""
 
-    def refusing(payload: Any, context: HookContext) -> None:
-        raise ValueError("not today")
+    def failing(payload: Any, context: HookContext) -> None:
+        raise LookupError("not today")
 
     token = {"authToken": "canary-7c1f"}
     context = HookContext("a", token, {"authorization": "canary-7c1f"}, "127.0.0.1:1")
     configure_logging("info", style)
     monkeypatch.setattr(hooks, "_log", get_logger("hooks"))  # one that does not remember an older configuration
     try:
-        await runner().ask(refusing, token, context)
+        await runner().ask(failing, token, context)
     finally:
         structlog.reset_defaults()
     logged = capsys.readouterr().err
     assert "not today" in logged
-    assert "refusing" in logged
+    assert "failing" in logged
     assert "canary" not in logged

@@ -88,7 +88,7 @@ def test_order_and_unknown_parameters_do_not_matter() -> None:
 @pytest.mark.parametrize(
     ("query", "store"),
     [("a+b", "a b"), ("a%2Bb", "a+b"), ("a%20b", "a b"), ("%C3%B6", "ö"), ("%c3%b6", "ö"), ("o%CC%88", "o\u0308"),
-     ("%F0%9F%98%80", "\U0001f600"), ("a/b?c", "a/b?c"), ("a%26b%3Dc", "a&b=c"), ("%FF", "\ufffd"), ("%", "%"),
+     ("%F0%9F%98%80", "\U0001f600"), ("a/b?c", "a/b?c"), ("a%26b%3Dc", "a&b=c"), ("%EF%BF%BD", "\ufffd"), ("%", "%"),
      ("%zz", "%zz"), ("..%2F..", "../.."), ("a;b", "a;b"), ("+", " "), ("A", "A"), ("%0A", "\n")],
 )  # fmt: skip
 def test_store_ids_are_taken_exactly(query: str, store: str) -> None:
@@ -164,3 +164,11 @@ def test_any_target_is_parsed_or_refused(text: str) -> None:
             continue
         if parsed is not None:
             parsed.store_id.encode()
+
+
+@pytest.mark.parametrize("bytes_", ["%FF", "%FE", "a%C3", "%ED%A0%80", "%C0%AF", "%F5%80%80%80"])
+def test_what_is_not_utf_8_is_refused_and_not_replaced(bytes_: str) -> None:
+    """Replaced by the same sign, two names would be one store."""
+    for query in (f"storeId={bytes_}", f"storeId=a&{bytes_}=b", f"storeId=a&payload={bytes_}"):
+        with pytest.raises(BadSyncUrl, match="UTF-8"):
+            parse(f"/?{query}&transport=ws")

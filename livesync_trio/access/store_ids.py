@@ -1,11 +1,17 @@
 """Which store ids are taken. An id is taken as it is or refused, never rewritten."""
 
 import re
+from typing import Final
 
 import attrs
 
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.limits import STORE_ID_MAX_BYTES
+from livesync_trio.model import RESERVED_STORES
+
+RESERVED: Final = Refusal(
+    Kind.BAD_SYNC_URL, f"Store ids that begin with {RESERVED_STORES} are the server's own, for imports under way."
+)
 
 
 @attrs.frozen
@@ -24,6 +30,8 @@ class StoreIdPolicy:
         """None for an id that is taken."""
         if len(store_id.encode()) > self.max_bytes:
             return Refusal(Kind.BAD_SYNC_URL, f"Store ids have at most {self.max_bytes} bytes here.")
+        if store_id.startswith(RESERVED_STORES):
+            return RESERVED
         if self.pattern is not None and self.pattern.fullmatch(store_id) is None:
             return Refusal(Kind.BAD_SYNC_URL, "Store ids of this form are not taken here (store_id_pattern).")
         return None

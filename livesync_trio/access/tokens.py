@@ -8,18 +8,31 @@ from typing import Any, Final
 
 import attrs
 import jwt
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from livesync_trio.access.jwks import KeyRing, read_keys
 from livesync_trio.config import Config
 from livesync_trio.config.identity import HMAC_ALGORITHMS, KEY_ALGORITHMS
 from livesync_trio.errors import Kind, Refusal
+from livesync_trio.limits import KEYS_PER_TOKEN_MAX
 from livesync_trio.model import Principal
 from livesync_trio.telemetry import get_logger
-from livesync_trio.transport.jwks import KeyRing, read_keys
 
 _log = get_logger("transport")
 
 _DEFAULT_HMAC: Final = ("HS256",)
 _DEFAULT_KEYED: Final = ("RS256", "ES256", "EdDSA")
+
+_KEY_OF: Final[dict[str, type | tuple[type, ...]]] = {
+    "RS": RSAPublicKey,
+    "PS": RSAPublicKey,
+    "ES": EllipticCurvePublicKey,
+    "Ed": (Ed25519PublicKey, Ed448PublicKey),
+}
+"""Classes of keys, by the beginning of the algorithms' names."""
 
 _INVALID: Final = Refusal(Kind.UNAUTHENTICATED, "The token is not valid here. Log in again.")
 _EXPIRED: Final = Refusal(Kind.UNAUTHENTICATED, "The token has expired. Come back with a fresh one.")
@@ -105,7 +118,8 @@ class TokenVerifier:
             return self._check(token, self.secret, algorithm)
         if algorithm in self.keyed and self.keys is not None:
             outcome: Identified | Refusal | None = None
-            for key in await self.keys.find(header.get("kid")):
+            keys = [key for key in await self.keys.find(header.get("kid")) if _fits(key, algorithm)]
+            for key in keys[:KEYS_PER_TOKEN_MAX]:
                 outcome = self._check(token, key, algorithm)
                 if outcome is not _INVALID:
                     break
@@ -136,3 +150,8 @@ class TokenVerifier:
         if not isinstance(name, str) or not name:
             return _invalid(f"its {self.principal_claim} is no text")
         return Identified(Principal(name, claims), int(claims["exp"]) + self.leeway_s - time.time())
+
+
+def _fits(key: Any, algorithm: str) -> bool:
+    """Whether a public key is of the kind that an algorithm is for."""
+    return isinstance(key, _KEY_OF[algorithm[:2]])

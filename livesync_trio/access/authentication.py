@@ -4,43 +4,29 @@ Asked once per WebSocket and once per HTTP request, before anything of the store
 for, whoever brings nothing is kept out, and a token that names no stores opens none.
 """
 
-import math
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import trio
 
+from livesync_trio.access.client import Expiry, Rights
+from livesync_trio.access.grants import Grants
 from livesync_trio.config import Config, Secret
-from livesync_trio.connection.asking import authorize
 from livesync_trio.errors import Kind, Refusal
+from livesync_trio.fairness import WrongTokens
 from livesync_trio.hooks import HookContext, HookRunner
+from livesync_trio.limits import TOKENS_PER_REQUEST_MAX
 from livesync_trio.model import Principal
-from livesync_trio.transport.grants import Grants
 
 if TYPE_CHECKING:
-    from livesync_trio.transport.tokens import TokenVerifier
+    from livesync_trio.access.tokens import TokenVerifier
 
 _BEARER: Final = "bearer "
 _NO_TOKEN: Final = Refusal(Kind.UNAUTHENTICATED, "This server wants a token: syncPayload { authToken }.")
+_WRONG_TOKEN: Final = Refusal(Kind.NOT_ALLOWED, "Invalid auth token")
 _STRANGER: Final = Refusal(Kind.UNAUTHENTICATED, "This server does not know you: log in first.")
-
-
-@attrs.frozen
-class Admission:
-    """Somebody who may read the store.
-
-    Attributes:
-        user: who; None for strangers and holders of the shared token.
-        may_push: whether the claims let them write.
-        expires_s: when their token stops to count, on Trio's clock.
-        asks_to_push: whether the `authorize` hook wants to be asked for every push.
-    """
-
-    user: Principal | None = None
-    may_push: bool = True
-    expires_s: float = math.inf
-    asks_to_push: bool = False
 
 
 @attrs.frozen
@@ -53,6 +39,7 @@ class Authentication:
         tokens: verifies JSON Web Tokens; None where none are taken.
         grants: which stores their claims give.
         cookie: name of the cookie in which a token may come; None for none.
+        wrong: how often an address has been wrong about the shared token.
     """
 
     token: Secret | None
@@ -60,6 +47,7 @@ class Authentication:
     tokens: "TokenVerifier | None" = None
     grants: Grants = attrs.field(factory=Grants)
     cookie: str | None = None
+    wrong: WrongTokens = attrs.field(factory=WrongTokens)
 
     @classmethod
     def of(cls, config: Config, hooks: HookRunner, before: "Authentication | None" = None) -> "Authentication":
@@ -70,54 +58,55 @@ class Authentication:
         """
         tokens = None
         if config.jwt_secret is not None or config.jwt_keys is not None:
-            from livesync_trio.transport.tokens import TokenVerifier  # noqa: PLC0415 - see there for what it costs
+            from livesync_trio.access.tokens import TokenVerifier  # noqa: PLC0415 - see there for what it costs
 
             tokens = TokenVerifier.of(config, None if before is None else before.tokens)
         grants = Grants(
             config.jwt_stores_claim, config.jwt_read_stores_claim, config.jwt_stores, config.jwt_read_stores
         )
-        return cls(config.auth_token, hooks, tokens, grants, config.auth_cookie)
+        wrong = WrongTokens() if before is None else before.wrong
+        return cls(config.auth_token, hooks, tokens, grants, config.auth_cookie, wrong)
 
-    async def check(self, context: HookContext) -> Admission | Refusal:
+    async def check(self, context: HookContext) -> Rights | Refusal:
         """Whether a client may use the store in `context`, and how."""
-        admission = await self._identify(context)
-        if isinstance(admission, Refusal):
-            return admission
-        context = attrs.evolve(context, user=admission.user)
+        rights = await self._identify(context)
+        if isinstance(rights, Refusal):
+            return rights
+        context = attrs.evolve(context, user=rights.user)
         if self.hooks.hooks.authorize is not None:
-            refusal = await authorize(self.hooks, context, "pull")
+            refusal = await self.hooks.authorize(context, "pull")
             if refusal is not None:
                 return refusal
-            admission = attrs.evolve(admission, may_push=True, asks_to_push=True)
-        elif not admission.may_push and not self._may_pull(context):
+            rights = attrs.evolve(rights, may_push=True, asks_to_push=True)
+        elif not rights.may_push and not self._may_pull(context):
             return Refusal(Kind.NOT_ALLOWED, "This token is not for this store.")
         refusal = await self.hooks.ask(self.hooks.hooks.validate_payload, context.payload, context)
         if refusal is None:
-            return admission
+            return rights
         return Refusal(Kind.NOT_ALLOWED, refusal.message) if refusal.kind is Kind.HOOK_REFUSED else refusal
 
     def _may_pull(self, context: HookContext) -> bool:
         return context.user is not None and self.grants.may_pull(context.user.claims, context.store_id)
 
-    async def _identify(self, context: HookContext) -> Admission | Refusal:
+    async def _identify(self, context: HookContext) -> Rights | Refusal:
         """Who it is. The first token that is valid counts, wherever it stands."""
         asks_for_tokens = self.token is not None or self.tokens is not None
         refusal = _NO_TOKEN
         if asks_for_tokens:
-            for given in tokens_in(context, self.cookie):
-                admission = await self._judge(given, context.store_id)
-                if isinstance(admission, Admission):
-                    return admission
+            for given in islice(tokens_in(context, self.cookie), TOKENS_PER_REQUEST_MAX):
+                rights = await self._judge(given, context)
+                if isinstance(rights, Rights):
+                    return rights
                 if refusal is _NO_TOKEN:
-                    refusal = admission
+                    refusal = rights
         if self.hooks.hooks.authenticate is None:
-            return refusal if asks_for_tokens else Admission()
+            return refusal if asks_for_tokens else Rights()
         user = await self.hooks.consult(self.hooks.hooks.authenticate, context.store_id, context.payload, context)
         match user:
             case Principal():
-                return Admission(user)
+                return Rights(user)
             case str() if user:
-                return Admission(Principal(user))
+                return Rights(Principal(user))
             case Refusal(kind=Kind.HOOK_REFUSED):
                 return Refusal(Kind.NOT_ALLOWED, user.message)
             case Refusal():
@@ -125,17 +114,21 @@ class Authentication:
             case _:
                 return _STRANGER if refusal is _NO_TOKEN else refusal
 
-    async def _judge(self, given: str, store_id: str) -> Admission | Refusal:
-        """What one token is worth."""
-        if self.token is not None and self.token.matches(given):
-            return Admission()
-        if self.tokens is None:
-            return Refusal(Kind.NOT_ALLOWED, "Invalid auth token")
-        outcome = await self.tokens.verify(given)
-        if isinstance(outcome, Refusal):
-            return outcome
-        may_push = self.grants.may_push(outcome.principal.claims, store_id)
-        return Admission(outcome.principal, may_push, trio.current_time() + outcome.expires_in_s)
+    async def _judge(self, given: str, context: HookContext) -> Rights | Refusal:
+        """What one token is worth. Only the shared one can be guessed, and only guesses at it must wait."""
+        host, now_s = context.client_host, trio.current_time()
+        waiting = None if self.token is None else self.wrong.refusal(host, given, now_s)
+        if waiting is None and self.token is not None and self.token.matches(given):
+            return Rights()
+        outcome: Any = waiting or _WRONG_TOKEN
+        if self.tokens is not None:
+            outcome = await self.tokens.verify(given)
+            if not isinstance(outcome, Refusal):
+                may_push = self.grants.may_push(outcome.principal.claims, context.store_id)
+                return Rights(outcome.principal, may_push, Expiry.after(outcome.expires_in_s))
+        if waiting is None and self.token is not None:
+            self.wrong.failed(host, given, now_s)
+        return outcome if waiting is None else waiting
 
 
 def tokens_in(context: HookContext, cookie: str | None) -> Iterator[str]:
