@@ -226,7 +226,7 @@ class Server:
                 readers=ThreadReaders(self._engine.reader, ADMIN_READER_THREADS, self.counters),
                 audit=self.audit,
                 secret=lambda: self.door.surroundings.admin_secret,
-                attempts=lambda: self.door.surroundings.admin_attempts,
+                trusts=self.guards.proxies.trusts,
                 client_address=self.guards.proxies.client,
                 metrics=self.metrics.render,
             )

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import urlsplit
 
 import attrs
 import trio
 
 from livesync_trio.admin.rooms import Rooms
+from livesync_trio.config.exposure import is_loopback
 from livesync_trio.errors import Kind, Refusal
+from livesync_trio.fairness import AdminAttempts
 from livesync_trio.hooks import host_of
 
 Header = tuple[str, str]
@@ -24,20 +25,30 @@ PROTECTION: Final[tuple[Header, ...]] = (
 """On every answer. Nothing here is a page yet; whoever adds one gives it a policy of its own."""
 
 _SCHEME: Final = "bearer "
+_FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-real-ip", "via")
 
 
 @attrs.frozen
 class Gate:
-    """Decides before anything else of a request is looked at."""
+    """Decides before anything else of a request is looked at.
+
+    Attributes:
+        rooms: the server.
+        own: wrong secrets at the control plane's own address, by who sent them.
+        public: those under `/admin` of the public port. Apart, so that no stranger there keeps the operator out here.
+    """
 
     rooms: Rooms
+    own: AdminAttempts = attrs.field(factory=AdminAttempts)
+    public: AdminAttempts = attrs.field(factory=AdminAttempts)
 
-    def refusal(self, headers: Mapping[str, str], address: str) -> Refusal | None:
+    def refusal(self, headers: Mapping[str, str], address: str, *, public: bool) -> Refusal | None:
         """Why a request is not served; None when it is.
 
         Args:
             headers: of the request, names in lower case.
             address: from where it really comes, `host:port`.
+            public: whether it came in at the public port.
         """
         origin = headers.get("origin")
         if origin is not None and not self._allows(origin, headers):
@@ -45,7 +56,9 @@ class Gate:
                 Kind.ORIGIN_REFUSED, "Web pages of this origin may not use the control plane (admin_origins)."
             )
         host, now_s = host_of(address), trio.current_time()
-        waiting = self.rooms.attempts().refusal(host, now_s)
+        attempts = self.public if public else self.own
+        throttled = public or not self._local(host, headers)
+        waiting = attempts.refusal(host, now_s) if throttled else None
         if waiting is not None:
             return waiting
         given = headers.get("authorization", "")
@@ -54,7 +67,8 @@ class Gate:
         expected = self.rooms.secret()
         if expected is not None and expected.matches(given[len(_SCHEME) :].strip()):
             return None
-        self.rooms.attempts().failed(host, now_s)
+        if throttled:
+            attempts.failed(host, now_s)
         self.rooms.audit.record(
             "refuse", store="", address=address, via="control plane", kind=str(Kind.UNAUTHENTICATED)
         )
@@ -84,4 +98,13 @@ class Gate:
 
     def _allows(self, origin: str, headers: Mapping[str, str]) -> bool:
         """Whether a page may ask: one that is listed, or one that came from here itself."""
-        return origin in self.rooms.config().admin_origins or urlsplit(origin).netloc == headers.get("host")
+        host = headers.get("host")
+        return origin in self.rooms.config().admin_origins or origin in (f"http://{host}", f"https://{host}")
+
+    def _local(self, host: str, headers: Mapping[str, str]) -> bool:
+        """Whether a request is of this machine's own users, at an address that nobody else reaches.
+
+        They would lock each other out. What a proxy here passes on is not theirs, whether the proxy is believed or not.
+        """
+        forwarded = any(name in headers for name in _FORWARDED)
+        return is_loopback(host) and not forwarded and is_loopback(self.rooms.config().admin_host)

@@ -11,7 +11,6 @@ from livesync_trio.audit import Audit
 from livesync_trio.config import Config, Secret
 from livesync_trio.connection.peers import Peers
 from livesync_trio.errors import Kind, Refusal
-from livesync_trio.fairness import AdminAttempts
 from livesync_trio.model import StoreId
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.readers import ThreadReaders
@@ -39,12 +38,13 @@ class Rooms:
         readers: reading handles of the control plane's own.
         audit: the record of who did what.
         secret: the admin secret in force.
-        attempts: wrong secrets so far, by address; shared with the admin messages of 0.3.
+        trusts: whether an address is that of a proxy which is believed.
         client_address: who really asks, from the address of the socket, its host, and the headers (proxies).
         metrics: renders the metrics; None: there are none.
         started_s: when the server started, on Trio's clock.
         ending: the server has begun to shut down: tails take their leave.
         tails: tails open now, in the order in which they came.
+        tails_admitted: how many were let in and have not ended; one of these may not be open yet.
     """
 
     config: Callable[[], Config]
@@ -58,12 +58,13 @@ class Rooms:
     readers: ThreadReaders
     audit: Audit
     secret: Callable[[], Secret | None]
-    attempts: Callable[[], AdminAttempts]
+    trusts: Callable[[str], bool]
     client_address: Callable[[str, str, Mapping[str, str]], str]
     metrics: MetricsPage | None = None
     started_s: float = attrs.field(factory=trio.current_time)
     ending: bool = False
     tails: dict["Awake", None] = attrs.field(factory=dict)
+    tails_admitted: int = 0
 
     def end(self) -> None:
         """The server begins to shut down."""
@@ -87,5 +88,4 @@ def moment(at_s: float) -> str:
 
 def wire_time(at: datetime.datetime) -> str:
     """A moment of the calendar in the same form."""
-    at = at.astimezone(datetime.UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
+    return f"{at.astimezone(datetime.UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
