@@ -63,8 +63,8 @@ class Closing(Answer, frozen=True):
     closing: bool = True
 
 
-async def list_connections(rooms: Rooms, asked: ListConnections, _caller: Caller) -> Answer:
-    """A page of the open WebSockets of this server, oldest first. HTTP clients come and go with each request."""
+async def list_connections(rooms: Rooms, asked: ListConnections, _caller: Caller) -> ConnectionPage:
+    """The open WebSockets of this server, oldest first, page by page."""
     found = [peer for peer in rooms.peers if peer.number > asked.after and asked.store_id in ("", peer.handle.store_id)]
     found.sort(key=lambda peer: peer.number)
     shown = found[: asked.limit]
@@ -72,8 +72,8 @@ async def list_connections(rooms: Rooms, asked: ListConnections, _caller: Caller
     return ConnectionPage(connections=[_told(peer) for peer in shown], next=more)
 
 
-async def close_connection(rooms: Rooms, asked: CloseConnection, caller: Caller) -> Answer | Refusal:
-    """Close a connection in order; its client comes back by itself."""
+async def close_connection(rooms: Rooms, asked: CloseConnection, caller: Caller) -> Closing | Refusal:
+    """Close a connection of this server in order; its client comes back."""
     number, store_id = asked.connection_id, asked.store_id
     peer = next((peer for peer in rooms.peers if peer.number == number), None)
     if peer is None:

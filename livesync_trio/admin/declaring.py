@@ -6,7 +6,8 @@ from their annotations. Knows neither Quart nor Hypercorn.
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args, get_type_hints
 
 import attrs
 import msgspec
@@ -106,32 +107,46 @@ Handler = Callable[["Rooms", Any, Caller], Awaitable[Answer | Raw | Stream | Ref
 """Answers a request: the server, what is asked (`Route.takes`), who asks."""
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Route:
-    """One endpoint.
+    """One endpoint. What it takes and answers is what its handler is annotated with.
 
     Attributes:
         method: GET or POST.
         path: below the root of the control plane.
         handler: answers.
-        meaning: one sentence.
-        takes: what may be asked.
-        answers: what the answer is; None where it is no JSON object of ours.
         content_type: of the answer.
     """
 
     method: Literal["GET", "POST"]
     path: str
     handler: Handler
-    meaning: str
-    takes: type[Request] = Nothing
-    answers: type[Answer] | None = None
     content_type: str = JSON
 
     @property
     def name(self) -> str:
         """`operationId` of the OpenAPI document."""
         return camel(self.handler.__name__)
+
+    @property
+    def meaning(self) -> str:
+        """One sentence."""
+        return (self.handler.__doc__ or "").partition("\n")[0]
+
+    @cached_property
+    def takes(self) -> type[Request]:
+        """What may be asked."""
+        _, takes, *_ = self._annotations().values()
+        return takes  # type: ignore[no-any-return]
+
+    @property
+    def answers(self) -> type[Answer] | None:
+        """What the answer is; None where it is not made from a struct."""
+        answer = self._annotations()["return"]
+        return next((kind for kind in get_args(answer) or (answer,) if issubclass(kind, Answer)), None)
+
+    def _annotations(self) -> dict[str, Any]:
+        return get_type_hints(self.handler)
 
 
 def camel(name: str) -> str:

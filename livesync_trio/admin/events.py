@@ -98,14 +98,14 @@ class SessionPage(Answer, frozen=True):
     next: int | None
 
 
-async def list_events(rooms: Rooms, asked: ListEvents, _caller: Caller) -> Answer | Refusal:
-    """A page of events of a store, all of them or chosen ones."""
+async def list_events(rooms: Rooms, asked: ListEvents, _caller: Caller) -> EventPage | Refusal:
+    """Events of a store, page by page; a page may be empty although `next` names another."""
     found = await rooms.readers.ask(lambda reader: _page(reader, asked))
     return unknown(asked.store_id) if found is None else found
 
 
-async def list_sessions(rooms: Rooms, asked: ListSessions, _caller: Caller) -> Answer | Refusal:
-    """The client sessions of the next part of a log."""
+async def list_sessions(rooms: Rooms, asked: ListSessions, _caller: Caller) -> SessionPage | Refusal:
+    """Client sessions seen in the next part of a log; a session may come again in the next one."""
     found = await rooms.readers.ask(lambda reader: _sessions(reader, asked))
     return unknown(asked.store_id) if found is None else found
 

@@ -44,7 +44,7 @@ class Settings(Answer, frozen=True):
     settings: list[Setting]
 
 
-async def info(rooms: Rooms, _asked: Nothing, _caller: Caller) -> Answer:
+async def info(rooms: Rooms, _asked: Nothing, _caller: Caller) -> Info:
     """What this server is and how it is."""
     well, health = rooms.health()
     return Info(
@@ -71,13 +71,13 @@ def _counters(rooms: Rooms) -> dict[str, Any]:
     return totals
 
 
-async def show_config(rooms: Rooms, _asked: Nothing, _caller: Caller) -> Answer:
-    """Every setting with its value and where it was given; of a secret only whether there is one."""
+async def show_config(rooms: Rooms, _asked: Nothing, _caller: Caller) -> Settings:
+    """Every setting, its value and where it was given; of secrets only whether there is one."""
     return Settings(settings=msgspec.convert(shown_settings(rooms.config()), list[Setting]))
 
 
 async def show_metrics(rooms: Rooms, _asked: Nothing, _caller: Caller) -> Raw | Refusal:
-    """The metrics in Prometheus' text format."""
+    """Metrics in Prometheus' text format."""
     if rooms.metrics is None:
         return Refusal(Kind.NOT_FOUND, "This server renders no metrics.")
     return Raw(*rooms.metrics())

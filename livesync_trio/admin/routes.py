@@ -37,7 +37,10 @@ class TailStore(Request, frozen=True):
 
 
 async def tail_store(rooms: Rooms, asked: TailStore, caller: Caller) -> Stream | Refusal:
-    """Let in a tail, if one more may be open. It counts from here on, until its answer has ended."""
+    """Events as they come, as server-sent events; resumes behind `Last-Event-ID`.
+
+    A tail counts from here on, until its answer has ended: many may be asked for before the first is open.
+    """
     if len(caller.headers.get("last-event-id", "")) > LAST_EVENT_ID_MAX_DIGITS:
         return refused("Last-Event-ID is not the number of an event.")
     if rooms.tails_admitted >= ADMIN_TAILS_MAX:
@@ -53,82 +56,21 @@ async def tail_store(rooms: Rooms, asked: TailStore, caller: Caller) -> Stream |
 
 
 async def show_document(_rooms: Rooms, _asked: Nothing, _caller: Caller) -> Raw:
-    """The OpenAPI document."""
+    """This interface as an OpenAPI 3.1 document."""
     return Raw(msgspec.json.encode(openapi.document(ROUTES)))
 
 
 ROUTES: Final = (
-    Route("GET", "/api/v1/info", process.info, "What this server is and how it is.", answers=process.Info),
-    Route(
-        "GET",
-        "/api/v1/stores",
-        stores.list_stores,
-        "Stores in the order of their names, page by page.",
-        stores.ListStores,
-        stores.StorePage,
-    ),
-    Route("GET", "/api/v1/store", stores.show_store, "One store.", stores.ShowStore, stores.Store),
-    Route(
-        "GET",
-        "/api/v1/store/events",
-        events.list_events,
-        "Events of a store, page by page; a page may be empty although `next` names another.",
-        events.ListEvents,
-        events.EventPage,
-    ),
-    Route(
-        "GET",
-        "/api/v1/store/sessions",
-        events.list_sessions,
-        "Client sessions seen in the next part of a log; a session may come again in the next one.",
-        events.ListSessions,
-        events.SessionPage,
-    ),
-    Route(
-        "GET",
-        "/api/v1/store/tail",
-        tail_store,
-        "Events as they come, as server-sent events; resumes behind `Last-Event-ID`.",
-        TailStore,
-        content_type=EVENT_STREAM,
-    ),
-    Route(
-        "POST",
-        "/api/v1/store/reset",
-        stores.reset_store,
-        "Give a store a new identity and an empty log.",
-        stores.ResetStore,
-        stores.StoreReset,
-    ),
-    Route(
-        "GET",
-        "/api/v1/connections",
-        connections.list_connections,
-        "The open WebSockets of this server, page by page.",
-        connections.ListConnections,
-        connections.ConnectionPage,
-    ),
-    Route(
-        "POST",
-        "/api/v1/connections/close",
-        connections.close_connection,
-        "Close a connection of this server in order; its client comes back.",
-        connections.CloseConnection,
-        connections.Closing,
-    ),
-    Route(
-        "GET",
-        "/api/v1/config",
-        process.show_config,
-        "Every setting, its value and where it was given; of secrets only whether there is one.",
-        answers=process.Settings,
-    ),
-    Route("GET", "/api/v1/openapi.json", show_document, "This interface as an OpenAPI 3.1 document."),
-    Route(
-        "GET",
-        "/metrics",
-        process.show_metrics,
-        "Metrics in Prometheus' text format.",
-        content_type="text/plain",
-    ),
+    Route("GET", "/api/v1/info", process.info),
+    Route("GET", "/api/v1/stores", stores.list_stores),
+    Route("GET", "/api/v1/store", stores.show_store),
+    Route("GET", "/api/v1/store/events", events.list_events),
+    Route("GET", "/api/v1/store/sessions", events.list_sessions),
+    Route("GET", "/api/v1/store/tail", tail_store, EVENT_STREAM),
+    Route("POST", "/api/v1/store/reset", stores.reset_store),
+    Route("GET", "/api/v1/connections", connections.list_connections),
+    Route("POST", "/api/v1/connections/close", connections.close_connection),
+    Route("GET", "/api/v1/config", process.show_config),
+    Route("GET", "/api/v1/openapi.json", show_document),
+    Route("GET", "/metrics", process.show_metrics, "text/plain"),
 )

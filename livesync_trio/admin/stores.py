@@ -63,8 +63,8 @@ class StoreReset(Answer, frozen=True):
     head: int
 
 
-async def list_stores(rooms: Rooms, asked: ListStores, _caller: Caller) -> Answer:
-    """A page of stores, in the order of their names' bytes."""
+async def list_stores(rooms: Rooms, asked: ListStores, _caller: Caller) -> StorePage:
+    """Stores in the order of their names, page by page."""
     after = StoreId(asked.after) if asked.after else None
     found = await rooms.readers.ask(lambda reader: reader.stores(after, asked.limit + 1, asked.containing))
     shown = found[: asked.limit]
@@ -73,15 +73,18 @@ async def list_stores(rooms: Rooms, asked: ListStores, _caller: Caller) -> Answe
     return StorePage(stores=[_told(rooms, summary, connected) for summary in shown], next=more)
 
 
-async def show_store(rooms: Rooms, asked: ShowStore, _caller: Caller) -> Answer | Refusal:
+async def show_store(rooms: Rooms, asked: ShowStore, _caller: Caller) -> Store | Refusal:
     """One store."""
     store_id = StoreId(asked.store_id)
     summary = await rooms.readers.ask(lambda reader: reader.summary(store_id))
     return unknown(store_id) if summary is None else _told(rooms, summary, _connected(rooms))
 
 
-async def reset_store(rooms: Rooms, asked: ResetStore, caller: Caller) -> Answer | Refusal:
-    """Give a store a new identity and an empty log, through its mailbox. Works on a damaged store, too."""
+async def reset_store(rooms: Rooms, asked: ResetStore, caller: Caller) -> StoreReset | Refusal:
+    """Give a store a new identity and an empty log.
+
+    Through its mailbox; works on a damaged store, too.
+    """
     store_id = StoreId(asked.store_id)
     if asked.confirm != store_id:
         return refused("`confirm` must repeat `storeId`. Nothing was changed.")
