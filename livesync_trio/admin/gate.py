@@ -9,7 +9,6 @@ import trio
 from livesync_trio.admin.rooms import Rooms
 from livesync_trio.config.exposure import is_loopback
 from livesync_trio.errors import Kind, Refusal
-from livesync_trio.fairness import AdminAttempts
 from livesync_trio.hooks import host_of
 
 Header = tuple[str, str]
@@ -30,17 +29,9 @@ _FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-proto", "x-for
 
 @attrs.frozen
 class Gate:
-    """Decides before anything else of a request is looked at.
-
-    Attributes:
-        rooms: the server.
-        own: wrong secrets at the control plane's own address, by who sent them.
-        public: those under `/admin` of the public port. Apart, so that no stranger there keeps the operator out here.
-    """
+    """Decides before anything else of a request is looked at."""
 
     rooms: Rooms
-    own: AdminAttempts = attrs.field(factory=AdminAttempts)
-    public: AdminAttempts = attrs.field(factory=AdminAttempts)
 
     def refusal(self, headers: Mapping[str, str], address: str, *, public: bool) -> Refusal | None:
         """Why a request is not served; None when it is.
@@ -56,10 +47,9 @@ class Gate:
                 Kind.ORIGIN_REFUSED, "Web pages of this origin may not use the control plane (admin_origins)."
             )
         host, now_s = host_of(address), trio.current_time()
-        attempts = self.public if public else self.own
-        throttled = public or not self._local(host, headers)
-        waiting = attempts.refusal(host, now_s) if throttled else None
-        if waiting is not None:
+        attempts = self.rooms.public_attempts if public else self.rooms.attempts
+        waiting = attempts.refusal(host, now_s)
+        if waiting is not None and (public or not self._local(host, headers)):
             return waiting
         given = headers.get("authorization", "")
         if given[: len(_SCHEME)].lower() != _SCHEME:
@@ -67,11 +57,11 @@ class Gate:
         expected = self.rooms.secret()
         if expected is not None and expected.matches(given[len(_SCHEME) :].strip()):
             return None
-        if throttled:
+        if waiting is None:  # of local guesses that go on, no more are recorded than of a stranger's
             attempts.failed(host, now_s)
-        self.rooms.audit.record(
-            "refuse", store="", address=address, via="control plane", kind=str(Kind.UNAUTHENTICATED)
-        )
+            self.rooms.audit.record(
+                "refuse", store="", address=address, via="control plane", kind=str(Kind.UNAUTHENTICATED)
+            )
         return Refusal(Kind.UNAUTHENTICATED, "This is not the admin secret.")
 
     def headers(self, headers: Mapping[str, str]) -> list[Header]:

@@ -11,6 +11,7 @@ from livesync_trio.audit import Audit
 from livesync_trio.config import Config, Secret
 from livesync_trio.connection.peers import Peers
 from livesync_trio.errors import Kind, Refusal
+from livesync_trio.fairness import AdminAttempts
 from livesync_trio.model import StoreId
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.readers import ThreadReaders
@@ -41,6 +42,8 @@ class Rooms:
         trusts: whether an address is that of a proxy which is believed.
         client_address: who really asks, from the address of the socket, its host, and the headers (proxies).
         metrics: renders the metrics; None: there are none.
+        attempts: wrong secrets so far at its own address, by who sent them.
+        public_attempts: the same under `/admin` of the public port; apart, so that strangers there keep nobody out here.
         started_s: when the server started, on Trio's clock.
         ending: the server has begun to shut down: tails take their leave.
         tails: tails open now, in the order in which they came.
@@ -61,6 +64,8 @@ class Rooms:
     trusts: Callable[[str], bool]
     client_address: Callable[[str, str, Mapping[str, str]], str]
     metrics: MetricsPage | None = None
+    attempts: AdminAttempts = attrs.field(factory=AdminAttempts)
+    public_attempts: AdminAttempts = attrs.field(factory=AdminAttempts)
     started_s: float = attrs.field(factory=trio.current_time)
     ending: bool = False
     tails: dict["Awake", None] = attrs.field(factory=dict)

@@ -5,7 +5,6 @@ writes cannot be cancelled (decision 0006). Here each connection has a task of i
 which serves exactly one. What goes wrong in it ends that connection.
 """
 
-import ipaddress
 import resource
 from typing import Any
 
@@ -19,6 +18,7 @@ from hypercorn.typing import ConnectionState
 from livesync_trio.admin.library_log import library_logger
 from livesync_trio.admin.rooms import Rooms
 from livesync_trio.errors import Kind
+from livesync_trio.fairness.addresses import address_group
 from livesync_trio.limits import (
     ADMIN_CONNECTIONS_MAX,
     ADMIN_DESCRIPTORS_SHARE,
@@ -46,7 +46,7 @@ class Connection:
             self.host = str(stream.socket.getpeername()[0])
         except OSError:  # gone already
             self.host = ""
-        self.network = _network(self.host)
+        self.group = address_group(self.host) or self.host
         self.socket = stream.socket  # Hypercorn asks it who is connected
         self.scope = trio.CancelScope()
         self._stream = stream
@@ -193,7 +193,7 @@ class Connections:
 
     def _enter(self, connection: Connection, *, proxy: bool) -> bool:
         """Give a connection a place, if there is one or one can be made."""
-        same = [] if proxy else [other for other in self._open if other.network == connection.network]
+        same = [] if proxy else [other for other in self._open if other.group == connection.group]
         full = same if len(same) >= self._max // 2 else list(self._open) if len(self._open) >= self._max else None
         if full is not None:
             idle = min((other for other in full if other.idle), key=lambda other: other.rests_since_s, default=None)
@@ -218,17 +218,6 @@ def connections_max() -> int:
     if descriptors == resource.RLIM_INFINITY:
         return ADMIN_CONNECTIONS_MAX
     return max(2, min(ADMIN_CONNECTIONS_MAX, descriptors // ADMIN_DESCRIPTORS_SHARE))
-
-
-def _network(host: str) -> str:
-    """What counts as one address: an IPv6 network of 64 bits is one customer's; its addresses cost nothing."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if address.version == 4:
-        return host
-    return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address), 64), strict=False))
 
 
 def _hypercorn_config() -> HypercornConfig:

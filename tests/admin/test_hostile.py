@@ -7,6 +7,7 @@ process: a fault that took the process down would take the tests down, were it i
 from __future__ import annotations
 
 import contextlib
+import resource
 from pathlib import Path
 
 import h2.config
@@ -101,6 +102,19 @@ async def test_what_ends_hypercorn_ends_one_connection(tmp_path: Path) -> None:
         assert "Traceback" not in server.log
         assert "level=error" not in server.log
         assert await server.stop() < DRAIN_LIMIT_S
+
+
+async def test_a_flood_of_strangers_leaves_sync_its_descriptors(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        client = await server.client()
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (160, 160))
+        for _ in range(200):
+            await (await server.wire(server.control_port)).send(head("GET /api/v1/info HTTP/1.1"))
+        assert (await server.health())["status"] == "ok"
+        await (await server.client()).check_works()
+        await client.check_works()
+        assert (await server.info())["healthy"]
+        assert server.log.count("\n") < 20
 
 
 async def test_strange_inputs_leave_both_as_they_were(tmp_path: Path) -> None:

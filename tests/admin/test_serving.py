@@ -154,17 +154,3 @@ def test_few_descriptors_are_for_sync_first(monkeypatch: pytest.MonkeyPatch) -> 
         return connections_max()
 
     assert [limit(number) for number in (512, 1024, 65_536, resource.RLIM_INFINITY)] == [64, 128, 128, 128]
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        ("2001:db8::1", "2001:db8::ffff:1", True),
-        ("2001:db8::1", "2001:db8:0:1::1", False),
-        ("::ffff:192.0.2.1", "192.0.2.1", True),
-        ("192.0.2.1", "192.0.2.2", False),
-        ("fe80::1%eth0", "fe80::2%eth0", True),
-    ],
-)
-def test_an_ipv6_network_counts_as_one_address(one: str, other: str, same: bool) -> None:
-    assert (serving._network(one) == serving._network(other)) is same
