@@ -21,7 +21,7 @@ PROTECTION: Final[tuple[Header, ...]] = (
     ("cross-origin-resource-policy", "same-origin"),
     ("vary", "origin"),
 )
-"""On every answer. Nothing here is a page yet; whoever adds one gives it a policy of its own."""
+"""On every answer that does not say otherwise: a page has a policy of its own."""
 
 _SCHEME: Final = "bearer "
 _FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-real-ip", "via")

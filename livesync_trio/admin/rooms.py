@@ -43,7 +43,7 @@ class Rooms:
         client_address: who really asks, from the address of the socket, its host, and the headers (proxies).
         metrics: renders the metrics; None: there are none.
         attempts: wrong secrets so far at its own address, by who sent them.
-        public_attempts: the same under `/admin` of the public port; apart, so that strangers there keep nobody out here.
+        public_attempts: those under `/admin` of the public port; apart, so that strangers there keep nobody out here.
         started_s: when the server started, on Trio's clock.
         ending: the server has begun to shut down: tails take their leave.
         tails: tails open now, in the order in which they came.

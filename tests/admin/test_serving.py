@@ -7,6 +7,7 @@ import resource
 
 import pytest
 import trio
+from quart import Response, request
 
 from livesync_trio.admin import serving
 from livesync_trio.admin.serving import Connections, connections_max
@@ -133,6 +134,31 @@ async def test_a_flood_of_strangers_keeps_no_operator_out(stage: Stage, monkeypa
         await (await stage.wire(stage.control_url)).send(b"GET / HTTP/1.1\r\n")
     assert (await stage.get("/api/v1/info"))["healthy"]
     assert len(connections_of(stage)) <= 8
+
+
+async def test_pages_with_cookies_and_headers_of_their_own_can_be_served(stage: Stage) -> None:
+    """What the console will need of the app and of Hypercorn, on one connection."""
+    assert stage.rooms.control is not None
+    app = stage.rooms.control.app
+
+    async def page() -> Response:
+        answer = Response(f"seen {request.cookies.get('seen', '0')}", content_type="text/html")
+        answer.headers["content-security-policy"] = "default-src 'self'"
+        answer.set_cookie("seen", "1", httponly=True, samesite="Strict")
+        return answer
+
+    async def asset() -> Response:
+        return Response(b"x" * 1_000_000, content_type="text/javascript", headers={"cache-control": "max-age=60"})
+
+    app.add_url_rule("/page", "page", page)
+    app.add_url_rule("/asset", "asset", asset)
+    assert [(await stage.http.get("/page")).text for _ in range(2)] == ["seen 0", "seen 1"]
+    answer = await stage.http.get("/page")
+    assert answer.headers.get_list("content-security-policy") == ["default-src 'self'"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    answer = await stage.http.get("/asset")
+    assert (len(answer.content), answer.headers["cache-control"]) == (1_000_000, "max-age=60")
+    assert len(connections_of(stage)) == 1
 
 
 async def test_who_takes_no_byte_is_cut(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
