@@ -36,6 +36,14 @@ async def test_the_document_is_valid_and_is_the_one_that_is_served(stage: Stage)
     assert served == document(ROUTES)
 
 
+def test_every_status_that_an_answer_may_have_is_in_the_document() -> None:
+    for methods in document(ROUTES)["paths"].values():
+        for operation in methods.values():
+            assert {"200", "400", "401", "403", "404", "405", "408", "413", "429", "500", "503"} == set(
+                operation["responses"]
+            )
+
+
 async def test_every_route_of_the_app_is_in_the_document_and_nothing_else(stage: Stage) -> None:
     assert stage.rooms.control is not None
     rules = {
