@@ -232,10 +232,9 @@ class Server:
                 readers=ThreadReaders(self._engine.reader, ADMIN_READER_THREADS, self.counters),
                 audit=self.audit,
                 secret=lambda: self.door.surroundings.admin_secret,
+                trusts=self.access.proxies.trusts,
                 client_address=self.access.proxies.client,
                 metrics=self.metrics.render,
-                # Who reaches a loopback address is on this machine, as the operator is: nobody is slowed down there.
-                attempts=Attempts(spares_loopback=is_loopback(self._config.admin_host)),
             )
         )
 

@@ -389,6 +389,9 @@ ADMIN_TAIL_QUEUE_BYTES: Final = 256 * 1024
 ADMIN_TAILS_MAX: Final = 64
 """Tails open at the same time; each follows a store and may hold a queue."""
 
+LAST_EVENT_ID_MAX_DIGITS: Final = 16
+"""Digits of `SEQ_NUM_MAX`; a longer `Last-Event-ID` is the number of no event."""
+
 ADMIN_HEARTBEAT_S: Final = 15.0
 """Silence after which a tail sends a comment: below the 30 s of impatient proxies, and who has gone is noticed."""
 
@@ -396,16 +399,19 @@ ADMIN_ANSWER_LIMIT_S: Final = 30.0
 """How long a request of the control plane may take before it is answered that the server is busy."""
 
 ADMIN_GRACE_S: Final = 1.0
-"""From the control plane's end, planned or not, until its connections are cut: Hypercorn cannot cancel its writes."""
+"""From the control plane's end, or a client's, until its connections are cut, whatever they are answering."""
 
-DESCRIPTORS_LOOKED_AT_MAX: Final = 65_536
-"""Descriptors looked through for connections to cut, where the system does not list them: some 50 ms."""
+ADMIN_CONNECTIONS_MAX: Final = 128
+"""Connections of the control plane's own address, half of them from one address: two for each tail that may be open."""
+
+ADMIN_DESCRIPTORS_SHARE: Final = 8
+"""One of so many descriptors that this process may open may be such a connection, where that is less."""
 
 ADMIN_KEEP_ALIVE_S: Final = 15.0
 """Time in which a connection of the control plane must send a whole request head, its first one or another."""
 
-ADMIN_STALL_LIMIT_MS: Final = 15_000
-"""How long a connection of the control plane may leave sent bytes untaken (tcp_user_timeout, where there is one)."""
+ADMIN_STALL_LIMIT_S: Final = 15.0
+"""How long a connection of the control plane may take no byte of what is sent to it."""
 
 # --- PostgreSQL ----------------------------------------------------------------------------------------------------
 

@@ -1,61 +1,106 @@
 """Connections of this server: who is there, and sending one of them away."""
 
-from typing import Any
+from typing import Annotated, Literal
 
-import msgspec
+from msgspec import Meta
 
-from livesync_trio.admin.declaring import Answer, Asked
+from livesync_trio.admin.declaring import PAGE, Answer, Caller, Limit, Request, Time
 from livesync_trio.admin.reading import refused
 from livesync_trio.admin.rooms import Rooms, moment
 from livesync_trio.connection.peer import Peer
 from livesync_trio.connection.statistics import UNKNOWN
 from livesync_trio.errors import Kind, Refusal
+from livesync_trio.limits import SEQ_NUM_MAX
 
 
-async def list_connections(rooms: Rooms, asked: Asked) -> Answer:
-    """A page of the open WebSockets of this server, oldest first. HTTP clients come and go with each request."""
-    limit, after = asked.number("limit") or 1, asked.number("after") or 0
-    store_id = asked.text("storeId")
-    found = [
-        peer for peer in rooms.peers if peer.number > after and (store_id is None or peer.handle.store_id == store_id)
-    ]
+class ListConnections(Request, frozen=True):
+    """Which connections."""
+
+    store_id: Annotated[str, Meta(description="Connections to this store only.")] = ""
+    after: Annotated[
+        int, Meta(ge=0, le=SEQ_NUM_MAX, description="Connections with a greater number only; what `next` said.")
+    ] = 0
+    limit: Limit = PAGE
+
+
+class Connection(Answer, frozen=True):
+    """One connection."""
+
+    connection_id: int
+    store_id: str
+    address: str
+    user: str | None
+    generation: Literal["0.3", "0.4", "next", "unknown"]
+    transport: Literal["websocket"]
+    since: Time
+    last_heard_at: Time
+    open_pulls: int
+    following: int
+    lag_events: int
+    queued_bytes: int
+
+
+class ConnectionPage(Answer, frozen=True):
+    """Some connections, and where the next page begins."""
+
+    connections: list[Connection]
+    next: int | None
+    scope: Literal["this server"] = "this server"
+
+
+class CloseConnection(Request, frozen=True):
+    """Which connection to close."""
+
+    connection_id: int
+    store_id: str
+
+
+class Closing(Answer, frozen=True):
+    """The connection that is being closed."""
+
+    connection_id: int
+    store_id: str
+    closing: bool = True
+
+
+async def list_connections(rooms: Rooms, asked: ListConnections, _caller: Caller) -> ConnectionPage:
+    """The open WebSockets of this server, oldest first, page by page."""
+    found = [peer for peer in rooms.peers if peer.number > asked.after and asked.store_id in ("", peer.handle.store_id)]
     found.sort(key=lambda peer: peer.number)
-    shown = found[:limit]
-    more = shown[-1].number if len(found) > limit else None
-    return Answer(
-        msgspec.json.encode({"connections": [_as_json(peer) for peer in shown], "next": more, "scope": "this server"})
-    )
+    shown = found[: asked.limit]
+    more = shown[-1].number if len(found) > asked.limit else None
+    return ConnectionPage(connections=[_told(peer) for peer in shown], next=more)
 
 
-async def close_connection(rooms: Rooms, asked: Asked) -> Answer | Refusal:
-    """Close a connection in order; its client comes back by itself."""
-    number, store_id = asked.body["connectionId"], asked.body["storeId"]
+async def close_connection(rooms: Rooms, asked: CloseConnection, caller: Caller) -> Closing | Refusal:
+    """Close a connection of this server in order; its client comes back."""
+    number, store_id = asked.connection_id, asked.store_id
     peer = next((peer for peer in rooms.peers if peer.number == number), None)
     if peer is None:
         return Refusal(Kind.NO_SUCH_CONNECTION, f"This server has no open connection {number}.")
     if peer.handle.store_id != store_id:
         return refused("`storeId` is not the store of this connection. Nothing was changed.")
     rooms.audit.record(
-        "close", store=store_id, address=asked.address, connection=str(number), peer=peer.asking.context.client_address
+        "close", store=store_id, address=caller.address, connection=str(number), peer=peer.asking.context.client_address
     )
     peer.close(Kind.CLOSED_BY_OPERATOR)
-    return Answer(msgspec.json.encode({"connectionId": number, "storeId": store_id, "closing": True}))
+    return Closing(connection_id=number, store_id=store_id)
 
 
-def _as_json(peer: Peer) -> dict[str, Any]:
+def _told(peer: Peer) -> Connection:
     context = peer.asking.context
     pulls = peer.pulls()
-    return {
-        "connectionId": peer.number,
-        "storeId": peer.handle.store_id,
-        "address": context.client_address,
-        "user": None if context.user is None else context.user.id.encode(errors="replace").decode(),
-        "generation": UNKNOWN if peer.generation is None else str(peer.generation),
-        "transport": "websocket",
-        "since": moment(peer.since_s),
-        "lastHeardAt": moment(peer.last_heard_s),
-        "openPulls": len(pulls),
-        "following": sum(pull.following for pull in pulls),
-        "lagEvents": max((pull.lag for pull in pulls), default=0),
-        "queuedBytes": peer.outbox.queued_bytes,
-    }
+    return Connection(
+        connection_id=peer.number,
+        store_id=peer.handle.store_id,
+        address=context.client_address,
+        user=None if context.user is None else context.user.id.encode(errors="replace").decode(),
+        generation=UNKNOWN if peer.generation is None else str(peer.generation),  # type: ignore[arg-type]
+        transport="websocket",
+        since=moment(peer.since_s),
+        last_heard_at=moment(peer.last_heard_s),
+        open_pulls=len(pulls),
+        following=sum(pull.following for pull in pulls),
+        lag_events=max((pull.lag for pull in pulls), default=0),
+        queued_bytes=peer.outbox.queued_bytes,
+    )

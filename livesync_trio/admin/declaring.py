@@ -1,52 +1,54 @@
 """What an endpoint is: its path, what may be asked of it, what it answers.
 
-Owns the values of which the table in `routes` is made; routing, the reading of parameters and the OpenAPI document all
-come from that one table. Knows neither Quart nor Hypercorn.
+Requests and answers are msgspec structs: the reading of a request, the JSON of an answer and the OpenAPI document come
+from their annotations. Knows neither Quart nor Hypercorn.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from contextlib import ExitStack
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args, get_type_hints
 
 import attrs
+import msgspec
+from msgspec import Meta
 
 from livesync_trio.errors import Refusal
+from livesync_trio.limits import ADMIN_PAGE, ADMIN_PAGE_MAX, SEQ_NUM_MAX
 
 if TYPE_CHECKING:
     from livesync_trio.admin.rooms import Rooms
 
-Schema = Mapping[str, Any]
-"""A JSON schema, as OpenAPI 3.1 has them."""
+JSON: Final = "application/json"
+EVENT_STREAM: Final = "text/event-stream"
 
-JSON = "application/json"
-EVENT_STREAM = "text/event-stream"
+_MOMENT: Final = {"format": "date-time"}
+
+Time = Annotated[str, Meta(extra_json_schema=_MOMENT)]
+StoreName = Annotated[str, Meta(min_length=1, description="The store, exactly as clients name it.")]
+Limit = Annotated[int, Meta(ge=1, le=ADMIN_PAGE_MAX, description="Most entries of the answer.")]
+AfterEvent = Annotated[
+    int,
+    Meta(ge=-SEQ_NUM_MAX, le=SEQ_NUM_MAX, description="Events behind this number only; what `next` said."),
+]
+PAGE: Final = ADMIN_PAGE
 
 
-@attrs.frozen
-class Parameter:
-    """Something that may stand in the query of a request.
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """What may be asked: the query of a GET, the JSON body of a POST. Texts that are empty were not given."""
 
-    Attributes:
-        name: as on the wire.
-        meaning: one sentence.
-        kind: a text, a whole number, or a moment in ISO 8601.
-        required: whether it must be given.
-        default: what counts when it is not given.
-        low: least number accepted.
-        high: greatest number accepted.
-    """
 
-    name: str
-    meaning: str
-    kind: Literal["text", "number", "time"] = "text"
-    required: bool = False
-    default: int | None = None
-    low: int = 0
-    high: int | None = None
+class Nothing(Request, frozen=True):
+    """A request without parameters."""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """A JSON object with exactly these members."""
 
 
 @attrs.frozen
-class Answer:
-    """A whole answer. `body` is what is sent, byte for byte."""
+class Raw:
+    """An answer that is no JSON, or is JSON already. `body` is sent byte for byte."""
 
     body: bytes
     content_type: str = JSON
@@ -60,12 +62,27 @@ class Stream:
 
 
 @attrs.frozen
-class Asked:
-    """A request, understood.
+class Caller:
+    """Who asks.
 
     Attributes:
-        parameters: by name; None where one was not given and has no default.
-        body: the members of the JSON body; empty where the route takes none.
+        headers: names in lower case.
+        address: from where, `host:port`.
+        until_answered: what is given back when the answer has been sent, or cannot be.
+    """
+
+    headers: Mapping[str, str]
+    address: str
+    until_answered: ExitStack = attrs.field(factory=ExitStack)
+
+
+@attrs.frozen
+class Asked:
+    """What a tail is asked for (`tail.tail_store`).
+
+    Attributes:
+        parameters: by name on the wire; None where one was not given.
+        body: not used.
         headers: names in lower case.
         address: from where, `host:port`.
     """
@@ -76,7 +93,7 @@ class Asked:
     address: str
 
     def text(self, name: str) -> str | None:
-        """A text or a moment."""
+        """A text."""
         value: str | None = self.parameters[name]
         return value
 
@@ -86,33 +103,53 @@ class Asked:
         return value
 
 
-Handler = Callable[["Rooms", Asked], Awaitable[Answer | Stream | Refusal]]
+Handler = Callable[["Rooms", Any, Caller], Awaitable[Answer | Raw | Stream | Refusal]]
+"""Answers a request: the server, what is asked (`Route.takes`), who asks."""
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Route:
-    """One endpoint.
+    """One endpoint. What it takes and answers is what its handler is annotated with.
 
     Attributes:
         method: GET or POST.
         path: below the root of the control plane.
-        name: `operationId` of the OpenAPI document.
-        meaning: one sentence.
         handler: answers.
-        answers: schema of the answer, None where it is no JSON.
-        parameters: what its query may hold.
-        body: JSON type (`string`, `integer`) of each member its body must have; None: it takes no body.
         content_type: of the answer.
-        audited: the act under which it is recorded, None for what changes nothing.
     """
 
     method: Literal["GET", "POST"]
     path: str
-    name: str
-    meaning: str
     handler: Handler
-    answers: Schema | None = None
-    parameters: tuple[Parameter, ...] = ()
-    body: Mapping[str, Literal["string", "integer"]] | None = None
     content_type: str = JSON
-    audited: str | None = None
+
+    @property
+    def name(self) -> str:
+        """`operationId` of the OpenAPI document."""
+        return camel(self.handler.__name__)
+
+    @property
+    def meaning(self) -> str:
+        """One sentence."""
+        return (self.handler.__doc__ or "").partition("\n")[0]
+
+    @cached_property
+    def takes(self) -> type[Request]:
+        """What may be asked."""
+        _, takes, *_ = self._annotations().values()
+        return takes  # type: ignore[no-any-return]
+
+    @property
+    def answers(self) -> type[Answer] | None:
+        """What the answer is; None where it is not made from a struct."""
+        answer = self._annotations()["return"]
+        return next((kind for kind in get_args(answer) or (answer,) if issubclass(kind, Answer)), None)
+
+    def _annotations(self) -> dict[str, Any]:
+        return get_type_hints(self.handler)
+
+
+def camel(name: str) -> str:
+    """A name of ours as it is on the wire."""
+    first, *rest = name.split("_")
+    return first + "".join(map(str.capitalize, rest))

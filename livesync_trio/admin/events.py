@@ -5,12 +5,14 @@ bounded number of events; `next` says where the following one goes on.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, cast
 
 import attrs
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
-from livesync_trio.admin.declaring import Answer, Asked
+from livesync_trio.admin.declaring import PAGE, AfterEvent, Answer, Caller, Limit, Request, StoreName, Time
+from livesync_trio.admin.reading import moment_read
 from livesync_trio.admin.rooms import Rooms
 from livesync_trio.admin.stores import unknown
 from livesync_trio.errors import Refusal
@@ -26,21 +28,86 @@ from livesync_trio.storage.base import Reader
 from livesync_trio.wire.choice import Choice, origin_of
 
 
-async def list_events(rooms: Rooms, asked: Asked) -> Answer | Refusal:
-    """A page of events of a store, all of them or chosen ones."""
-    store_id = StoreId(asked.text("storeId") or "")
-    wanted = Choice(*(asked.text(name) for name in ("name", "clientId", "sessionId", "since", "until")))
-    after, limit = asked.number("after") or 0, asked.number("limit") or 1
-    found = await rooms.readers.ask(lambda reader: _page(reader, store_id, after, limit, wanted))
-    return unknown(store_id) if found is None else found
+class ListEvents(Request, frozen=True):
+    """Which events of which store."""
+
+    store_id: StoreName
+    after: AfterEvent = 0
+    limit: Limit = PAGE
+    name: Annotated[str, Meta(description="Events of this name only.")] = ""
+    client_id: Annotated[str, Meta(description="Events of this client only.")] = ""
+    session_id: Annotated[str, Meta(description="Events of this session only.")] = ""
+    since: Annotated[Time, Meta(description="Events pushed at this moment or later only.")] | UnsetType = UNSET
+    until: Annotated[Time, Meta(description="Events pushed before this moment only.")] | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        """Write moments as events have them, so that they compare. Raises ValueError."""
+        for name in ("since", "until"):
+            if text := getattr(self, name):
+                msgspec.structs.force_setattr(self, name, moment_read(text))
+
+    @property
+    def choice(self) -> Choice:
+        """Which of them are wanted."""
+        fields = (self.name, self.client_id, self.session_id, self.since, self.until)
+        return Choice(*(text or None for text in fields))
 
 
-async def list_sessions(rooms: Rooms, asked: Asked) -> Answer | Refusal:
-    """The client sessions of the next part of a log."""
-    store_id = StoreId(asked.text("storeId") or "")
-    after = asked.number("after") or 0
-    found = await rooms.readers.ask(lambda reader: _sessions(reader, store_id, after))
-    return unknown(store_id) if found is None else found
+class Event(Answer, frozen=True):
+    """One event, as it is sent; made from its stored text, so never held in this form."""
+
+    seq_num: int
+    parent_seq_num: int
+    name: str
+    args: Any
+    client_id: str
+    session_id: str
+    created_at: Time
+
+
+class EventPage(Answer, frozen=True):
+    """Some events, and where the next page begins."""
+
+    events: list[Event]
+    next: int | None
+
+
+class ListSessions(Request, frozen=True):
+    """Which part of which log."""
+
+    store_id: StoreName
+    after: AfterEvent = 0
+
+
+class Session(Answer, frozen=True):
+    """What one client session pushed."""
+
+    client_id: str
+    session_id: str
+    events: int
+    first_seq_num: int
+    last_seq_num: int
+    first_at: Time
+    last_at: Time
+
+
+class SessionPage(Answer, frozen=True):
+    """Some sessions, and where the next page begins."""
+
+    sessions: list[Session]
+    next: int | None
+
+
+async def list_events(rooms: Rooms, asked: ListEvents, _caller: Caller) -> EventPage | Refusal:
+    """Events of a store, page by page; a page may be empty although `next` names another."""
+    found = await rooms.readers.ask(lambda reader: _page(reader, asked))
+    return unknown(asked.store_id) if found is None else found
+
+
+async def list_sessions(rooms: Rooms, asked: ListSessions, _caller: Caller) -> SessionPage | Refusal:
+    """Client sessions seen in the next part of a log; a session may come again in the next one."""
+    found = await rooms.readers.ask(lambda reader: _sessions(reader, asked))
+    return unknown(asked.store_id) if found is None else found
 
 
 def as_json(event: StoredEvent) -> bytes:
@@ -51,61 +118,61 @@ def as_json(event: StoredEvent) -> bytes:
 # --- in a reader thread ----------------------------------------------------------------------------------------------
 
 
-def _page(reader: Reader, store_id: StoreId, after: int, limit: int, wanted: Choice) -> Answer | None:
-    state = reader.state(store_id)
+def _page(reader: Reader, asked: ListEvents) -> EventPage | None:
+    state = reader.state(StoreId(asked.store_id))
     if state is None:
         return None
-    taken: list[bytes] = []
-    size_bytes, seen = 0, after
-    for event in _scan(reader, state, after):
+    wanted = asked.choice
+    taken: list[msgspec.Raw] = []
+    size_bytes, seen = 0, asked.after
+    for event in _scan(reader, state, asked.after):
         if wanted.takes(event):
             text = as_json(event)
             if taken and size_bytes + len(text) > ADMIN_ANSWER_BYTES:
                 break
-            taken.append(text)
+            taken.append(msgspec.Raw(text))
             size_bytes += len(text)
         seen = event.seq_num
-        if len(taken) == limit:
+        if len(taken) == asked.limit:
             break
-    return Answer(b'{"events":[%b],"next":%b}' % (b",".join(taken), _next(seen, state)))
+    return EventPage(events=cast("list[Event]", taken), next=_next(seen, state))
 
 
 @attrs.define
-class _Session:
+class _Seen:
     events: int
     first: StoredEvent
     last: StoredEvent
 
 
-def _sessions(reader: Reader, store_id: StoreId, after: int) -> Answer | None:
-    state = reader.state(store_id)
+def _sessions(reader: Reader, asked: ListSessions) -> SessionPage | None:
+    state = reader.state(StoreId(asked.store_id))
     if state is None:
         return None
-    sessions: dict[tuple[str, str], _Session] = {}
-    seen = after
-    for event in _scan(reader, state, after):
+    sessions: dict[tuple[str, str], _Seen] = {}
+    seen = asked.after
+    for event in _scan(reader, state, asked.after):
         _, client_id, session_id = origin_of(event)
         known = sessions.get((client_id, session_id))
         if known is None:
-            sessions[client_id, session_id] = _Session(1, event, event)
+            sessions[client_id, session_id] = _Seen(1, event, event)
         else:
             known.events += 1
             known.last = event
         seen = event.seq_num
-    shown = [_session_json(*key, session) for key, session in sessions.items()]
-    return Answer(b'{"sessions":%b,"next":%b}' % (msgspec.json.encode(shown), _next(seen, state)))
+    return SessionPage(sessions=[_told(*key, found) for key, found in sessions.items()], next=_next(seen, state))
 
 
-def _session_json(client_id: str, session_id: str, session: _Session) -> dict[str, Any]:
-    return {
-        "clientId": _encodable(client_id),
-        "sessionId": _encodable(session_id),
-        "events": session.events,
-        "firstSeqNum": session.first.seq_num,
-        "lastSeqNum": session.last.seq_num,
-        "firstAt": session.first.created_at,
-        "lastAt": session.last.created_at,
-    }
+def _told(client_id: str, session_id: str, seen: _Seen) -> Session:
+    return Session(
+        client_id=_encodable(client_id),
+        session_id=_encodable(session_id),
+        events=seen.events,
+        first_seq_num=seen.first.seq_num,
+        last_seq_num=seen.last.seq_num,
+        first_at=seen.first.created_at,
+        last_at=seen.last.created_at,
+    )
 
 
 def _scan(reader: Reader, state: LogState, after: int) -> Iterator[StoredEvent]:
@@ -121,8 +188,8 @@ def _scan(reader: Reader, state: LogState, after: int) -> Iterator[StoredEvent]:
         after = events[-1].seq_num
 
 
-def _next(seen: int, state: LogState) -> bytes:
-    return b"%d" % seen if seen < state.head else b"null"
+def _next(seen: int, state: LogState) -> int | None:
+    return seen if seen < state.head else None
 
 
 def _encodable(text: str) -> str:

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import urlsplit
 
 import attrs
 import trio
 
 from livesync_trio.admin.rooms import Rooms
+from livesync_trio.config.exposure import is_loopback
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.hooks import host_of
 
@@ -21,9 +21,10 @@ PROTECTION: Final[tuple[Header, ...]] = (
     ("cross-origin-resource-policy", "same-origin"),
     ("vary", "origin"),
 )
-"""On every answer. Nothing here is a page yet; whoever adds one gives it a policy of its own."""
+"""On every answer that does not say otherwise: a page has a policy of its own."""
 
 _SCHEME: Final = "bearer "
+_FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-real-ip", "via")
 
 
 @attrs.frozen
@@ -32,13 +33,13 @@ class Gate:
 
     rooms: Rooms
 
-    def refusal(self, headers: Mapping[str, str], address: str, *, public: bool = False) -> Refusal | None:
+    def refusal(self, headers: Mapping[str, str], address: str, *, public: bool) -> Refusal | None:
         """Why a request is not served; None when it is.
 
         Args:
             headers: of the request, names in lower case.
             address: from where it really comes, `host:port`.
-            public: it came over the public port.
+            public: whether it came in at the public port.
         """
         origin = headers.get("origin")
         if origin is not None and not self._allows(origin, headers):
@@ -48,7 +49,7 @@ class Gate:
         host, now_s = host_of(address), trio.current_time()
         attempts = self.rooms.public_attempts if public else self.rooms.attempts
         waiting = attempts.refusal(host, now_s)
-        if waiting is not None:
+        if waiting is not None and (public or not self._local(host, headers)):
             return waiting
         given = headers.get("authorization", "")
         if given[: len(_SCHEME)].lower() != _SCHEME:
@@ -56,10 +57,11 @@ class Gate:
         expected = self.rooms.secret()
         if expected is not None and expected.matches(given[len(_SCHEME) :].strip()):
             return None
-        attempts.failed(host, now_s)
-        self.rooms.audit.record(
-            "refuse", store="", address=address, via="control plane", kind=str(Kind.UNAUTHENTICATED)
-        )
+        if waiting is None:  # of local guesses that go on, no more are recorded than of a stranger's
+            attempts.failed(host, now_s)
+            self.rooms.audit.record(
+                "refuse", store="", address=address, via="control plane", kind=str(Kind.UNAUTHENTICATED)
+            )
         return Refusal(Kind.UNAUTHENTICATED, "This is not the admin secret.")
 
     def headers(self, headers: Mapping[str, str]) -> list[Header]:
@@ -86,4 +88,13 @@ class Gate:
 
     def _allows(self, origin: str, headers: Mapping[str, str]) -> bool:
         """Whether a page may ask: one that is listed, or one that came from here itself."""
-        return origin in self.rooms.config().admin_origins or urlsplit(origin).netloc == headers.get("host")
+        host = headers.get("host")
+        return origin in self.rooms.config().admin_origins or origin in (f"http://{host}", f"https://{host}")
+
+    def _local(self, host: str, headers: Mapping[str, str]) -> bool:
+        """Whether a request is of this machine's own users, at an address that nobody else reaches.
+
+        They would lock each other out. What a proxy here passes on is not theirs, whether the proxy is believed or not.
+        """
+        forwarded = any(name in headers for name in _FORWARDED)
+        return is_loopback(host) and not forwarded and is_loopback(self.rooms.config().admin_host)

@@ -3,26 +3,50 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
-from livesync_trio.admin import schemas
-from livesync_trio.admin.declaring import JSON, Parameter, Route
+import msgspec
+
+from livesync_trio.admin.declaring import JSON, Answer, Route
 from livesync_trio.errors import RULES, Kind
 from livesync_trio.version import VERSION
 
 _REFUSALS: Final = (
     Kind.BAD_PARAMETER,
     Kind.UNAUTHENTICATED,
-    Kind.NO_SUCH_STORE,
+    Kind.ORIGIN_REFUSED,
+    Kind.NOT_FOUND,
+    Kind.METHOD_NOT_ALLOWED,
+    Kind.REQUEST_TIMEOUT,
+    Kind.BODY_TOO_BIG,
     Kind.TOO_FAST,
+    Kind.INTERNAL,
     Kind.STORAGE_UNAVAILABLE,
 )
 """One kind for each status that any route may answer with; the others are in docs/errors.md."""
 
 
+class Fault(Answer, frozen=True):
+    """What a refusal tells: its kind, and what to do."""
+
+    code: str
+    message: str
+
+
+class Error(Answer, frozen=True):
+    """A refusal."""
+
+    error: Fault
+
+
 def document(routes: Iterable[Route]) -> dict[str, Any]:
     """The document, as JSON values."""
+    routes = list(routes)
+    types = [Error, *(kind for route in routes for kind in (route.takes, route.answers) if kind is not None)]
+    _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    for schema in schemas.values():
+        schema.pop("description", None)  # the docstring of the struct, written for who reads the code
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -36,44 +60,43 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
             "securitySchemes": {
                 "adminSecret": {"type": "http", "scheme": "bearer", "description": "The value of ADMIN_SECRET."}
             },
-            "schemas": {"Error": schemas.ERROR},
+            "schemas": schemas,
         },
     }
 
 
-def _operation(route: Route) -> dict[str, Any]:
-    content = {route.content_type: {"schema": route.answers or schemas.TEXT}}
+def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+    answer = {"type": "string"} if route.content_type != JSON else {"type": "object"}
+    if route.answers is not None:
+        answer = _ref(route.answers)
     operation: dict[str, Any] = {
         "operationId": route.name,
         "summary": route.meaning,
-        "parameters": [_parameter(parameter) for parameter in route.parameters],
-        "responses": {"200": {"description": "As asked.", "content": content}} | _refusals(),
+        "responses": {"200": {"description": "As asked.", "content": {route.content_type: {"schema": answer}}}}
+        | {
+            str(RULES[kind].http_status): {
+                "description": RULES[kind].meaning,
+                "content": {JSON: {"schema": _ref(Error)}},
+            }
+            for kind in _REFUSALS
+        },
     }
-    if route.body is not None:
-        members = {name: {"type": kind} for name, kind in route.body.items()}
-        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": schemas.thing(members)}}}
+    if route.method == "POST":
+        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref(route.takes)}}}
+    else:
+        asked = schemas[route.takes.__name__]
+        operation["parameters"] = [
+            {
+                "name": name,
+                "in": "query",
+                "description": schema.get("description", ""),
+                "required": name in asked["required"],
+                "schema": {key: value for key, value in schema.items() if key != "description"},
+            }
+            for name, schema in asked["properties"].items()
+        ]
     return operation
 
 
-def _refusals() -> dict[str, Any]:
-    error = {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
-    return {str(RULES[kind].http_status): {"description": RULES[kind].meaning, "content": error} for kind in _REFUSALS}
-
-
-def _parameter(parameter: Parameter) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": "string"}
-    if parameter.kind == "number":
-        schema = {"type": "integer", "minimum": parameter.low}
-        if parameter.high is not None:
-            schema["maximum"] = parameter.high
-        if parameter.default is not None:
-            schema["default"] = parameter.default
-    elif parameter.kind == "time":
-        schema["format"] = "date-time"
-    return {
-        "name": parameter.name,
-        "in": "query",
-        "description": parameter.meaning,
-        "required": parameter.required,
-        "schema": schema,
-    }
+def _ref(kind: type[Any]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{kind.__name__}"}

@@ -1,100 +1,67 @@
-"""From a request's query and body to what a handler is given; strict, so that a slip is told and not ignored."""
+"""From a request's query or body to what a handler is given; strict, so that a slip is told and not ignored."""
 
 import datetime
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final, get_args
+from urllib.parse import parse_qs
 
 import msgspec
 
-from livesync_trio.admin.declaring import Parameter, Route
+from livesync_trio.admin.declaring import Request, Route
 from livesync_trio.admin.rooms import wire_time
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.model import RESERVED_STORES
 
-_TYPES: Mapping[str, type] = {"string": str, "integer": int}
+_WHOLE: Final = re.compile(r"-?(0|[1-9][0-9]{0,15})", re.ASCII)
 
 
-def parameters(route: Route, query: Mapping[str, Sequence[str]]) -> dict[str, Any] | Refusal:
-    """Read the query of a request.
+def read(route: Route, query: bytes, body: bytes) -> Request | Refusal:
+    """Read what is asked of a route, or say what about it is unknown, repeated, missing or not of its kind.
 
     Args:
-        route: whose parameters count.
-        query: all values by name.
-
-    Returns:
-        A value for each parameter of the route; or a refusal of the first that is unknown, repeated, missing or not of
-        its kind.
+        route: which.
+        query: of the request's target, as it came.
+        body: empty for a GET.
     """
-    known = {parameter.name: parameter for parameter in route.parameters}
-    for name, given in query.items():
-        if name not in known:
-            takes = f"takes {', '.join(known)}" if known else "takes none"
-            return refused(f"There is no parameter `{name[:60]}` here: {route.path} {takes}.")
-        if len(given) > 1:
-            return refused(f"`{name}` was given more than once.")
-    values: dict[str, Any] = {}
-    for parameter in route.parameters:
-        found = _value(parameter, next(iter(query.get(parameter.name, ())), ""))
-        if isinstance(found, Refusal):
-            return found
-        values[parameter.name] = found
-    return _reserved(values) or values
+    try:
+        given = parse_qs(query.decode(), keep_blank_values=True, errors="strict")
+        if route.method == "GET":
+            asked = msgspec.convert(_once(route.takes, given), route.takes)
+        elif given:
+            return refused(f"{route.path} takes no parameters; send a JSON object.")
+        else:
+            asked = msgspec.json.decode(body, type=route.takes)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        return refused(f"The request cannot be understood: {str(error)[:200]}. See /api/v1/openapi.json.")
+    if getattr(asked, "store_id", "").startswith(RESERVED_STORES):
+        return refused(f"Stores under {RESERVED_STORES} are imports under way.")
+    return asked
 
 
-def _value(parameter: Parameter, text: str) -> str | int | Refusal | None:
-    if not text:
-        return refused(f"`{parameter.name}` is missing.") if parameter.required else parameter.default
-    match parameter.kind:
-        case "number":
-            return _number(parameter, text)
-        case "time":
-            return _time(parameter, text)
-        case _:
-            return text
+def _once(takes: type[Request], query: Mapping[str, Sequence[str]]) -> dict[str, str | int]:
+    """The values that were given, numbers as numbers."""
+    numbers = {field.encode_name for field in msgspec.structs.fields(takes) if _is_number(field.type)}
+    values: dict[str, str | int] = {}
+    for name, (text, *more) in query.items():
+        if more:
+            raise msgspec.ValidationError(f"`{name}` was given more than once")
+        if text:
+            values[name] = int(text) if name in numbers and _WHOLE.fullmatch(text) else text
+    return values
 
 
-def _number(parameter: Parameter, text: str) -> int | Refusal:
-    low, high = parameter.low, parameter.high
-    digits = text.removeprefix("-")
-    if digits.isascii() and digits.isdigit() and len(digits) <= 16:
-        number = int(text)
-        if number >= low and (high is None or number <= high):
-            return number
-    return refused(f"`{parameter.name}` must be a whole number from {low}{'' if high is None else f' to {high}'}.")
+def _is_number(kind: Any) -> bool:
+    return kind is int or any(map(_is_number, get_args(kind)))
 
 
-def _time(parameter: Parameter, text: str) -> str | Refusal:
+def moment_read(text: str) -> str:
+    """A moment in ISO 8601 as the wire writes it; UTC unless it says otherwise. Raises ValueError when it is none."""
     try:
         at = datetime.datetime.fromisoformat(text)
         return wire_time(at if at.tzinfo is not None else at.replace(tzinfo=datetime.UTC))
     except (ValueError, OverflowError):
-        return refused(f"`{parameter.name}` must be a moment such as 2026-11-20T16:00:00Z.")
-
-
-def body(route: Route, data: bytes) -> dict[str, Any] | Refusal:
-    """Read the body of a request; empty for a route that takes none, whatever was sent."""
-    if route.body is None:
-        return {}
-    try:
-        members = msgspec.json.decode(data, type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return refused(f"The body must be a JSON object with {_listed(route.body)}.")
-    if members.keys() != route.body.keys() or any(
-        type(members[name]) is not _TYPES[kind] for name, kind in route.body.items()
-    ):
-        return refused(f"The body must have {_listed(route.body)}, and nothing else.")
-    return _reserved(members) or members
-
-
-def _reserved(given: Mapping[str, Any]) -> Refusal | None:
-    """Whether what was given names a store that is an import under way."""
-    if str(given.get("storeId") or "").startswith(RESERVED_STORES):
-        return refused(f"Stores under {RESERVED_STORES} are imports under way.")
-    return None
-
-
-def _listed(members: Mapping[str, str]) -> str:
-    return " and ".join(f"`{name}` ({kind})" for name, kind in members.items())
+        raise ValueError("a moment must be written as in 2026-11-20T16:00:00Z") from None
 
 
 def refused(message: str) -> Refusal:

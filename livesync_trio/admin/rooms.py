@@ -39,13 +39,15 @@ class Rooms:
         readers: reading handles of the control plane's own.
         audit: the record of who did what.
         secret: the admin secret in force.
+        trusts: whether an address is that of a proxy which is believed.
         client_address: who really asks, from the address of the socket, its host, and the headers (proxies).
         metrics: renders the metrics; None: there are none.
-        attempts: wrong secrets so far at its own port, by address.
-        public_attempts: the same under `/admin` of the public port, where strangers guess.
+        attempts: wrong secrets so far at its own address, by who sent them.
+        public_attempts: those under `/admin` of the public port; apart, so that strangers there keep nobody out here.
         started_s: when the server started, on Trio's clock.
         ending: the server has begun to shut down: tails take their leave.
         tails: tails open now, in the order in which they came.
+        tails_admitted: how many were let in and have not ended; one of these may not be open yet.
     """
 
     config: Callable[[], Config]
@@ -59,6 +61,7 @@ class Rooms:
     readers: ThreadReaders
     audit: Audit
     secret: Callable[[], Secret | None]
+    trusts: Callable[[str], bool]
     client_address: Callable[[str, str, Mapping[str, str]], str]
     metrics: MetricsPage | None = None
     attempts: Attempts = attrs.field(factory=Attempts)
@@ -66,6 +69,7 @@ class Rooms:
     started_s: float = attrs.field(factory=trio.current_time)
     ending: bool = False
     tails: dict["Awake", None] = attrs.field(factory=dict)
+    tails_admitted: int = 0
 
     def end(self) -> None:
         """The server begins to shut down."""
@@ -89,5 +93,4 @@ def moment(at_s: float) -> str:
 
 def wire_time(at: datetime.datetime) -> str:
     """A moment of the calendar in the same form."""
-    at = at.astimezone(datetime.UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
+    return f"{at.astimezone(datetime.UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"

@@ -1,11 +1,11 @@
 """Stores: which there are, how each is, and its reset."""
 
 from collections import Counter
-from typing import Any
+from typing import Annotated
 
-import msgspec
+from msgspec import Meta
 
-from livesync_trio.admin.declaring import Answer, Asked
+from livesync_trio.admin.declaring import PAGE, Answer, Caller, Limit, Request, StoreName, Time
 from livesync_trio.admin.reading import refused
 from livesync_trio.admin.rooms import Rooms
 from livesync_trio.errors import Kind, Refusal
@@ -13,39 +13,88 @@ from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import StoreSummary
 
 
-async def list_stores(rooms: Rooms, asked: Asked) -> Answer:
-    """A page of stores, in the order of their names' bytes."""
-    limit = asked.number("limit") or 1
-    after = asked.text("after")
-    containing = asked.text("containing") or ""
-    found = await rooms.readers.ask(
-        lambda reader: reader.stores(None if after is None else StoreId(after), limit + 1, containing)
-    )
-    shown = found[:limit]
-    connected = _connected(rooms)
-    more = shown[-1].store_id if len(found) > limit else None
-    return _json({"stores": [_as_json(rooms, summary, connected) for summary in shown], "next": more})
+class ListStores(Request, frozen=True):
+    """Which stores."""
+
+    containing: Annotated[str, Meta(description="Stores whose name has this text in it only.")] = ""
+    after: Annotated[str, Meta(description="Stores whose name comes after this one only; what `next` said.")] = ""
+    limit: Limit = PAGE
 
 
-async def show_store(rooms: Rooms, asked: Asked) -> Answer | Refusal:
+class ShowStore(Request, frozen=True):
+    """Which store."""
+
+    store_id: StoreName
+
+
+class Store(Answer, frozen=True):
     """One store."""
-    store_id = StoreId(asked.text("storeId") or "")
+
+    store_id: str
+    head: int
+    backend_id: str
+    events: int
+    bytes: int
+    created_at: Time
+    last_push_at: Time | None
+    active: bool
+    peers: int
+
+
+class StorePage(Answer, frozen=True):
+    """Some stores, and where the next page begins."""
+
+    stores: list[Store]
+    next: str | None
+
+
+class ResetStore(Request, frozen=True):
+    """Which store to reset; its name twice."""
+
+    store_id: str
+    confirm: str
+
+
+class StoreReset(Answer, frozen=True):
+    """The new log of a store."""
+
+    store_id: str
+    backend_id: str
+    head: int
+
+
+async def list_stores(rooms: Rooms, asked: ListStores, _caller: Caller) -> StorePage:
+    """Stores in the order of their names, page by page."""
+    after = StoreId(asked.after) if asked.after else None
+    found = await rooms.readers.ask(lambda reader: reader.stores(after, asked.limit + 1, asked.containing))
+    shown = found[: asked.limit]
+    connected = _connected(rooms)
+    more = shown[-1].store_id if len(found) > asked.limit else None
+    return StorePage(stores=[_told(rooms, summary, connected) for summary in shown], next=more)
+
+
+async def show_store(rooms: Rooms, asked: ShowStore, _caller: Caller) -> Store | Refusal:
+    """One store."""
+    store_id = StoreId(asked.store_id)
     summary = await rooms.readers.ask(lambda reader: reader.summary(store_id))
-    return unknown(store_id) if summary is None else _json(_as_json(rooms, summary, _connected(rooms)))
+    return unknown(store_id) if summary is None else _told(rooms, summary, _connected(rooms))
 
 
-async def reset_store(rooms: Rooms, asked: Asked) -> Answer | Refusal:
-    """Give a store a new identity and an empty log, through its mailbox. Works on a damaged store, too."""
-    store_id = StoreId(asked.body["storeId"])
-    if asked.body["confirm"] != store_id:
+async def reset_store(rooms: Rooms, asked: ResetStore, caller: Caller) -> StoreReset | Refusal:
+    """Give a store a new identity and an empty log.
+
+    Through its mailbox; works on a damaged store, too.
+    """
+    store_id = StoreId(asked.store_id)
+    if asked.confirm != store_id:
         return refused("`confirm` must repeat `storeId`. Nothing was changed.")
     if await state_of(rooms, store_id) is None:
         return unknown(store_id)
-    rooms.audit.record("reset", store=store_id, address=asked.address, via="control plane")
+    rooms.audit.record("reset", store=store_id, address=caller.address, via="control plane")
     answer = await rooms.open_store(store_id).reset()
     if isinstance(answer, Refusal):
         return answer
-    return _json({"storeId": store_id, "backendId": answer.backend_id, "head": answer.head})
+    return StoreReset(store_id=store_id, backend_id=answer.backend_id, head=answer.head)
 
 
 async def state_of(rooms: Rooms, store_id: StoreId) -> LogState | None:
@@ -63,20 +112,16 @@ def _connected(rooms: Rooms) -> Counter[str]:
     return Counter(peer.handle.store_id for peer in rooms.peers)
 
 
-def _as_json(rooms: Rooms, summary: StoreSummary, connected: Counter[str]) -> dict[str, Any]:
+def _told(rooms: Rooms, summary: StoreSummary, connected: Counter[str]) -> Store:
     state = summary.state
-    return {
-        "storeId": summary.store_id,
-        "head": state.head,
-        "backendId": state.backend_id,
-        "events": state.event_count,
-        "bytes": summary.text_bytes,
-        "createdAt": summary.created_at,
-        "lastPushAt": summary.last_push_at,
-        "active": rooms.active(summary.store_id),
-        "peers": connected[summary.store_id],
-    }
-
-
-def _json(members: dict[str, Any]) -> Answer:
-    return Answer(msgspec.json.encode(members))
+    return Store(
+        store_id=summary.store_id,
+        head=state.head,
+        backend_id=state.backend_id,
+        events=state.event_count,
+        bytes=summary.text_bytes,
+        created_at=summary.created_at,
+        last_push_at=summary.last_push_at,
+        active=rooms.active(summary.store_id),
+        peers=connected[summary.store_id],
+    )

@@ -5,8 +5,8 @@ The one module that imports Quart, and with it some 13 MB: `plane` is imported o
 
 import math
 from collections.abc import Awaitable, Callable
-from typing import Final
-from urllib.parse import unquote_to_bytes
+from contextlib import ExitStack
+from typing import Any, Final
 
 import msgspec
 import trio
@@ -14,9 +14,11 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from livesync_trio.admin import reading
-from livesync_trio.admin.declaring import EVENT_STREAM, JSON, Asked, Route, Stream
-from livesync_trio.admin.gate import Gate
+from livesync_trio.admin.declaring import EVENT_STREAM, JSON, Answer, Caller, Raw, Route, Stream
+from livesync_trio.admin.gate import PROTECTION, Gate
+from livesync_trio.admin.library_log import library_logger
+from livesync_trio.admin.openapi import Error, Fault
+from livesync_trio.admin.reading import read
 from livesync_trio.admin.rooms import UNAVAILABLE, Rooms
 from livesync_trio.admin.routes import ROUTES
 from livesync_trio.errors import Kind, Refusal, StorageUnavailable, StoreDamaged, TooFast
@@ -28,77 +30,96 @@ _log = get_logger("admin")
 _SLOW: Final = Refusal(Kind.STORAGE_UNAVAILABLE, "The server did not answer in time. It may have done it all the same.")
 _DAMAGED: Final = Refusal(Kind.STORE_DAMAGED, "What the database holds of this store is not a whole log.")
 _INTERNAL: Final = Refusal(Kind.INTERNAL, "A fault of the control plane. Its cause is in the server's log.")
+_BAD_HTTP: Final = Refusal(Kind.BAD_HTTP, "The request cannot be understood.")
 _OF_STATUS: Final = {
     404: Refusal(Kind.NOT_FOUND, "Nothing is here. GET /api/v1/openapi.json tells what there is."),
     405: Refusal(Kind.METHOD_NOT_ALLOWED, "This path exists, but not for this method."),
     408: Refusal(Kind.REQUEST_TIMEOUT, "The request did not arrive in time."),
     413: Refusal(Kind.BODY_TOO_BIG, f"The body is larger than {ADMIN_BODY_MAX_BYTES} bytes."),
+    500: _INTERNAL,
 }
 """What the framework finds wrong with a request, told like everything else."""
 
+_UNTIL_ANSWERED: Final = "livesync.until_answered"
 
-def make_app(rooms: Rooms) -> QuartTrio:
-    """A fresh app; several may serve the same rooms at a time."""
-    app = QuartTrio("livesync_trio.admin", static_folder=None)
-    app.config.update(
-        MAX_CONTENT_LENGTH=ADMIN_BODY_MAX_BYTES,
-        BODY_TIMEOUT=REQUEST_BODY_LIMIT_S,
-        PROPAGATE_EXCEPTIONS=False,
-        TRAP_HTTP_EXCEPTIONS=False,
-    )
-    gate = Gate(rooms)
 
-    async def before() -> Response | None:
+class ControlApp(QuartTrio):
+    """The app. At the public port it is mounted, so its root path is not empty there."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        """An app for a server."""
+        super().__init__("livesync_trio.admin", static_folder=None)
+        self.config.update(
+            MAX_CONTENT_LENGTH=ADMIN_BODY_MAX_BYTES,
+            BODY_TIMEOUT=REQUEST_BODY_LIMIT_S,
+            PROPAGATE_EXCEPTIONS=False,
+            TRAP_HTTP_EXCEPTIONS=False,
+        )
+        self.logger = library_logger()
+        self._rooms = rooms
+        self._gate = Gate(rooms)
+        self.before_request(self._before)
+        self.after_request(self._after)
+        self.register_error_handler(HTTPException, self._on_http_error)
+        self.register_error_handler(Exception, self._on_error)
+        for route in ROUTES:
+            self.add_url_rule(route.path, route.name, self._view(route), methods=[route.method])
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request (ASGI). There are no WebSockets, and no targets that are no path."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        elif scope["type"] == "http" and not scope["path"].startswith("/"):
+            body = self._told(_BAD_HTTP)
+            fields = {**dict(PROTECTION), "content-type": JSON, "content-length": str(len(body))}
+            headers = [(name.encode(), value.encode()) for name, value in fields.items()]
+            await send({"type": "http.response.start", "status": 400, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+        else:
+            with ExitStack() as until_answered:
+                scope[_UNTIL_ANSWERED] = until_answered
+                await super().__call__(scope, receive, send)
+
+    # --- a request ---------------------------------------------------------------------------------------------------
+
+    async def _before(self) -> Response | None:
         if request.method == "OPTIONS":
-            return Response(b"", 204, dict(gate.preflight(_headers())))
-        refusal = gate.refusal(_headers(), _address(rooms), public=bool(request.root_path))
-        return None if refusal is None else _refused(refusal)
+            return Response(b"", 204, dict(self._gate.preflight(_headers())))
+        public = bool(request.scope.get("root_path"))
+        refusal = self._gate.refusal(_headers(), self._address(), public=public)
+        return None if refusal is None else self._refused(refusal)
 
-    async def after(response: Response) -> Response:
-        for name, value in gate.headers(_headers()):
+    async def _after(self, response: Response) -> Response:
+        for name, value in self._gate.headers(_headers()):
             response.headers.setdefault(name, value)
         return response
 
-    app.before_request(before)
-    app.after_request(after)
-    app.register_error_handler(HTTPException, _on_http_error)
-    app.register_error_handler(Exception, _on_error)
-    for route in ROUTES:
-        app.add_url_rule(route.path, route.name, _view(rooms, route), methods=[route.method])
-    return app
+    def _view(self, route: Route) -> Callable[[], Awaitable[Response]]:
+        async def view() -> Response:
+            body = await request.get_data(as_text=False) if route.method == "POST" else b""
+            assert isinstance(body, bytes)  # as asked for
+            asked = read(route, request.query_string, body)
+            if isinstance(asked, Refusal):
+                return self._refused(asked)
+            caller = Caller(_headers(), self._address(), request.scope[_UNTIL_ANSWERED])  # type: ignore[typeddict-item]
+            with trio.move_on_after(ADMIN_ANSWER_LIMIT_S):
+                try:
+                    return await self._response(await route.handler(self._rooms, asked, caller))
+                except StorageUnavailable:
+                    return self._refused(UNAVAILABLE)
+                except StoreDamaged as damage:
+                    _log.error("store damaged", reason=str(damage))
+                    return self._refused(_DAMAGED)
+            return self._refused(_SLOW)
 
+        return view
 
-def _view(rooms: Rooms, route: Route) -> Callable[[], Awaitable[Response]]:
-    async def view() -> Response:
-        try:
-            unquote_to_bytes(request.query_string).decode()  # what is replaced on the way would name another store
-        except UnicodeDecodeError:
-            return _refused(reading.refused("The query is not UTF-8."))
-        parameters = reading.parameters(route, dict(request.args.lists()))
-        if isinstance(parameters, Refusal):
-            return _refused(parameters)
-        data = await request.get_data(as_text=False) if route.body is not None else b""
-        assert isinstance(data, bytes)
-        body = reading.body(route, data)
-        if isinstance(body, Refusal):
-            return _refused(body)
-        return await _answer(rooms, route, Asked(parameters, body, _headers(), _address(rooms)))
-
-    return view
-
-
-async def _answer(rooms: Rooms, route: Route, asked: Asked) -> Response:
-    with trio.move_on_after(ADMIN_ANSWER_LIMIT_S):
-        try:
-            answer = await route.handler(rooms, asked)
-        except StorageUnavailable:
-            answer = UNAVAILABLE
-        except StoreDamaged as damage:
-            _log.error("store damaged", reason=str(damage))
-            answer = _DAMAGED
+    async def _response(self, answer: Answer | Raw | Stream | Refusal) -> Response:
         match answer:
             case Refusal():
-                return _refused(answer)
+                return self._refused(answer)
+            case Raw():
+                return Response(answer.body, 200, content_type=answer.content_type)
             case Stream():
                 if request.method == "HEAD":
                     await answer.parts.aclose()
@@ -107,30 +128,37 @@ async def _answer(rooms: Rooms, route: Route, asked: Asked) -> Response:
                 response.timeout = None  # a tail has no end
                 return response
             case _:
-                return Response(answer.body, 200, content_type=answer.content_type)
-    return _refused(_SLOW)
+                return Response(msgspec.json.encode(answer), 200, content_type=JSON)
 
+    # --- refusals ----------------------------------------------------------------------------------------------------
 
-def _refused(refusal: Refusal) -> Response:
-    error = {"code": str(refusal.kind), "message": refusal.message.encode(errors="replace").decode()}
-    response = Response(msgspec.json.encode({"error": error}), refusal.rule.http_status or 400, content_type=JSON)
-    if isinstance(refusal, TooFast):
-        response.headers["retry-after"] = str(min(math.ceil(refusal.retry_after_s), RETRY_AFTER_MAX_S))
-    if refusal.kind is Kind.UNAUTHENTICATED:
-        response.headers["www-authenticate"] = 'Bearer realm="livesync control plane"'
-    return response
+    def _refused(self, refusal: Refusal) -> Response:
+        response = Response(self._told(refusal), refusal.rule.http_status or 400, content_type=JSON)
+        if isinstance(refusal, TooFast):
+            response.headers["retry-after"] = str(min(math.ceil(refusal.retry_after_s), RETRY_AFTER_MAX_S))
+        if refusal.kind is Kind.UNAUTHENTICATED:
+            response.headers["www-authenticate"] = 'Bearer realm="livesync control plane"'
+        return response
 
+    def _told(self, refusal: Refusal) -> bytes:
+        """A refusal as it is sent, counted."""
+        self._rooms.counters.refusals[str(refusal.kind)] += 1
+        message = refusal.message.encode(errors="replace").decode()
+        return msgspec.json.encode(Error(error=Fault(code=str(refusal.kind), message=message)))
 
-async def _on_http_error(error: HTTPException) -> Response:
-    refusal = _OF_STATUS.get(error.code or 500)
-    if refusal is not None:
-        return _refused(refusal)
-    return _refused(Refusal(Kind.BAD_HTTP, "The request cannot be understood."))
+    async def _on_http_error(self, error: HTTPException) -> Response:
+        return self._refused(_OF_STATUS.get(error.code or 500, _BAD_HTTP))
 
+    async def _on_error(self, error: Exception) -> Response:
+        path = ascii(request.path)[1:-1]  # a stranger may have written it
+        _log.error("request to the control plane failed", path=path, exc_info=error)
+        return self._refused(_INTERNAL)
 
-async def _on_error(error: Exception) -> Response:
-    _log.error("request to the control plane failed", path=request.path, exc_info=error)
-    return _refused(_INTERNAL)
+    def _address(self) -> str:
+        """Who really asks."""
+        host, port = (request.scope.get("client") or ("", 0))[:2]
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return self._rooms.client_address(address, host, _headers())
 
 
 def _headers() -> dict[str, str]:
@@ -140,10 +168,3 @@ def _headers() -> dict[str, str]:
         name = given.lower()
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
-
-
-def _address(rooms: Rooms) -> str:
-    """Who really asks."""
-    host, port = (request.scope.get("client") or ("", 0))[:2]
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return rooms.client_address(address, host, _headers())

@@ -10,7 +10,8 @@ from typing import Any
 import attrs
 import click
 
-from livesync_trio.archive.moving import Moved, Wishes, is_reserved, missing, move_in
+from livesync_trio.access.store_ids import StoreIdPolicy
+from livesync_trio.archive.moving import Moved, Wishes, missing, move_in
 from livesync_trio.archive.sources.base import Source, SourceStore
 from livesync_trio.archive.sources.opening import open_source
 from livesync_trio.archive.staging import Target
@@ -20,7 +21,6 @@ from livesync_trio.cli.where import configured, database_flags, target_database
 from livesync_trio.config import Config
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import BackendId, StoreId
-from livesync_trio.transport.store_ids import StoreIdPolicy
 
 
 @click.command("import")
@@ -107,7 +107,7 @@ def _objection(config: Config) -> Callable[[StoreId], str | None]:
 
     def objection(store_id: StoreId) -> str | None:
         refusal = policy.refusal(store_id)
-        return is_reserved(store_id) or (None if refusal is None else refusal.message.rstrip("."))
+        return None if refusal is None else refusal.message.rstrip(".")
 
     return objection
 

@@ -92,6 +92,8 @@ async def test_events_are_chosen_by_name_client_session_and_time(stage: Stage) -
     third = everything[2]["createdAt"]
     assert await numbers(since=third) == [told["seqNum"] for told in everything if told["createdAt"] >= third]
     assert await numbers(until=third) == [told["seqNum"] for told in everything if told["createdAt"] < third]
+    assert await numbers(since="0900-01-01") == [1, 2, 3, 4, 5, 6]
+    assert await numbers(until="0900-01-01T00:00:00Z") == []
     assert await numbers(since="2999-01-01T00:00:00+02:00") == []
 
 

@@ -107,7 +107,7 @@ async def test_it_resumes_behind_the_last_event_id(stage: Stage) -> None:
         assert await tail.numbers(2) == [4, 5]
 
 
-@pytest.mark.parametrize("last", ["x", "-1", "1.0", str(2**53), "٣"])
+@pytest.mark.parametrize("last", ["x", "-1", "1.0", str(2**53), "٣", "0" * 4417, "9" * 4417])
 async def test_a_last_event_id_that_is_none_is_told(stage: Stage, last: str) -> None:
     await stage.fill(1)
     answer = await stage.http.get(PATH, params={"storeId": STORE}, headers={b"last-event-id": last.encode()})
@@ -169,6 +169,25 @@ async def test_there_are_only_so_many(stage: Stage, monkeypatch: pytest.MonkeyPa
     assert not rooms_of(stage).tails
     async with listening(stage):
         pass
+
+
+async def test_tails_that_come_at_once_are_counted_as_they_come(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    await stage.fill(1)
+    let_in: list[int] = []
+    for name in ("admin.tail", "admin.routes"):
+        monkeypatch.setattr(f"livesync_trio.{name}.ADMIN_TAILS_MAX", 5)
+
+    async def listen() -> None:
+        wire = await stage.wire(stage.control_url)
+        await wire.send(head(f"GET {PATH}?{urlencode({'storeId': STORE})} HTTP/1.1", f"Authorization: Bearer {SECRET}"))
+        let_in.append(int((await wire.read_until(b"\r\n\r\n")).split()[1]))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(40):
+            nursery.start_soon(listen)
+    assert (let_in.count(200), let_in.count(429)) == (5, 35)
+    await stage.hang_up()
+    await seen(stage, lambda: rooms_of(stage).tails_admitted == 0)
 
 
 # --- without HTTP ---------------------------------------------------------------------------------------------------
