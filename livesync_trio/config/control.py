@@ -46,6 +46,8 @@ class ControlSettings:
     origins: Mapping[str, str] = attrs.field(factory=dict, eq=False, repr=False)
     """No setting: where each of them was given (a flag, a variable, a key of the file), for the control plane to tell.
     Those without an entry have their default, or were set by a program."""
+    remarks: tuple[str, ...] = attrs.field(default=(), eq=False, repr=False)
+    """No setting: what of the environment looks like a mistake and was not taken for a setting, a sentence each."""
 
 
 def control_problems(settings: Any) -> list[tuple[str, str]]:

@@ -56,7 +56,7 @@ class Config(SurfaceSettings, ControlSettings, ObservingSettings, FairUseSetting
     host: str = declare(
         "127.0.0.1",
         "an IP address or a host name",
-        "Address to listen on; `0.0.0.0` and `::` are every address of the machine.",
+        "Address to listen on; `0.0.0.0` is every IPv4 address of the machine, `::` every address of both families.",
         env="HOST",
         check=host_name,
     )
@@ -156,6 +156,11 @@ class Config(SurfaceSettings, ControlSettings, ObservingSettings, FairUseSetting
         "Web pages from these origins may connect and read the answers; others are refused.",
         check=_origins,
     )
+
+    def given(self, name: str) -> str:
+        """A setting as messages name it: its value, and where that was given. Not for secrets."""
+        origin = self.origins.get(name)
+        return f"{getattr(self, name)} ({'the default' if origin is None else f'given by {origin}'})"
 
     @property
     def asks_for_tokens(self) -> bool:

@@ -82,7 +82,9 @@ class SurfaceSettings:
 def surface_problems(settings: Any) -> list[tuple[str, str]]:
     """What of the settings does not fit together: the variable at fault, and what is wrong with it."""
     pair = (("LIVESYNC_TLS_CERT", settings.tls_cert), ("LIVESYNC_TLS_KEY", settings.tls_key))
-    problems = [(env, "there is no such file") for env, path in pair if path is not None and not Path(path).is_file()]
+    problems = [
+        (env, f"{path!r}: there is no such file") for env, path in pair if path is not None and not Path(path).is_file()
+    ]
     if (settings.tls_cert is None) != (settings.tls_key is None):
         problems.append(("LIVESYNC_TLS_CERT", "it and LIVESYNC_TLS_KEY belong together"))
     return problems
