@@ -362,6 +362,9 @@ ADMIN_HEARTBEAT_S: Final = 15.0
 ADMIN_ANSWER_LIMIT_S: Final = 30.0
 """How long a request of the control plane may take before it is answered that the server is busy."""
 
+LISTEN_ATTEMPTS_MAX: Final = 5
+"""How often a free port is looked for that is free on every address."""
+
 ADMIN_GRACE_S: Final = 1.0
 """From the control plane's end, planned or not, until its connections are cut: Hypercorn cannot cancel its writes."""
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import trio
 
+from livesync_trio import listening
 from livesync_trio.limits import DESCRIPTORS_LOOKED_AT_MAX
 
 _DESCRIPTORS: Final = "/dev/fd"
@@ -32,12 +33,12 @@ async def open_listeners(host: str, port: int, stall_limit_ms: int) -> list[trio
     Raises:
         OSError: it cannot be had.
     """
-    listeners = await trio.open_tcp_listeners(port, host=host)
+    listeners = await listening.open_listeners(host, port)
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     if option is not None:
         for listener in listeners:
             listener.socket.setsockopt(socket.IPPROTO_TCP, option, stall_limit_ms)  # connections inherit it
-    return list(listeners)
+    return listeners
 
 
 def cut_connections(addresses: Iterable[Any]) -> int:
