@@ -442,6 +442,9 @@ GC_PAUSE_SECONDS_BUCKETS: Final = (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 
 LOOP_PROBE_S: Final = 0.5
 """How often the event loop's delay is measured."""
 
+LOOP_BLOCKED_S: Final = 0.1
+"""A delay from which on the event loop counts as blocked; a busy but healthy server stays far below it."""
+
 REPEATED_LINES_MAX: Final = 10
 REPEATED_LINES_PERIOD_S: Final = 60.0
 """Log lines of one kind that one address may cause in each period; what is more is counted and told in one line. A

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from livesync_trio.config import SETTINGS, BadConfig, Config, Secret, load
+from livesync_trio.config import SETTINGS, BadConfig, Config, Secret, load, showing
 
 INJECTED = "tcp://10.0.0.7:8100"
 CONDA = "x86_64-conda-linux-gnu"
@@ -187,6 +187,16 @@ class TestPasswordsInUrls:
         assert problem.startswith(f"{variable}: it has ")
         assert "can" not in problem
         assert "ary" not in problem
+
+    @pytest.mark.parametrize(
+        ("url", "shown"),
+        [
+            ("postgresql://ann:hunter2/hunter2@db.example/x", "postgresql://***"),
+            ("postgresql://ann:hunter2?x@hunter2@db.example/x", "postgresql://ann:***@db.example/x"),
+        ],
+    )
+    def test_what_is_refused_would_not_be_shown_either(self, url: str, shown: str) -> None:
+        assert showing._shown(url) == shown
 
     @pytest.mark.parametrize(
         "url",
