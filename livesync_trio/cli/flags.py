@@ -32,7 +32,7 @@ def option(setting: Setting) -> Callable[[_Command], _Command]:
 
 
 def _origin(setting: Setting) -> str:
-    environment = " or ".join(dict.fromkeys((setting.env, *setting.variables)))
+    environment = f"{setting.env} or {setting.file_env}" if setting.from_file else setting.env
     default = f"; default: {setting.default_text}" if setting.default_text and setting.type is not bool else ""
     return f"[env: {environment}{default}]"
 

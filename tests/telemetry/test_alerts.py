@@ -31,6 +31,11 @@ def named(name: str, values: str, **labels: str) -> Series:
     return {name + "{" + ",".join(f'{label}="{value}"' for label, value in given.items()) + "}": values}
 
 
+def both(name: str, fires: str, silent: str) -> tuple[Series, Series]:
+    """One series with the values of either."""
+    return named(name, fires), named(name, silent)
+
+
 def commits(slow: str, fast: str) -> Series:
     bucket = "livesync_commit_duration_seconds_bucket"
     return named(bucket, fast, le="0.5") | named(bucket, slow, le="1") | named(bucket, slow, le="+Inf")
@@ -62,18 +67,10 @@ CASES: Final[dict[str, tuple[Series, Series]]] = {
         named("livesync_actors", f"1{ALWAYS}", state="fenced"),
         named("livesync_actors", f"0{ALWAYS}", state="fenced") | named("livesync_actors", f"9{ALWAYS}", state="idle"),
     ),
-    "LivesyncActorsCrash": tuple(
-        named("livesync_actor_crashes_total", values) for values in ("0x40 1x20", f"4{ALWAYS}")
-    ),
-    "LivesyncConnectionsCrash": tuple(
-        named("livesync_connections_crashed_total", values) for values in ("0x40 1x20", f"4{ALWAYS}")
-    ),
-    "LivesyncLogLostItsEnd": tuple(
-        named("livesync_pulls_above_head_total", values) for values in ("0x40 1x20", f"4{ALWAYS}")
-    ),
-    "LivesyncClientsLoseEvents": tuple(
-        named("livesync_pushes_above_head_total", values) for values in ("0x40 1x20", f"4{ALWAYS}")
-    ),
+    "LivesyncActorsCrash": both("livesync_actor_crashes_total", "0x40 1x20", f"4{ALWAYS}"),
+    "LivesyncConnectionsCrash": both("livesync_connections_crashed_total", "0x40 1x20", f"4{ALWAYS}"),
+    "LivesyncLogLostItsEnd": both("livesync_pulls_above_head_total", "0x40 1x20", f"4{ALWAYS}"),
+    "LivesyncClientsLoseEvents": both("livesync_pushes_above_head_total", "0x40 1x20", f"4{ALWAYS}"),
     "LivesyncManyRefused": (
         named("livesync_refusals_total", "0+60x60", kind="unauthenticated"),
         named("livesync_refusals_total", "0+15x60", kind="unauthenticated")
@@ -83,18 +80,12 @@ CASES: Final[dict[str, tuple[Series, Series]]] = {
         named("livesync_refusals_total", "0+60x60", kind="too-fast"),
         named("livesync_refusals_total", "0+15x60", kind="too-fast"),
     ),
-    "LivesyncMailboxFull": tuple(
-        named("livesync_mailbox_longest_commands", values) for values in (f"220{ALWAYS}", "100x59 250")
-    ),
-    "LivesyncPullsLag": tuple(
-        named("livesync_pull_lag_events", values) for values in (f"20000{ALWAYS}", "20000x40 0 20000x19")
-    ),
-    "LivesyncLoopBlocked": tuple(
-        named("livesync_loop_blocked_seconds_total", values) for values in (FREEZES, "0x50 5x10")
-    ),
+    "LivesyncMailboxFull": both("livesync_mailbox_longest_commands", f"220{ALWAYS}", "100x59 250"),
+    "LivesyncPullsLag": both("livesync_pull_lag_events", f"20000{ALWAYS}", "20000x40 0 20000x19"),
+    "LivesyncLoopBlocked": both("livesync_loop_blocked_seconds_total", FREEZES, "0x50 5x10"),
     "LivesyncDescriptorsLow": (process(900), process(500)),
     "LivesyncRestarts": (process(9, "1x10 2x10 3x10 4x10 5x10 6x10"), process(9, "1x30 2x30")),
-}  # type: ignore[assignment]
+}
 """By name: series that make it fire, and series near them that do not."""
 
 
