@@ -5,13 +5,13 @@ WORKDIR /src
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 # What changes rarely first. The backend that makes the package stays out of the image.
 COPY requirements-runtime.txt requirements-backend.txt ./
-RUN python -m venv /opt/livesync && /opt/livesync/bin/pip install --require-hashes --requirement requirements-runtime.txt
-RUN python -m venv /src/backend && /src/backend/bin/pip install --require-hashes --requirement requirements-backend.txt
+RUN python -m venv /opt/livesync && /opt/livesync/bin/pip install --require-hashes --no-deps --requirement requirements-runtime.txt
+RUN python -m venv /src/backend && /src/backend/bin/pip install --require-hashes --no-deps --requirement requirements-backend.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY livesync_trio livesync_trio
 RUN /src/backend/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /src/wheel . \
     && /opt/livesync/bin/pip install --no-deps --no-index /src/wheel/livesync_trio-*.whl \
-    && /opt/livesync/bin/pip uninstall --yes pip
+    && /opt/livesync/bin/pip check && /opt/livesync/bin/pip uninstall --yes pip
 RUN mkdir -m 0700 /data
 
 FROM python:3.13-slim
