@@ -87,10 +87,7 @@ def test_what_makes_the_package_is_pinned_wherever_it_is_made() -> None:
 def test_what_is_installed_is_checked(name: str) -> None:
     """Every installation checks hashes, or installs one thing without looking anywhere."""
     text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
-    calls = re.findall(r"(?:pip|\"\$\{pip\[@\]\}\") (?:install |wheel )(--.*)", text)
-    calls = [
-        call for call in calls if not call.endswith("install)")
-    ]  # a variable that holds the beginning of the others
+    calls = re.findall(r"(?:pip (?:install|wheel)|pip\[@\]\}\"|pip .* install) +--.*", text)
     assert calls
     for call in calls:
         assert "--require-hashes" in call or "--no-deps" in call, call
