@@ -13,13 +13,11 @@ from typing import Any, Final, Literal, get_args, get_origin
 import attrs
 import cattrs
 
-from livesync_trio.config.control import control_problems
 from livesync_trio.config.declaring import Setting
 from livesync_trio.config.environment import CONFIG_ENV, read_environment
 from livesync_trio.config.identity import identity_problems
 from livesync_trio.config.secret import Secret
-from livesync_trio.config.settings import SETTINGS, Config
-from livesync_trio.config.surface import surface_problems
+from livesync_trio.config.settings import SETTINGS, Config, control_problems, surface_problems
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.limits import SECRET_FILE_MAX_BYTES
 
