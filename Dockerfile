@@ -3,13 +3,15 @@
 FROM python:3.13-slim AS build
 WORKDIR /src
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-RUN python -m venv /opt/livesync
-# What changes rarely first; the last line of requirements.txt is the server itself.
-COPY requirements.txt ./
-RUN grep -vx '[.]' requirements.txt > pins.txt && /opt/livesync/bin/pip install --requirement pins.txt
+# What changes rarely first. The backend that makes the package stays out of the image.
+COPY requirements-runtime.txt requirements-backend.txt ./
+RUN python -m venv /opt/livesync && /opt/livesync/bin/pip install --require-hashes --no-deps --requirement requirements-runtime.txt
+RUN python -m venv /src/backend && /src/backend/bin/pip install --require-hashes --no-deps --requirement requirements-backend.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY livesync_trio livesync_trio
-RUN /opt/livesync/bin/pip install --no-deps . && /opt/livesync/bin/pip uninstall --yes pip
+RUN /src/backend/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /src/wheel . \
+    && /opt/livesync/bin/pip install --no-deps --no-index /src/wheel/livesync_trio-*.whl \
+    && /opt/livesync/bin/pip check && /opt/livesync/bin/pip uninstall --yes pip
 RUN mkdir -m 0700 /data
 
 FROM python:3.13-slim

@@ -4,7 +4,6 @@ The only place that knows concrete engines. Shutdown (design.md): close the door
 what is in the mailboxes → close every WebSocket with 1012 → close the engine. A second signal is immediate.
 """
 
-import errno
 import gc
 import os
 import signal
@@ -20,10 +19,10 @@ from livesync_trio.audit import Audit
 from livesync_trio.config import Config, exposure_warnings, is_loopback
 from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.peers import Peers
-from livesync_trio.errors import Kind, StartupError
 from livesync_trio.fairness import Attempts
 from livesync_trio.hooks import HookRunner, Hooks
 from livesync_trio.limits import ADMIN_READER_THREADS, GC_THRESHOLDS, READER_THREADS, SHARED_WRITER_THREADS
+from livesync_trio.listening import listen
 from livesync_trio.log.admission import Quota
 from livesync_trio.metrics import Metrics, Sources, pulse
 from livesync_trio.reloading import Reloader, Reread, prepare_audit
@@ -85,6 +84,8 @@ def run(
         StartupError: it could not start; the message tells the operator what to do.
     """
     configure_logging(config.log_level, config.log_format)
+    for remark in config.remarks:
+        _log.warning("an environment variable is not what it seems", remark=remark)
 
     def ready(url: str, database: str) -> None:
         _tame_garbage_collection()
@@ -275,7 +276,8 @@ class Server:
                     await self.traces.close()
 
     async def _run(self, on_ready: OnReady, on_control: OnControl) -> None:
-        listeners = await self._listen()
+        where = f"{self._config.given('host')}, port {self._config.given('port')}"
+        listeners = await listen(self._config.host, self._config.port, where)
         if self.control is not None:
             await self.control.listen()
             on_control(self.control.url)
@@ -333,16 +335,6 @@ class Server:
             await self.peers.say_goodbye()
             if self.control is not None:
                 await self.control.stop()
-
-    async def _listen(self) -> list[trio.SocketListener]:
-        host, port = self._config.host, self._config.port
-        try:
-            return list(await trio.open_tcp_listeners(port, host=host))
-        except OSError as error:
-            hint = " Another program listens there; choose another --port." if error.errno == errno.EADDRINUSE else ""
-            raise StartupError(
-                Kind.CANNOT_LISTEN, f"cannot listen on {host}:{port}: {error.strerror or error}.{hint}"
-            ) from error
 
 
 def base_url(listener: trio.SocketListener, scheme: str = "http") -> str:

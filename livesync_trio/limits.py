@@ -398,6 +398,9 @@ ADMIN_HEARTBEAT_S: Final = 15.0
 ADMIN_ANSWER_LIMIT_S: Final = 30.0
 """How long a request of the control plane may take before it is answered that the server is busy."""
 
+LISTEN_ATTEMPTS_MAX: Final = 5
+"""How often a free port is looked for that is free on every address."""
+
 ADMIN_GRACE_S: Final = 1.0
 """From the control plane's end, or a client's, until its connections are cut, whatever they are answering."""
 
@@ -477,6 +480,9 @@ GC_PAUSE_SECONDS_BUCKETS: Final = (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 
 
 LOOP_PROBE_S: Final = 0.5
 """How often the event loop's delay is measured."""
+
+LOOP_BLOCKED_S: Final = 0.1
+"""A delay from which on the event loop counts as blocked; a busy but healthy server stays far below it."""
 
 REPEATED_LINES_MAX: Final = 10
 REPEATED_LINES_PERIOD_S: Final = 60.0

@@ -17,8 +17,7 @@ from livesync_trio.cli.control_plane import ControlPlane
 from livesync_trio.cli.flags import configuration_flags
 from livesync_trio.cli.probe import history, payload, probe_event, probe_flags, scratch, sync_url
 from livesync_trio.cli.showing import json_flag
-from livesync_trio.cli.where import URL_ENV
-from livesync_trio.config import load
+from livesync_trio.config import URL_ENV, load
 from livesync_trio.errors import CommandError
 
 

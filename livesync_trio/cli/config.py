@@ -9,8 +9,7 @@ from livesync_trio.cli import showing
 from livesync_trio.cli.control_plane import ControlPlane
 from livesync_trio.cli.flags import configuration_flags
 from livesync_trio.cli.showing import json_flag
-from livesync_trio.cli.where import URL_ENV
-from livesync_trio.config import load
+from livesync_trio.config import URL_ENV, load
 from livesync_trio.config.showing import shown_settings
 
 
@@ -26,6 +25,8 @@ def config(*, everything: bool, url: str | None, as_json: bool, **flags: Any) ->
         settings = ControlPlane(url, loaded.admin_secret).get("/config")["settings"]
     else:
         settings = shown_settings(loaded)
+        for remark in loaded.remarks:
+            click.echo(f"careful: {remark}", err=True)
     chosen = [one for one in settings if everything or one["origin"] != "default"]
     if as_json:
         for setting in chosen:

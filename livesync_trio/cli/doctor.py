@@ -17,8 +17,7 @@ from livesync_trio.cli.control_plane import ControlPlane
 from livesync_trio.cli.flags import configuration_flags
 from livesync_trio.cli.probe import payload, probe_flags, scratch, sync_probe, sync_url
 from livesync_trio.cli.showing import json_flag
-from livesync_trio.cli.where import URL_ENV
-from livesync_trio.config import Config, is_loopback, load
+from livesync_trio.config import URL_ENV, Config, is_loopback, load
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.wire.reading import plain
 
@@ -48,6 +47,7 @@ def doctor(*, url: str | None, sync_url: str | None, payload_file: Path | None, 
 
 def _all(config: Config, url: str | None, given_url: str | None, payload_file: Path | None) -> Iterator[Check]:
     yield Check("configuration", "ok", "every setting is understood")  # else `load` has said why
+    yield from (Check("environment", "careful", remark) for remark in config.remarks)
     yield from checks.configuration(config)
     yield from checks.database(config)
     yield checks.open_files()

@@ -24,23 +24,34 @@ def health(**flags: Any) -> None:
     Finds it by the same settings as `livesync serve`: HOST, PORT, TLS.
     """
     config = load(flags, os.environ)
-    connection = _connection(config)
-    try:
-        connection.request("GET", "/health", headers={"Host": "localhost"})
-        answer = connection.getresponse()
-        click.echo(answer.read().decode(errors="replace"))
-        well = answer.status == http.client.OK
-    except (OSError, http.client.HTTPException) as error:
-        click.echo(f"livesync: no answer from {connection.host}:{connection.port}: {error}", err=True)
-        well = False
-    finally:
-        connection.close()
+    failures: list[str] = []
+    well = False
+    for host in _hosts(config):
+        connection = _connection(config, host)
+        try:
+            connection.request("GET", "/health", headers={"Host": "localhost"})
+            answer = connection.getresponse()
+            click.echo(answer.read().decode(errors="replace"))
+            well = answer.status == http.client.OK
+            failures.clear()
+            break
+        except (OSError, http.client.HTTPException) as error:
+            failures.append(f"livesync: no answer from {connection.host}:{connection.port}: {error}")
+        finally:
+            connection.close()
+    for failure in failures:
+        click.echo(failure, err=True)
     if not well:
         click.get_current_context().exit(_UNWELL)
 
 
-def _connection(config: Config) -> http.client.HTTPConnection:
-    host = THIS_MACHINE.get(config.host, config.host)
+def _hosts(config: Config) -> list[str]:
+    """Where the server is looked for, one after the other: `::` is both families, of which one may be missing."""
+    first = THIS_MACHINE.get(config.host, config.host).strip("[]")
+    return [first, "127.0.0.1"] if config.host == "::" else [first]
+
+
+def _connection(config: Config, host: str) -> http.client.HTTPConnection:
     if config.tls_cert is None:
         return http.client.HTTPConnection(host, config.port, timeout=HEALTH_ANSWER_LIMIT_S)
     # The certificate is for the public name; who listens on our own address and port is known without it.

@@ -98,7 +98,7 @@ def _ended_by(error: BaseException) -> int:
         raise error
     if all(isinstance(cause, KeyboardInterrupt) for cause in causes):
         return _EXIT_INTERRUPTED
-    if os.environ.get("LOG_LEVEL", "").lower() == "debug":
+    if (os.environ.get("LIVESYNC_LOG_LEVEL") or os.environ.get("LOG_LEVEL", "")).lower() == "debug":
         traceback.print_exception(error, file=sys.stderr)
     for cause in causes:
         click.echo(f"livesync: a fault of the program: {type(cause).__name__}: {cause}", err=True)

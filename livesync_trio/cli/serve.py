@@ -57,7 +57,10 @@ def refuse_exposure(config: Config, hooks: Hooks) -> None:
     problems = exposure_problems(config, hooks.decide_who_connects)
     if problems:
         reasons = "".join(f"\n  {problem}" for problem in problems)
-        raise StartupError(Kind.BAD_CONFIG, f"refusing to listen (--insecure would do it all the same):{reasons}")
+        raise StartupError(
+            Kind.BAD_CONFIG,
+            f"refusing to listen on {config.given('host')} (--insecure would do it all the same):{reasons}",
+        )
 
 
 def _show_banner(config: Config, hooks: Hooks, control: list[str], url: str, database: str) -> None:

@@ -13,11 +13,10 @@ import click
 from livesync_trio import app
 from livesync_trio.archive.staging import Target
 from livesync_trio.cli.flags import option
-from livesync_trio.config import CONFIG_ENV, SETTINGS, Config, is_postgresql, load, sqlite_path
+from livesync_trio.config import CONFIG_ENV, SETTINGS, URL_ENV, Config, is_postgresql, load, sqlite_path
 from livesync_trio.errors import CommandError, Kind, LogReplaced, StartupError, StorageUnavailable, StoreDamaged
 from livesync_trio.storage.base import Engine, SharedEngine
 
-URL_ENV: Final = "LIVESYNC_URL"
 _NEEDED: Final = frozenset({"database_url", "listen_url"})
 _Command = Callable[..., Any]
 

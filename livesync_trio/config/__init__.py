@@ -7,15 +7,17 @@ a database, never loads a hook.
 
 from livesync_trio.config.database_url import is_postgresql, sqlite_path
 from livesync_trio.config.declaring import Setting
+from livesync_trio.config.environment import CONFIG_ENV, URL_ENV
 from livesync_trio.config.exposure import exposure_problems, exposure_warnings, is_loopback, is_placeholder
 from livesync_trio.config.rates import Rate, parse_rates
 from livesync_trio.config.secret import Secret
 from livesync_trio.config.settings import SETTINGS, Config, LogFormat, LogLevel
-from livesync_trio.config.sources import CONFIG_ENV, BadConfig, Problem, load, misfits
+from livesync_trio.config.sources import BadConfig, Problem, load, misfits
 
 __all__ = [
     "CONFIG_ENV",
     "SETTINGS",
+    "URL_ENV",
     "BadConfig",
     "Config",
     "LogFormat",

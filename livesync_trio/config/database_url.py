@@ -1,5 +1,6 @@
 """What `DATABASE_URL` may say. Parses text; never touches the file system."""
 
+import re
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
@@ -20,7 +21,9 @@ def check_database_url(database_url: str) -> None:
     Raises:
         ValueError: it does not. The message never repeats the URL, which may hold a password.
     """
-    if not is_postgresql(database_url):
+    if is_postgresql(database_url):
+        _check_authority(database_url)
+    else:
         sqlite_path(database_url)
 
 
@@ -30,8 +33,27 @@ def check_postgresql_url(database_url: str | None) -> None:
     Raises:
         ValueError: it does not.
     """
-    if database_url is not None and not is_postgresql(database_url):
-        raise ValueError("it is not a postgresql URL")
+    if database_url is not None:
+        if not is_postgresql(database_url):
+            raise ValueError("it is not a postgresql URL")
+        _check_authority(database_url)
+
+
+def _check_authority(database_url: str) -> None:
+    """Refuse what libpq would cut in the wrong place: it would name parts of a password as host, port or database."""
+    place = database_url.partition("://")[2].partition("?")[0]
+    authority = place.partition("/")[0]
+    user, _, host = authority.rpartition("@")
+    if "@" in user or "@" in place.removeprefix(authority):
+        raise ValueError("it has more than one @, or a / before it: in a password write %40 for @, %2F for /")
+    if not re.fullmatch(r"([^:\[\]]*|\[[^\[\]]*\])(:\d*)?(,([^:\[\]]*|\[[^\[\]]*\])(:\d*)?)*", host):
+        raise ValueError(
+            "it has no host and port where they belong: in a password write %3F for ?, %2F for /, %40 for @"
+        )
+    if re.search(r"%(?![0-9A-Fa-f]{2})", database_url):
+        raise ValueError("it has a % without two hexadecimal digits behind it: write %25 for %")
+    if re.search(r"[\s\x00-\x1f\x7f]", database_url):
+        raise ValueError("it has white space or a control character in it: write %20 for a space")
 
 
 def sqlite_path(database_url: str) -> Path:

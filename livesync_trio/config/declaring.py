@@ -5,6 +5,7 @@ Owns `Setting`, `declare`, and the checks that several settings share. Knows no 
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Any, Final, get_args
 
@@ -12,8 +13,14 @@ import attrs
 
 from livesync_trio.config.secret import Secret
 
+PREFIX: Final = "LIVESYNC_"
+"""How every setting can be named in the environment; a few have a name without it besides."""
+
 _DECLARATION: Final = "livesync"
 """Key in a field's attrs metadata under which its declaration lies."""
+
+_NEVER_SEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode's categories of what no editor shows: controls, formats, halves of surrogate pairs, separators of lines."""
 
 
 @attrs.frozen
@@ -61,6 +68,23 @@ class Setting:
     def file_env(self) -> str:
         """Environment variable that names a file with the value; where `from_file`."""
         return f"{self.env}_FILE"
+
+    @property
+    def own_env(self) -> str:
+        """The environment variable that nobody else sets. It beats `env` where the two differ."""
+        return self.env if self.env.startswith(PREFIX) else PREFIX + self.env
+
+    @property
+    def named_variables(self) -> tuple[tuple[str, str], ...]:
+        """Its environment variables, each with the TOML key of the same meaning: `name` or `file_name`."""
+        names = dict.fromkeys((self.own_env, self.env))
+        values = tuple((self.name, env) for env in names)
+        return values + (tuple((self.file_name, f"{env}_FILE") for env in names) if self.from_file else ())
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Every environment variable in which it may be given."""
+        return tuple(variable for _, variable in self.named_variables)
 
     @property
     def flag(self) -> str:
@@ -128,6 +152,15 @@ def not_empty(value: str | Secret | None) -> None:
         raise ValueError("it is empty")
 
 
+def printable(value: Secret) -> None:
+    """Check that a secret is what its owner sees: whoever types it again cannot type a byte order mark or a tab."""
+    text = value.reveal()
+    if any(unicodedata.category(sign) in _NEVER_SEEN for sign in text):
+        raise ValueError("it has a character in it that nobody sees (a control character, a byte order mark)")
+    if text.strip() and text != text.strip():
+        raise ValueError("it has white space around it")
+
+
 def declare(
     default: object,
     accepts: str,
@@ -147,10 +180,16 @@ def declare(
         check: raises ValueError for a value that is not accepted.
         holds_secret: see `Setting`.
     """
-    declaration = {"accepts": accepts, "help": help, "env": env, "check": check, "holds_secret": holds_secret}
+
+    def checked(value: Any) -> None:
+        if isinstance(value, Secret):
+            printable(value)
+        check(value)
+
+    declaration = {"accepts": accepts, "help": help, "env": env, "check": checked, "holds_secret": holds_secret}
     return attrs.field(
         default=default,
-        validator=lambda _, __, value: check(value),
+        validator=lambda _, __, value: checked(value),
         metadata={_DECLARATION: declaration},
     )
 
@@ -173,7 +212,7 @@ def setting_of(field: "attrs.Attribute[Any]", *, everyday: bool) -> Setting:
     declaration = field.metadata[_DECLARATION]
     return Setting(
         name=field.name,
-        env=declaration["env"] or f"LIVESYNC_{field.name.upper()}",
+        env=declaration["env"] or f"{PREFIX}{field.name.upper()}",
         type=field.type,
         default=field.default,
         accepts=declaration["accepts"],

@@ -144,7 +144,7 @@ def identity_problems(settings: Any) -> list[tuple[str, str]]:
         if algorithms and given and not algorithms & kinds:
             problems.append((env, "it is given, although LIVESYNC_JWT_ALGORITHMS allows no signature made with it"))
     if settings.jwt_keys is not None and "://" not in settings.jwt_keys and not Path(settings.jwt_keys).is_file():
-        problems.append(("LIVESYNC_JWT_KEYS", "there is no such file"))
+        problems.append(("LIVESYNC_JWT_KEYS", f"{settings.jwt_keys!r}: there is no such file"))
     if settings.auth_cookie is not None and ("*" in settings.cors_origins or not settings.cors_origins):
         wrong = "browsers send cookies for any page: name the pages that may connect in LIVESYNC_CORS_ORIGINS"
         problems.append(("LIVESYNC_AUTH_COOKIE", wrong))

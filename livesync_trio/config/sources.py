@@ -1,7 +1,7 @@
 """Flags, environment and file → one `Config`, or every problem at once.
 
-A flag beats the environment, the environment beats the file, the file beats the default. A value that is beaten is not
-looked at; an empty environment variable counts as not set.
+A flag beats the environment (`LIVESYNC_PORT` beats `PORT`), the environment beats the file, the file beats the default.
+A value that is beaten is not looked at; an empty environment variable counts as not set.
 """
 
 import difflib
@@ -13,18 +13,19 @@ from typing import Any, Final, Literal, get_args, get_origin
 import attrs
 import cattrs
 
-from livesync_trio.config.control import control_problems
 from livesync_trio.config.declaring import Setting
+from livesync_trio.config.environment import CONFIG_ENV, read_environment
 from livesync_trio.config.identity import identity_problems
 from livesync_trio.config.secret import Secret
-from livesync_trio.config.settings import SETTINGS, Config
-from livesync_trio.config.surface import surface_problems
+from livesync_trio.config.settings import SETTINGS, Config, control_problems, surface_problems
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.limits import SECRET_FILE_MAX_BYTES
 
 CONFIG_FLAG: Final = "--config"
-CONFIG_ENV: Final = "LIVESYNC_CONFIG"
-"""How the TOML file is named."""
+"""How the TOML file is named, besides `CONFIG_ENV`."""
+
+_TEXT: Final = "utf-8-sig"
+"""Of the files: editors on Windows put a byte order mark in front, which is no part of the content."""
 
 _SHOWN_CHARACTERS: Final = 60
 """Of a refused value, no more than this is repeated."""
@@ -82,7 +83,8 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
         BadConfig: with every problem there is. The caller shows it and exits.
     """
     problems: list[Problem] = []
-    layers = (_flags(flags), _environment(environ), _file(flags, environ, problems))
+    found = read_environment(environ)
+    layers = (_flags(flags), _variables(found.own), _variables(found.common), _file(flags, environ, problems))
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for setting in SETTINGS:
@@ -94,8 +96,9 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
         except _Wrong as wrong:
             problems.append(wrong.problem)
     if not problems:
-        config = Config(**values, origins=origins)
-        problems = [Problem(*problem) for problem in misfits(config)]
+        config = Config(**values, origins=origins, remarks=found.remarks)
+        given_at = {setting.env: origins.get(setting.name, setting.env) for setting in SETTINGS}
+        problems = [Problem(given_at[env], wrong) for env, wrong in misfits(config)]
         if not problems:
             return config
     raise BadConfig(problems)
@@ -117,10 +120,8 @@ def _flags(flags: Mapping[str, Any]) -> _Layer:
     }
 
 
-def _environment(environ: Mapping[str, str]) -> _Layer:
-    names = {setting.env: setting.name for setting in SETTINGS}
-    names |= {setting.file_env: setting.file_name for setting in SETTINGS if setting.from_file}
-    return {name: _Given(environ[env], env, _FROM_TEXT) for env, name in names.items() if environ.get(env)}
+def _variables(found: Mapping[str, tuple[str, str]]) -> _Layer:
+    return {name: _Given(text, variable, _FROM_TEXT) for name, (variable, text) in found.items()}
 
 
 def _file(flags: Mapping[str, Any], environ: Mapping[str, str], problems: list[Problem]) -> _Layer:
@@ -130,7 +131,7 @@ def _file(flags: Mapping[str, Any], environ: Mapping[str, str], problems: list[P
     if path is None or (path == "" and named_by == CONFIG_ENV):
         return {}
     try:
-        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        document = tomllib.loads(Path(path).read_text(encoding=_TEXT))
     except (OSError, ValueError) as error:
         problems.append(Problem(named_by, f"{path!r} cannot be read: {_reason(error)}", "the path of a TOML file"))
         return {}
@@ -174,7 +175,7 @@ def _read(file: _Given) -> _Given:
             content = opened.read(SECRET_FILE_MAX_BYTES + 1)
         if len(content) > SECRET_FILE_MAX_BYTES:
             raise ValueError(f"it has more than {SECRET_FILE_MAX_BYTES} bytes")
-        text = content.decode("utf-8").removesuffix("\n").removesuffix("\r")
+        text = content.decode(_TEXT).removesuffix("\n").removesuffix("\r")
     except (OSError, ValueError) as error:
         wrong = f"the file cannot be read: {_reason(error)}"
         raise _Wrong(Problem(file.source, wrong, "the path of a file with the secret")) from None
@@ -186,8 +187,15 @@ def _value(setting: Setting, given: _Given) -> Any:
         value = given.converter.structure(given.raw, setting.type)
         setting.check(value)
     except ValueError as error:
-        raise _Wrong(Problem(given.source, str(error), setting.accepts)) from None
+        raise _Wrong(Problem(given.source, _with_value(setting, given.raw, str(error)), setting.accepts)) from None
     return value
+
+
+def _with_value(setting: Setting, raw: object, wrong: str) -> str:
+    """A message that says which value is wrong, unless that may hold a secret."""
+    if setting.from_file or not raw or str(raw) in wrong or _shown(raw) in wrong:
+        return wrong
+    return f"{_shown(raw)}: {wrong}"
 
 
 def _reason(error: OSError | ValueError) -> str:

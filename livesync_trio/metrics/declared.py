@@ -263,6 +263,12 @@ METRICS: Final[tuple[Metric, ...]] = (
         _one(lambda s: s.counters.loop_delay_seconds),
     ),
     Metric(
+        "livesync_loop_blocked_seconds_total",
+        "counter",
+        "Seconds for which the event loop stood still, counted where it did so for a tenth of a second or more.",
+        _one(lambda s: s.counters.loop_blocked_seconds),
+    ),
+    Metric(
         "livesync_gc_pause_seconds",
         "histogram",
         "How long garbage collections stopped everything.",

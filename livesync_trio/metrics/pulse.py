@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from livesync_trio.limits import LOOP_PROBE_S
+from livesync_trio.limits import LOOP_BLOCKED_S, LOOP_PROBE_S
 from livesync_trio.telemetry import Counters
 
 
@@ -18,7 +18,11 @@ async def measure(counters: Counters) -> None:
         while True:
             wanted_s = trio.current_time() + LOOP_PROBE_S
             await trio.sleep_until(wanted_s)
-            counters.loop_delay_seconds.observe(trio.current_time() - wanted_s)
+            delay_s = trio.current_time() - wanted_s
+            counters.loop_delay_seconds.observe(delay_s)
+            if delay_s >= LOOP_BLOCKED_S:
+                # A quantile of delays hides one long freeze among many prompt turns; their sum does not.
+                counters.loop_blocked_seconds += delay_s
 
 
 @contextmanager

@@ -74,6 +74,7 @@ class Counters:
         commit_writes: writes of any stores that shared one transaction.
         storage_errors: transactions, and reads of history, that failed.
         loop_delay_seconds: by how much later than wanted the event loop came round, in seconds.
+        loop_blocked_seconds: sum of the delays that were long enough to be noticed, in seconds.
         gc_pause_seconds: how long garbage collections held everything up, in seconds, by generation.
     """
 
@@ -100,6 +101,7 @@ class Counters:
     commit_waiting_seconds: Histogram = attrs.field(factory=lambda: Histogram(COMMIT_SECONDS_BUCKETS))
     commit_writes: Histogram = attrs.field(factory=lambda: Histogram(COMMIT_WRITES_BUCKETS))
     storage_errors: Counter[str] = attrs.field(factory=Counter)
+    loop_blocked_seconds: float = 0.0
     loop_delay_seconds: Histogram = attrs.field(factory=lambda: Histogram(LOOP_DELAY_SECONDS_BUCKETS))
     gc_pause_seconds: dict[int, Histogram] = attrs.field(
         factory=lambda: {generation: Histogram(GC_PAUSE_SECONDS_BUCKETS) for generation in range(3)}

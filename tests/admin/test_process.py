@@ -57,8 +57,6 @@ def _names() -> list[str]:
 async def test_a_password_in_a_url_is_not_told() -> None:
     urls = {
         "postgresql://ann:hunter2@db.example/x?password=hunter2": "postgresql://ann:***@db.example/x?***",
-        "postgresql://ann:hunter2/hunter2@db.example/x": "postgresql://***",
-        "postgresql://ann:hunter2?x@hunter2@db.example/x": "postgresql://ann:***@db.example/x",
         "postgresql://db.example/x": "postgresql://db.example/x",
     }
     for url, shown in urls.items():

@@ -13,7 +13,7 @@ import pytest
 
 from livesync_trio.errors import RULES, Kind
 from tests.deploy.caddy import CADDYFILE
-from tests.deploy.test_systemd import UNIT, Unit
+from tests.deploy.test_systemd import SETTINGS_FILE, UNIT, Unit
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "deployment.md").read_text()
@@ -33,6 +33,7 @@ def server(tmp_path: Path) -> Path:
         (tmp_path / "stubs" / name).write_text(STUB)
         (tmp_path / "stubs" / name).chmod(0o755)
     shutil.copy(UNIT, tmp_path / "here")
+    shutil.copy(SETTINGS_FILE, tmp_path / "here")
     shutil.copy(CADDYFILE, tmp_path / "here")
     (tmp_path / "here" / "livesync").write_text("#!/bin/sh\n")
     (commands,) = [block for block in blocks() if "install -m 0755 livesync" in block]
@@ -47,10 +48,12 @@ def test_the_commands_for_a_machine_of_ones_own_set_everything_up(server: Path) 
     assert (server / "etc/systemd/system/livesync.service").read_text() == UNIT.read_text()
     program = shlex.split(unit["Service"]["ExecStart"])[0]
     assert os.access(server / program.lstrip("/"), os.X_OK)
-    (credential,) = unit.all("LoadCredential")
-    token = server / credential.partition(":")[2].lstrip("/")
-    assert re.fullmatch("[0-9a-f]{64}", token.read_text())
-    assert token.stat().st_mode & 0o777 == 0o600
+    secrets = [server / credential.partition(":")[2].lstrip("/") for credential in unit.all("LoadCredential")]
+    assert len({secret.read_text() for secret in secrets}) == 2
+    for secret in secrets:
+        assert re.fullmatch("[0-9a-f]{64}", secret.read_text())
+        assert secret.stat().st_mode & 0o777 == 0o600
+    assert (server / "etc/livesync/livesync.toml").read_text() == SETTINGS_FILE.read_text()
     calls = (server / "calls").read_text().splitlines()
     assert calls.index("systemctl daemon-reload") < calls.index("systemctl enable --now livesync")
     assert calls[-1] == "systemctl restart caddy"

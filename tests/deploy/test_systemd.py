@@ -29,6 +29,7 @@ from tests.deploy.processes import Served
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = ROOT / "deploy" / "livesync.service"
+SETTINGS_FILE = ROOT / "deploy" / "livesync.toml"
 LIVESYNC = [sys.executable, "-m", "livesync_trio"]
 TOKEN = "c0ffee"
 WATCHDOG_S = 0.6
@@ -63,6 +64,19 @@ class Unit(configparser.RawConfigParser):
 
     def all(self, key: str) -> list[str]:
         return [value for name, value in self.service if name == key]
+
+    def writable(self) -> list[str]:
+        """The folders that the service may write, under the names that people use."""
+        directories = ("StateDirectory", "/var/lib"), ("LogsDirectory", "/var/log"), ("CacheDirectory", "/var/cache")
+        own = [f"{root}/{name}" for key, root in directories for value in self.all(key) for name in value.split()]
+        return own + [path for value in self.all("ReadWritePaths") for path in value.split()]
+
+    def command(self, etc: Path) -> list[str]:
+        """The server as the unit starts it, with `etc` in place of /etc/livesync."""
+        (start,) = self.all("ExecStart")
+        program, *arguments = shlex.split(start.replace("/etc/livesync", str(etc)))
+        assert program.endswith("/livesync")
+        return [*LIVESYNC, *arguments]
 
     def environment(self, state: Path, credentials: Path) -> dict[str, str]:
         """What the process would find in its environment."""
@@ -158,17 +172,37 @@ def _confine() -> None:
     libc.prctl(_PR_SET_MDWE, 1, 0, 0, 0)  # MemoryDenyWriteExecute; Linux 6.3 and newer
 
 
+def configured(folder: Path, database: str | None = None, more: str = "") -> Path:
+    """What is shipped for /etc/livesync, in a folder of the test."""
+    etc = folder / "etc"
+    etc.mkdir()
+    text = SETTINGS_FILE.read_text()
+    if database is not None:
+        text = text.replace("/var/lib/livesync/livesync.db", database)
+    (etc / "livesync.toml").write_text(text + more)
+    return etc
+
+
+def hand_over(unit: Unit, credentials: Path) -> None:
+    """The secrets, as systemd would put them where the service finds them."""
+    credentials.mkdir()
+    for credential in unit.all("LoadCredential"):
+        name, _, path = credential.partition(":")
+        assert path == f"/etc/livesync/{name}"
+        (credentials / name).write_text(f"{TOKEN}\n")
+
+
 def test_it_serves_with_the_units_own_environment(
     unit: Unit, serve: Serve, make_client: MakeClient, store_id: str, tmp_path: Path
 ) -> None:
     state, credentials = tmp_path / "lib", tmp_path / "credentials"
     (state / "livesync").mkdir(parents=True)
-    credentials.mkdir()
-    (credentials / "auth-token").write_text(f"{TOKEN}\n")
+    etc = configured(tmp_path, database=f"{state}/livesync/livesync.db")
+    hand_over(unit, credentials)
     environment = unit.environment(state, credentials)
     port = free_port()
     server = serve(
-        [*LIVESYNC, *shlex.split(unit["Service"]["ExecStart"])[1:]],
+        unit.command(etc),
         port,
         Path(unit["Service"]["WorkingDirectory"].replace("%S", str(state))),
         {**environment, "PYTHONPATH": str(ROOT), "PORT": str(port)},

@@ -349,6 +349,19 @@ async def test_a_loop_that_comes_round_late(autojump_clock: trio.testing.MockClo
     assert counters.loop_delay_seconds.total == pytest.approx(0.3)
 
 
+async def test_seconds_in_which_the_loop_stood_still_are_counted(autojump_clock: trio.testing.MockClock) -> None:
+    counters = Counters()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pulse.measure, counters)
+        await trio.testing.wait_all_tasks_blocked()
+        autojump_clock.autojump_threshold = float("inf")
+        for late_s in (0.0, 0.05, 5.0, 0.05, 0.25):  # a freeze among turns that are merely busy
+            autojump_clock.jump(LOOP_PROBE_S + late_s)
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert counters.loop_blocked_seconds == pytest.approx(5.25)
+
+
 async def test_pauses_of_the_garbage_collector(autojump_clock: trio.testing.MockClock) -> None:
     before, counters = list(gc.callbacks), Counters()
     async with trio.open_nursery() as nursery:

@@ -58,7 +58,6 @@ def test_a_token_or_a_hook_makes_it_right() -> None:
         "change-me-admin-secret",
         "CHANGE_ME",
         "changeme",
-        " password ",
         "Secret",
         "your-token",
         "please change me",

@@ -229,7 +229,7 @@ class TestSecretsInFiles:
     @pytest.fixture
     def token(self, tmp_path: Path) -> Path:
         path = tmp_path / "token"
-        path.write_bytes("töken ".encode() + b"\n")
+        path.write_bytes("töken".encode() + b"\n")
         return path
 
     def test_by_flag_environment_and_file(self, token: Path, toml: Path) -> None:
@@ -239,7 +239,7 @@ class TestSecretsInFiles:
             ({}, {"AUTH_TOKEN_FILE": str(token)}),
             ({}, {"LIVESYNC_CONFIG": str(toml)}),
         ):
-            assert load(flags, environ).auth_token == Secret("töken ")
+            assert load(flags, environ).auth_token == Secret("töken")
 
     def test_line_end_of_windows(self, token: Path) -> None:
         token.write_bytes(b"token\r\n")
@@ -247,7 +247,7 @@ class TestSecretsInFiles:
 
     def test_the_nearer_source_wins(self, token: Path) -> None:
         config = load({"auth_token_file": str(token)}, {"AUTH_TOKEN": "other"})
-        assert config.auth_token == Secret("töken ")
+        assert config.auth_token == Secret("töken")
 
     def test_both_in_one_source_is_a_problem(self, token: Path) -> None:
         (problem,) = problems_of({}, {"AUTH_TOKEN": "canary", "AUTH_TOKEN_FILE": str(token)})

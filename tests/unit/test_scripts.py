@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = [ROOT / name for name in ("scripts/serve", "scripts/build-binary", "scripts/test", "scripts/venv", ".ci/run")]
+SCRIPTS = [
+    ROOT / name
+    for name in ("scripts/serve", "scripts/build-binary", "scripts/test", "scripts/venv", "scripts/pins", ".ci/run")
+]
 TOOLS = ("bash", "dirname", "cat", "head", "rm")
 
 
@@ -26,7 +29,7 @@ def machine(tmp_path: Path) -> Path:
         (tmp_path / name).mkdir()
     for script in ("serve", "venv"):
         shutil.copy(ROOT / "scripts" / script, tmp_path / "scripts" / script)
-    for pins in ("requirements.txt", "pyproject.toml"):
+    for pins in ("requirements-runtime.txt", "requirements-backend.txt", "pyproject.toml"):
         shutil.copy(ROOT / pins, tmp_path / pins)
     for tool in TOOLS:
         found = shutil.which(tool)

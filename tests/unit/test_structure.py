@@ -32,28 +32,66 @@ def test_a_module_is_named_for_what_it_owns(path: Path) -> None:
     assert not re.search(r"util|helper|manager|common|misc", path.stem)
 
 
+HASHED = [*sorted(ROOT.glob("requirements-*.txt")), ROOT / "scripts/benchmark/requirements.txt"]
+PIN = r"([a-z0-9-]+)==([0-9][0-9a-z.]*)"
+
+
 def requirements(name: str) -> dict[str, str]:
-    """Pins of a requirements file; nothing else may stand in it, but for the server itself behind what it runs on."""
+    """Pins of a requirements file with hashes; nothing else may stand in it, the address of an index least of all."""
+    text = re.sub(r"^#.*\n", "", (ROOT / name).read_text(encoding="utf-8"), flags=re.MULTILINE).replace(" \\\n", "")
     pins = {}
-    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
-    if name == "requirements.txt":
-        assert lines.pop() == ".", "platforms run `pip install -r requirements.txt` and nothing else"
-    for line in lines:
-        if line.startswith("#"):
-            continue
-        pin = re.fullmatch(r"([a-z0-9-]+)==([0-9][0-9a-z.]*)", line)
-        assert pin, f"{name}: {line!r} is not a plain pin"
+    for line in text.splitlines():
+        pin = re.fullmatch(rf"{PIN}(    --hash=sha256:[0-9a-f]{{64}})+", line)
+        assert pin, f"{name}: {line[:80]!r} is not a pin with hashes; run scripts/pins"
         pins[pin[1]] = pin[2]
     return pins
 
 
+def names(declared: list[str]) -> set[str]:
+    return {re.split(r"[\[><=]", dependency)[0] for dependency in declared}
+
+
+@pytest.mark.parametrize("path", HASHED, ids=name_of)
+def test_pins_have_hashes(path: Path) -> None:
+    assert requirements(name_of(path))
+
+
 def test_every_dependency_is_pinned_once() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    runtime, dev = requirements("requirements.txt"), requirements("requirements-dev.txt")
-    assert runtime.keys() & dev.keys() == set()
-    assert runtime.keys() & requirements("requirements-build.txt").keys() == set()
-    for declared, pins in ((project["dependencies"], runtime), (project["optional-dependencies"]["dev"], dev)):
-        assert {re.split(r"[\[><=]", dependency)[0] for dependency in declared} <= pins.keys()
+    runtime, dev = requirements("requirements-runtime.txt"), requirements("requirements-dev.txt")
+    otel, build = requirements("requirements-otel.txt"), requirements("requirements-build.txt")
+    assert runtime.keys() & (dev.keys() | otel.keys() | build.keys()) == set()
+    assert otel.keys() & build.keys() == set()
+    assert otel.items() <= dev.items(), "what is tested is what runs"
+    extras = project["optional-dependencies"]
+    for declared, pins in ((project["dependencies"], runtime), (extras["dev"], dev), (extras["otel"], otel)):
+        assert names(declared) <= pins.keys()
+
+
+def test_platforms_get_the_same_versions() -> None:
+    *lines, last = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert last == ".", "platforms run `pip install -r requirements.txt` and nothing else"
+    pins = [line for line in lines if not line.startswith("#")]
+    assert dict(re.fullmatch(PIN, line).groups() for line in pins) == requirements(  # type: ignore[union-attr, misc]
+        "requirements-runtime.txt"
+    )
+
+
+def test_what_makes_the_package_is_pinned_wherever_it_is_made() -> None:
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
+    backend = requirements("requirements-backend.txt")
+    assert set(wanted) == {f"{name}=={version}" for name, version in backend.items() if name != "editables"}
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "scripts/venv", "scripts/bench"])
+def test_what_is_installed_is_checked(name: str) -> None:
+    """Every installation checks hashes, or installs one thing without looking anywhere."""
+    text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
+    calls = re.findall(r"(?:pip (?:install|wheel)|pip\[@\]\}\"|pip .* install) +--.*", text)
+    assert calls
+    for call in calls:
+        assert "--require-hashes" in call or "--no-deps" in call, call
+        assert "--require-hashes" in call or "--no-build-isolation" in call or "--no-index" in call, call
 
 
 def test_the_procfile_starts_the_server() -> None:

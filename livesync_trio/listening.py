@@ -1,0 +1,124 @@
+"""Listening sockets for whatever a host setting stands for: an address, a name, or every address of the machine."""
+
+import errno
+import socket
+from typing import Any, Final
+
+import trio
+
+from livesync_trio.errors import Kind, StartupError
+from livesync_trio.limits import LISTEN_ATTEMPTS_MAX
+from livesync_trio.telemetry import get_logger
+
+_log = get_logger("app")
+
+_EVERY_IPV6: Final = "::"
+_EVERY_IPV4: Final = "0.0.0.0"  # noqa: S104 - what the operator asked for
+_LOOPBACK_IPV6: Final = "::1"
+_NOT_OF_THIS_MACHINE: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
+"""The family is switched off, or the address is on no interface."""
+
+
+async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
+    """Listen on a host.
+
+    `::` is every address of both families: two sockets, so that an IPv4 client is seen under its own address and not
+    as an IPv6 one. A name may stand for several addresses. Those that this machine does not have are logged and left
+    out.
+
+    Args:
+        host: an address or a name.
+        port: 0 for any free one, the same for all.
+
+    Returns:
+        One listener for each address, at least one.
+
+    Raises:
+        OSError: none of them can be had, or another program has one.
+        UnicodeError: a name that DNS cannot have.
+    """
+    addresses = await _addresses(host, port)
+    for attempts_left in reversed(range(LISTEN_ATTEMPTS_MAX)):
+        try:
+            return await _open(addresses, port)
+        except OSError as error:  # the free port of the first address need not be free on the second
+            if port != 0 or error.errno != errno.EADDRINUSE or not attempts_left:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def listen(host: str, port: int, named: str) -> list[trio.SocketListener]:
+    """`open_listeners` for the start of the server.
+
+    Args:
+        host: an address or a name.
+        port: 0 for any free one.
+        named: both as messages name them, with where they were given.
+
+    Raises:
+        StartupError: it cannot be had; the message says what to do.
+    """
+    try:
+        return await open_listeners(host, port)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        hint = ""
+        if isinstance(error, socket.gaierror | UnicodeError):
+            hint = " No address has this name; if another program has set HOST, set LIVESYNC_HOST."
+        elif error.errno == errno.EADDRINUSE:
+            hint = " Another program listens there; choose another --port."
+        elif error.errno in _NOT_OF_THIS_MACHINE:
+            hint = " This machine does not have that address."
+        raise StartupError(Kind.CANNOT_LISTEN, f"cannot listen on {named}: {reason}.{hint}") from error
+
+
+async def _addresses(host: str, port: int) -> list[str]:
+    """The numeric addresses that a host stands for, in the resolver's order, each once."""
+    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    numeric = [_numeric(address) for _, _, _, _, address in found]
+    if _EVERY_IPV6 in numeric:
+        numeric.append(_EVERY_IPV4)
+    return list(dict.fromkeys(numeric))
+
+
+def _numeric(address: tuple[Any, ...]) -> str:
+    """What stands for an address of the resolver as a text; a link-local one has the number of its interface."""
+    text, scope = str(address[0]), address[3] if len(address) == 4 else 0
+    return f"{text}%{scope}" if scope and "%" not in text else text
+
+
+async def _open(addresses: list[str], port: int) -> list[trio.SocketListener]:
+    opened: list[trio.SocketListener] = []
+    missing: list[tuple[str, OSError]] = []
+    try:
+        for address in addresses:
+            try:
+                if address == _EVERY_IPV6:
+                    await _check_ipv6()
+                (listener,) = await trio.open_tcp_listeners(port, host=address)
+            except OSError as error:
+                if error.errno not in _NOT_OF_THIS_MACHINE:
+                    raise
+                missing.append((address, error))
+            else:
+                opened.append(listener)
+                port = listener.socket.getsockname()[1]
+        if not opened:
+            raise missing[0][1]
+    except BaseException:
+        for listener in opened:
+            listener.socket.close()
+        raise
+    for address, cause in missing:
+        _log.warning("an address cannot be listened on", address=address, reason=cause.strerror or str(cause))
+    return opened
+
+
+async def _check_ipv6() -> None:
+    """Whether there is IPv6 at all: `::` can be bound where it is switched off, and nobody would ever come.
+
+    Raises:
+        OSError: there is none.
+    """
+    with trio.socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        await probe.bind((_LOOPBACK_IPV6, 0))  # the one address that every machine with IPv6 has
