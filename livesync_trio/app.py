@@ -19,6 +19,7 @@ from livesync_trio.audit import Audit
 from livesync_trio.config import Config
 from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.peers import Peers
+from livesync_trio.ending import Ending
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.hooks import HookRunner, Hooks
 from livesync_trio.limits import ADMIN_READER_THREADS, GC_THRESHOLDS, READER_THREADS, SHARED_WRITER_THREADS
@@ -35,7 +36,7 @@ from livesync_trio.store.writer import ThreadWriter
 from livesync_trio.store.writers import SharedOut
 from livesync_trio.supervision import Tasks, open_tasks
 from livesync_trio.systemd import ServiceManager
-from livesync_trio.telemetry import Counters, Flood, configure_logging, get_logger
+from livesync_trio.telemetry import Counters, Flood, configure_logging, exchange_standard_streams, get_logger
 from livesync_trio.traces import open_traces
 from livesync_trio.transport.arrivals import Arrivals
 from livesync_trio.transport.asgi import Mount
@@ -83,6 +84,7 @@ def run(
     Raises:
         StartupError: it could not start; the message tells the operator what to do.
     """
+    exchange_standard_streams()
     configure_logging(config.log_level, config.log_format)
 
     def ready(url: str, database: str) -> None:
@@ -90,7 +92,8 @@ def run(
         on_ready(url, database)
 
     manager = ServiceManager.from_environment(os.environ)
-    trio.run(partial(serve, config, hooks, ready, manager, reread, on_control=on_control))
+    ending = Ending(config.drain_limit_s)
+    trio.run(partial(serve, config, hooks, ready, manager, reread, on_control=on_control, ending=ending))
 
 
 def shared_engine(config: Config) -> SharedEngine | None:
@@ -125,10 +128,11 @@ async def serve(
     reread: Reread | None = None,
     *,
     on_control: OnControl = _nobody,
+    ending: Ending | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, or until cancelled (which cuts everything but what is being committed).
 
-    For programs that embed the server: they configure structlog and Trio as they like.
+    For programs that embed the server: they configure structlog and Trio as they like, and leave out `ending`.
 
     Raises:
         StartupError: it could not start.
@@ -136,7 +140,8 @@ async def serve(
     engine = engine_from_url(config.database_url, config.listen_url)
     await open_engine(engine, config.database_wait_s)
     try:
-        await Server(config, hooks or Hooks(), engine, manager=manager, reread=reread).run(on_ready, on_control)
+        server = Server(config, hooks or Hooks(), engine, manager=manager, reread=reread, ending=ending)
+        await server.run(on_ready, on_control)
     finally:
         engine.close()
 
@@ -152,9 +157,11 @@ class Server:
         *,
         manager: ServiceManager = ServiceManager(),  # noqa: B008 - frozen, and nobody
         reread: Reread | None = None,
+        ending: Ending | None = None,
     ) -> None:
         """Put the rooms together, inside Trio; nothing is started yet. `engine` must be open."""
         self._config = config
+        self._ending = ending
         self._manager = manager
         self._engine = engine
         self.counters = Counters()
@@ -276,6 +283,8 @@ class Server:
         url = base_url(listeners[0], "http" if self.guards.tls is None else "https")
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with open_tasks("server") as tasks:
+                if self._ending is not None:
+                    await tasks.start_ready(self._ending.watch)
                 await tasks.start_ready(self.registry.run)
                 tasks.start(self.peers.watch)
                 tasks.start(pulse.measure, self.counters)

@@ -281,6 +281,21 @@ JWT_LEEWAY_S: Final = 10.0
 JWT_LEEWAY_MAX_S: Final = 600.0
 """Default of `jwt_leeway_s`, and the most it may be: clocks kept by NTP differ by less than a second."""
 
+OUTPUT_QUEUE_MAX_BYTES: Final = 1024 * 1024
+"""Lines of the log, of standard output or of the audit log that wait to be written; what comes then is lost and counted."""
+
+OUTPUT_RETRY_S: Final = 1.0
+"""How often it is tried whether lines can be written again."""
+
+OUTPUT_FLUSH_LIMIT_S: Final = 2.0
+"""How long the end waits for the last lines of each output to be written."""
+
+END_GRACE_S: Final = 10.0
+"""From the end of `drain_limit_s` until a process that has not ended is ended, whatever hangs."""
+
+END_AT_ONCE_S: Final = 3.0
+"""The same after a second signal."""
+
 JWKS_MAX_BYTES: Final = 1024 * 1024
 """Largest key set read; real ones have a few kilobytes."""
 
