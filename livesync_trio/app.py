@@ -20,7 +20,7 @@ from livesync_trio.config import Config
 from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.peers import Peers
 from livesync_trio.ending import Ending
-from livesync_trio.errors import Kind, StartupError
+from livesync_trio.errors import Kind, StartupError, StorageUnavailable
 from livesync_trio.hooks import HookRunner, Hooks
 from livesync_trio.limits import ADMIN_READER_THREADS, GC_THRESHOLDS, READER_THREADS, SHARED_WRITER_THREADS
 from livesync_trio.metrics import Metrics, Sources, pulse
@@ -32,11 +32,19 @@ from livesync_trio.store.opening import open_engine
 from livesync_trio.store.persistence import Writer
 from livesync_trio.store.readers import ThreadReaders
 from livesync_trio.store.registry import Registry
+from livesync_trio.store.watching import hangs, watch
 from livesync_trio.store.writer import ThreadWriter
 from livesync_trio.store.writers import SharedOut
 from livesync_trio.supervision import Tasks, open_tasks
 from livesync_trio.systemd import ServiceManager
-from livesync_trio.telemetry import Counters, Flood, configure_logging, exchange_standard_streams, get_logger
+from livesync_trio.telemetry import (
+    Counters,
+    Flood,
+    configure_logging,
+    exchange_standard_streams,
+    get_logger,
+    log_lines_lost,
+)
 from livesync_trio.traces import open_traces
 from livesync_trio.transport.arrivals import Arrivals
 from livesync_trio.transport.asgi import Mount
@@ -174,18 +182,25 @@ class Server:
             writer = TellingWriter(SharedOut(threads), changed)
         else:
             writer = ThreadWriter(engine.writer, self.counters, call_soon)
-        self.registry = Registry(
-            writer, ThreadReaders(engine.reader, READER_THREADS, self.counters), self.counters, config.dormant_after_s
-        )
+        self.readers = ThreadReaders(engine.reader, READER_THREADS, self.counters)
+        self.registry = Registry(writer, self.readers, self.counters, config.dormant_after_s)
         self.news = News(engine, self.registry, changed) if isinstance(engine, SharedEngine) else None
         self.peers = Peers(config.idle_limit_s)
         flood = Flood()
         runner = HookRunner(hooks, config.hook_limit_s, flood)
         self.guards = Guards.of(config)
         self.audit = Audit()
-        prepare_audit(self.audit, config.audit_log)()
+        prepare_audit(self.audit, config)()
         self.metrics = Metrics(
-            Sources(self.counters, self.registry, self.peers, engine.name, lambda: self.door.draining)
+            Sources(
+                self.counters,
+                self.registry,
+                self.peers,
+                engine.name,
+                draining=lambda: self.door.draining,
+                storage_healthy=lambda: self._storage_healthy,
+                audit_lines_lost=lambda: self.audit.lost,
+            )
         )
         if config.metrics_token is not None or config.admin_secret is not None:
             self.metrics.prepare()
@@ -247,8 +262,12 @@ class Server:
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Whether all is well, and what /health says."""
-        storage_ok = self.registry.writer.healthy
-        status = "draining" if self.door.draining else "ok" if storage_ok else "storage unavailable"
+        if self.door.draining:
+            status = "draining"
+        elif hangs(self.registry.writer):
+            status = "storage hangs"
+        else:
+            status = "ok" if self._storage_healthy else "storage unavailable"
         return status == "ok", {
             "status": status,
             "version": VERSION,
@@ -256,8 +275,16 @@ class Server:
             "stores_active": self.registry.active,
             "stores_fenced": len(self.registry.fenced()),
             "connections": len(self.peers),
+            "log_lines_lost": log_lines_lost(),
+            "audit_lines_lost": self.audit.lost,
             **({} if self.control is None else {"control_plane": self.control.status}),
         }
+
+    @property
+    def _storage_healthy(self) -> bool:
+        """Whether the database can be written and read, and answers."""
+        writer = self.registry.writer
+        return writer.healthy and self.readers.healthy and not hangs(writer)
 
     def _status(self) -> str:
         """How it goes, in a line."""
@@ -277,6 +304,7 @@ class Server:
 
     async def _run(self, on_ready: OnReady, on_control: OnControl) -> None:
         listeners = await self._listen()
+        await self._open_readers()
         if self.control is not None:
             await self.control.listen()
             on_control(self.control.url)
@@ -288,6 +316,7 @@ class Server:
                 await tasks.start_ready(self.registry.run)
                 tasks.start(self.peers.watch)
                 tasks.start(pulse.measure, self.counters)
+                tasks.start(watch, self.registry.writer, self.readers)
                 tasks.start(self.door.surroundings.flood.watch)
                 if self.arrivals is not None:
                     tasks.start(self.arrivals.run)
@@ -334,6 +363,14 @@ class Server:
             await self.peers.say_goodbye()
             if self.control is not None:
                 await self.control.stop()
+
+    async def _open_readers(self) -> None:
+        try:
+            await self.readers.open()
+        except StorageUnavailable as error:
+            raise StartupError(
+                Kind.DATABASE_UNUSABLE, f"not all of the {READER_THREADS} connections that read can be opened: {error}"
+            ) from error
 
     async def _listen(self) -> list[trio.SocketListener]:
         host, port = self._config.host, self._config.port

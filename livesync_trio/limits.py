@@ -113,6 +113,15 @@ CLEAR_STEP_EVENTS: Final = 500
 CLEAR_INTERVAL_S: Final = 1.0
 """Pause between two looks for replaced logs to clear when there was nothing to do."""
 
+STORAGE_RECOVERY_S: Final = 5.0
+"""Storage that failed counts as healthy when no write has failed for this long and something was durable."""
+
+STORAGE_SLOW_S: Final = 10.0
+"""A transaction under way for longer than this is told of in /health and the log. PostgreSQL has given up by then."""
+
+STORAGE_WATCH_S: Final = 1.0
+"""How often it is looked whether database threads hang, and whether what could not be read can be read again."""
+
 STORAGE_BACKOFF_FIRST_S: Final = 0.1
 STORAGE_BACKOFF_MAX_S: Final = 5.0
 """Pulls that meet unavailable storage try again after these, doubling (SPEC section 2: never fail a pull for it)."""

@@ -7,6 +7,7 @@ Connections that are open keep what they were admitted with: their token, their 
 of them at once.
 """
 
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -40,7 +41,7 @@ RELOADABLE: Final = frozenset(
         *("auth_token", "auth_cookie", "admin_secret", "metrics_token"),
         *("jwt_secret", "jwt_keys", "jwt_algorithms", "jwt_issuer", "jwt_audience", "jwt_leeway_s"),
         *("jwt_principal_claim", "jwt_stores_claim", "jwt_read_stores_claim", "jwt_stores", "jwt_read_stores"),
-        *("hooks", "hook_limit_s", "cors_origins", "tls_cert", "tls_key", "audit_log"),
+        *("hooks", "hook_limit_s", "cors_origins", "tls_cert", "tls_key", "audit_log", "audit_required"),
         *("log_level", "log_format", "insecure"),
     }
 )
@@ -145,7 +146,7 @@ class Reloader:
         certificate = _nothing
         if self._tls is not None and config.tls_cert is not None and config.tls_key is not None:
             certificate = self._tls.prepare(config.tls_cert, config.tls_key)
-        audit = prepare_audit(self._door.surroundings.audit, config.audit_log)  # the last, since it opens something
+        audit = prepare_audit(self._door.surroundings.audit, config)  # the last, since it opens something
         return _Loaded(config, runner, authentication, cors, certificate, audit)
 
     # --- taking effect: in the Trio thread, cannot fail --------------------------------------------------------------
@@ -176,10 +177,10 @@ class Reloader:
         return name not in RELOADABLE
 
 
-def prepare_audit(audit: Audit, path: str | None) -> Callable[[], None]:
+def prepare_audit(audit: Audit, config: Config) -> Callable[[], None]:
     """Open the record anew, under the same name or another. Raises StartupError when it cannot be opened."""
     try:
-        return audit.prepare(path)
+        return audit.prepare(config.audit_log, required=config.audit_required)
     except OSError as error:
         raise StartupError(Kind.BAD_CONFIG, f"the audit log cannot be opened: {error.strerror or error}") from None
 
@@ -188,8 +189,8 @@ def _has_terminal() -> bool:
     """Whether this process belongs to a terminal, whatever its standard streams are."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)  # nobody knows; to take it for closed would end the server
     return True
 
 

@@ -148,6 +148,13 @@ class Writer(Protocol):
                 when they cannot be read. The caller must then read the state again before it relies on it.
         """
 
+    def prove_writable(self) -> None:
+        """Make something durable that changes nothing, to find out whether writing works.
+
+        Raises:
+            StorageUnavailable: it does not.
+        """
+
     def clear_replaced(self, limit_events: int) -> int:
         """Delete up to `limit_events` rows of logs that a reset replaced. Returns how many rows went; 0: nothing left.
 

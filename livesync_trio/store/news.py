@@ -59,6 +59,11 @@ class TellingWriter:
         """See `persistence.Writer`."""
         return self._writer.alive
 
+    @property
+    def turn_age_s(self) -> float:
+        """See `persistence.Writer`."""
+        return self._writer.turn_age_s
+
     def start(self) -> None:
         """See `persistence.Writer`."""
         self._writer.start()

@@ -327,6 +327,8 @@ class Door:
         """Whether a client may come in; see `entrance.admit`."""
         if self.draining:
             return DRAINING
+        if (unrecorded := self.surroundings.audit.refusal) is not None:
+            return unrecorded
         return await admit(context, visitor, self._guards, self._cors, self.authentication)
 
     # --- answers ---------------------------------------------------------------------------------------------------
