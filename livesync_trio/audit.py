@@ -1,8 +1,8 @@
 """The record of who did what: connects, refusals, resets and admin acts, one JSON object a line.
 
-Apart from the log, so that it can be kept longer and read by others. Never holds a payload, a token or a secret. Recording
-never waits and never fails: lines that cannot be written are counted and told of, and whether acts are refused meanwhile
-is a setting.
+Apart from the log, so that it can be kept longer and read by others. Never holds a payload, a token or a secret.
+Recording never waits and never fails: lines that cannot be written are counted and told of, and whether acts are
+refused meanwhile is a setting.
 """
 
 import os

@@ -1,9 +1,9 @@
 """The end of the process, whatever hangs.
 
 An orderly end waits: for commits, for readers, for the event loop to come round. A disk, a database or a hook that
-hangs would make it wait for ever. So a thread of its own, which waits for nothing but time and signals, ends the process
-when a limit has passed. A thread inside a system call that cannot be interrupted keeps even that from happening: then
-only the kernel ends the process, when the call returns.
+hangs would make it wait for ever. So a thread of its own, which waits for nothing but time and signals, ends the
+process when a limit has passed. A thread inside a system call that cannot be interrupted keeps even that from
+happening: then only the kernel ends the process, when the call returns.
 
 For a process that is a server and nothing else; a program that embeds the server decides about its own end.
 """
@@ -14,6 +14,7 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -72,10 +73,8 @@ class Ending:
 
     @staticmethod
     def _wake(token: trio.lowlevel.TrioToken) -> None:
-        try:
+        with suppress(trio.RunFinishedError):  # the end is near
             token.run_sync_soon(_nothing)
-        except trio.RunFinishedError:
-            pass  # the end is near
 
 
 def _nothing() -> None:

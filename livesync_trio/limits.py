@@ -291,7 +291,7 @@ JWT_LEEWAY_MAX_S: Final = 600.0
 """Default of `jwt_leeway_s`, and the most it may be: clocks kept by NTP differ by less than a second."""
 
 OUTPUT_QUEUE_MAX_BYTES: Final = 1024 * 1024
-"""Lines of the log, of standard output or of the audit log that wait to be written; what comes then is lost and counted."""
+"""Lines that wait to be written to the log, to standard output or to the audit log; more are lost and counted."""
 
 OUTPUT_RETRY_S: Final = 1.0
 """How often it is tried whether lines can be written again."""
@@ -304,6 +304,9 @@ END_GRACE_S: Final = 10.0
 
 END_AT_ONCE_S: Final = 3.0
 """The same after a second signal."""
+
+ACCEPT_RETRY_S: Final = 0.1
+"""Pause after a connection that could not be accepted, for want of descriptors."""
 
 JWKS_MAX_BYTES: Final = 1024 * 1024
 """Largest key set read; real ones have a few kilobytes."""

@@ -83,6 +83,8 @@ def _view(rooms: Rooms, route: Route) -> Callable[[], Awaitable[Response]]:
 
 
 async def _answer(rooms: Rooms, route: Route, asked: Asked) -> Response:
+    if route.audited is not None and (unrecorded := rooms.audit.refusal) is not None:
+        return _refused(unrecorded)
     with trio.move_on_after(ADMIN_ANSWER_LIMIT_S):
         try:
             answer = await route.handler(rooms, asked)

@@ -302,7 +302,11 @@ class Listener(Protocol):
     """
 
     def fileno(self) -> int:
-        """Descriptor that becomes readable when there is something to hear, or nothing will ever be heard again."""
+        """Descriptor that becomes readable when there is something to hear, or nothing will ever be heard again.
+
+        Raises:
+            StorageUnavailable: the handle is of no more use; things may have been missed.
+        """
 
     def hear_nowait(self) -> set[StoreId] | None:
         """Stores that were told of since it was last asked; None for "look at all of them". Never waits.

@@ -69,6 +69,7 @@ class StoreActor:
         self._state: LogState | None = None  # where the followers stand; None until the store was opened
         self._stale = True  # whether `_state` must be read again before it is relied on
         self._busy = False
+        self._damage = ""  # what the log was told of it
         self.followers = Followers()
         self.last_active_s = trio.current_time()
 
@@ -370,9 +371,12 @@ class StoreActor:
             return UNAVAILABLE
         except StoreDamaged as damage:
             self._stale = True
-            _log.error("store damaged", store=self.store_id, reason=str(damage))
+            if self._damage != str(damage):  # once, not for every batch that clients push again
+                self._damage = str(damage)
+                _log.error("store damaged", store=self.store_id, reason=self._damage)
             return DAMAGED
         assert isinstance(state, LogState)
+        self._damage = ""
         await self._adopt(state)
         return None
 

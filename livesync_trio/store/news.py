@@ -141,8 +141,11 @@ class News:
 
     async def _hear(self, listener: base.Listener) -> None:
         while True:
-            with trio.move_on_after(NEWS_CHECK_S) as silence:
-                await trio.lowlevel.wait_readable(listener.fileno())
+            try:
+                with trio.move_on_after(NEWS_CHECK_S) as silence:
+                    await trio.lowlevel.wait_readable(listener.fileno())
+            except (OSError, ValueError, trio.ClosedResourceError) as error:  # the connection closed its descriptor
+                raise StorageUnavailable(f"Notifications cannot be received: {error}") from error
             if silence.cancelled_caught:
                 await trio.to_thread.run_sync(listener.check)
             hints = listener.hear_nowait()

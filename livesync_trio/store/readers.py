@@ -1,6 +1,7 @@
 """The readers: a few handles and threads that read history for any number of pulls (design.md, law 3)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 import trio
@@ -74,11 +75,8 @@ class ThreadReaders:
     def _put(self, question: Callable[[base.Reader], T]) -> T:
         handle = self._take()
         try:
-            return question(handle)
-        except Exception:
-            raise
-        except BaseException as error:  # a `SystemExit` of a library would end the server instead of the question
-            raise StorageUnavailable(f"reading ended with {type(error).__name__}") from error
+            with _ending_nothing_else():
+                return question(handle)
         finally:
             self._idle.append(handle)  # after an error, too: a handle mends itself when it is asked again
 
@@ -86,10 +84,22 @@ class ThreadReaders:
         for _ in range(self._threads):
             handle = self._open_handle()
             self._idle.append(handle)
-            handle.state(PROBE_STORE)
+            with _ending_nothing_else():
+                handle.state(PROBE_STORE)
 
     def _take(self) -> base.Reader:
         try:
             return self._idle.pop()  # atomic under CPython's lock
         except IndexError:
             return self._open_handle()
+
+
+@contextmanager
+def _ending_nothing_else() -> Iterator[None]:
+    """What would end a thread, such as a library's `SystemExit`, ends the question and not the server."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as error:
+        raise StorageUnavailable(f"reading ended with {type(error).__name__}") from error

@@ -1,8 +1,8 @@
 """The log: one line an event on standard error, for people or for machines.
 
-Owns the set-up of structlog, which may be changed while the server runs. A line is made in the thread that has something
-to say; nothing that can go wrong with it reaches that thread. Where it goes, and that nobody waits for it, is decided by
-`standard`.
+Owns the set-up of structlog, which may be changed while the server runs. A line is made in the thread that has
+something to say; nothing that can go wrong with it reaches that thread. Where it goes, and that nobody waits for it, is
+decided by `standard`.
 """
 
 import logging
@@ -60,7 +60,7 @@ class _StandardError:
     """Where lines go: what is standard error at that moment."""
 
     def __init__(self, *_: object) -> None:
-        """structlog gives nothing of interest."""
+        """Structlog gives nothing of interest."""
 
     def msg(self, line: str) -> None:
         """Write a line. One that cannot be written is lost; nobody who logs can do anything about it."""
@@ -72,7 +72,7 @@ class _StandardError:
 
 
 def _never_raising(level: int) -> type[structlog.typing.FilteringBoundLogger]:
-    """structlog's logger for a level, with lines that cannot be rendered told of instead of raised."""
+    """Structlog's logger for a level, with lines that cannot be rendered told of instead of raised."""
     filtering: Any = structlog.make_filtering_bound_logger(level)
 
     class NeverRaising(filtering):  # type: ignore[misc]

@@ -1,8 +1,8 @@
 """Lines for a descriptor, written by a thread of their own: who has something to say never waits and never fails.
 
-A disk can be full, the reader of a pipe can be gone or asleep. None of it may reach the event loop or a database thread,
-so lines wait in a queue that is bounded in bytes. What finds no room there, and what cannot be written, is counted, and
-told in one line when there is room again.
+A disk can be full, the reader of a pipe can be gone or asleep. None of it may reach the event loop or a database
+thread, so lines wait in a queue that is bounded in bytes. What finds no room there, and what cannot be written, is
+counted, and told in one line when there is room again.
 """
 
 import io
@@ -11,6 +11,7 @@ import queue
 import select
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from livesync_trio.limits import OUTPUT_QUEUE_MAX_BYTES, OUTPUT_RETRY_S
@@ -106,10 +107,8 @@ class LineOutput:
             finally:
                 with self._lock:
                     self._queued_bytes -= len(item)
-        try:
+        with suppress(OSError):  # some file systems tell only now that they could not write
             os.close(self._descriptor)
-        except OSError:
-            pass  # some file systems tell only now that they could not write
 
     def _take(self, line: bytes) -> None:
         """Write a line behind the notice of those that were lost before it."""

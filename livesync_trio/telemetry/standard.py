@@ -79,5 +79,3 @@ def _thread_crashed(crash: Any) -> None:
 
 def _finalizer_failed(failure: Any) -> None:
     _log.error("exception in a finalizer", where=repr(failure.object)[:200], exc_info=failure.exc_value)
-
-
