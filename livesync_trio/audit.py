@@ -73,7 +73,7 @@ class Audit:
             OSError: the file cannot be opened.
         """
         output: LineOutput | None = None
-        owned = path is not None
+        descriptor, owned = -1, path is not None
         if path == STANDARD_OUTPUT:
             output = standard_output()
             owned = output is None  # a program that embeds the server keeps its standard output as it is

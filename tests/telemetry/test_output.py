@@ -105,7 +105,7 @@ def test_a_line_that_was_torn_is_ended_before_the_next(monkeypatch: pytest.Monke
         return real(to, data)
 
     real: Callable[[int, bytes], int] = os.write
-    monkeypatch.setattr(module.os, "write", write)
+    monkeypatch.setattr(os, "write", write)
     output = LineOutput(descriptor, notice)
     output.put(b"abcdef\n")
     output.put(b"second\n")
