@@ -183,7 +183,7 @@ class LineStream(io.RawIOBase):
     def as_text(self) -> io.TextIOWrapper:
         """The same for text; whole lines are handed over."""
         return io.TextIOWrapper(
-            self,  # type: ignore[arg-type] - it has no name, and needs none
+            self,  # type: ignore[arg-type]
             encoding="utf-8",
             errors="backslashreplace",
             line_buffering=True,
