@@ -19,6 +19,8 @@ from livesync_trio.audit import Audit
 from livesync_trio.config import Config, exposure_warnings, is_loopback
 from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.peers import Peers
+from livesync_trio.ending import Ending
+from livesync_trio.errors import Kind, StartupError, StorageUnavailable
 from livesync_trio.fairness import Attempts
 from livesync_trio.hooks import HookRunner, Hooks
 from livesync_trio.limits import ADMIN_READER_THREADS, GC_THRESHOLDS, READER_THREADS, SHARED_WRITER_THREADS
@@ -33,11 +35,19 @@ from livesync_trio.store.opening import open_engine
 from livesync_trio.store.persistence import Writer
 from livesync_trio.store.readers import ThreadReaders
 from livesync_trio.store.registry import Registry
+from livesync_trio.store.watching import hangs, watch
 from livesync_trio.store.writer import ThreadWriter
 from livesync_trio.store.writers import SharedOut
 from livesync_trio.supervision import Tasks, open_tasks
 from livesync_trio.systemd import ServiceManager
-from livesync_trio.telemetry import Counters, Flood, configure_logging, get_logger
+from livesync_trio.telemetry import (
+    Counters,
+    Flood,
+    configure_logging,
+    exchange_standard_streams,
+    get_logger,
+    log_lines_lost,
+)
 from livesync_trio.traces import open_traces
 from livesync_trio.transport.arrivals import Arrivals
 from livesync_trio.transport.asgi import Mount
@@ -83,6 +93,7 @@ def run(
     Raises:
         StartupError: it could not start; the message tells the operator what to do.
     """
+    exchange_standard_streams()
     configure_logging(config.log_level, config.log_format)
     for remark in config.remarks:
         _log.warning("an environment variable is not what it seems", remark=remark)
@@ -92,7 +103,8 @@ def run(
         on_ready(url, database)
 
     manager = ServiceManager.from_environment(os.environ)
-    trio.run(partial(serve, config, hooks, ready, manager, reread, on_control=on_control))
+    ending = Ending(config.drain_limit_s)
+    trio.run(partial(serve, config, hooks, ready, manager, reread, on_control=on_control, ending=ending))
 
 
 def shared_engine(config: Config) -> SharedEngine | None:
@@ -127,10 +139,11 @@ async def serve(
     reread: Reread | None = None,
     *,
     on_control: OnControl = _nobody,
+    ending: Ending | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, or until cancelled (which cuts everything but what is being committed).
 
-    For programs that embed the server: they configure structlog and Trio as they like.
+    For programs that embed the server: they configure structlog and Trio as they like, and leave out `ending`.
 
     Raises:
         StartupError: it could not start.
@@ -138,7 +151,8 @@ async def serve(
     engine = engine_from_url(config.database_url, config.listen_url)
     await open_engine(engine, config.database_wait_s)
     try:
-        await Server(config, hooks or Hooks(), engine, manager=manager, reread=reread).run(on_ready, on_control)
+        server = Server(config, hooks or Hooks(), engine, manager=manager, reread=reread, ending=ending)
+        await server.run(on_ready, on_control)
     finally:
         engine.close()
 
@@ -154,9 +168,11 @@ class Server:
         *,
         manager: ServiceManager = ServiceManager(),  # noqa: B008 - frozen, and nobody
         reread: Reread | None = None,
+        ending: Ending | None = None,
     ) -> None:
         """Put the rooms together, inside Trio; nothing is started yet. `engine` must be open."""
         self._config = config
+        self._ending = ending
         self._manager = manager
         self._engine = engine
         self.counters = Counters()
@@ -170,8 +186,9 @@ class Server:
         else:
             writer = ThreadWriter(engine.writer, self.counters, call_soon)
         quota = Quota(config.max_store_events, config.max_store_bytes)
-        readers = ThreadReaders(engine.reader, READER_THREADS, self.counters)
-        self.registry = Registry(writer, readers, self.counters, config.dormant_after_s, quota if quota.set else None)
+        self.readers = ThreadReaders(engine.reader, READER_THREADS, self.counters)
+        limits = quota if quota.set else None
+        self.registry = Registry(writer, self.readers, self.counters, config.dormant_after_s, limits)
         self.news = News(engine, self.registry, changed) if isinstance(engine, SharedEngine) else None
         self.peers = Peers(config.idle_limit_s)
         flood = Flood()
@@ -179,9 +196,17 @@ class Server:
         self.access = Access.of(config, runner)
         self.tls = None if config.tls_cert is None or config.tls_key is None else Tls(config.tls_cert, config.tls_key)
         self.audit = Audit()
-        prepare_audit(self.audit, config.audit_log)()
+        prepare_audit(self.audit, config)()
         self.metrics = Metrics(
-            Sources(self.counters, self.registry, self.peers, engine.name, lambda: self.door.draining)
+            Sources(
+                self.counters,
+                self.registry,
+                self.peers,
+                engine.name,
+                draining=lambda: self.door.draining,
+                storage_healthy=lambda: self._storage_healthy,
+                audit_lines_lost=lambda: self.audit.lost,
+            )
         )
         if config.metrics_token is not None or config.admin_secret is not None:
             self.metrics.prepare()
@@ -247,8 +272,12 @@ class Server:
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Whether all is well, and what /health says."""
-        storage_ok = self.registry.writer.healthy
-        status = "draining" if self.door.draining else "ok" if storage_ok else "storage unavailable"
+        if self.door.draining:
+            status = "draining"
+        elif hangs(self.registry.writer):
+            status = "storage hangs"
+        else:
+            status = "ok" if self._storage_healthy else "storage unavailable"
         return status == "ok", {
             "status": status,
             "version": VERSION,
@@ -256,8 +285,16 @@ class Server:
             "stores_active": self.registry.active,
             "stores_fenced": len(self.registry.fenced()),
             "connections": len(self.peers),
+            "log_lines_lost": log_lines_lost(),
+            "audit_lines_lost": self.audit.lost,
             **({} if self.control is None else {"control_plane": self.control.status}),
         }
+
+    @property
+    def _storage_healthy(self) -> bool:
+        """Whether the database can be written and read, and answers."""
+        writer = self.registry.writer
+        return writer.healthy and self.readers.healthy and not hangs(writer)
 
     def _status(self) -> str:
         """How it goes, in a line."""
@@ -278,15 +315,19 @@ class Server:
     async def _run(self, on_ready: OnReady, on_control: OnControl) -> None:
         where = f"{self._config.given('host')}, port {self._config.given('port')}"
         listeners = await listen(self._config.host, self._config.port, where)
+        await self._open_readers()
         if self.control is not None:
             await self.control.listen()
             on_control(self.control.url)
         url = base_url(listeners[0], "http" if self.tls is None else "https")
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with open_tasks("server") as tasks:
+                if self._ending is not None:
+                    await tasks.start_ready(self._ending.watch)
                 await tasks.start_ready(self.registry.run)
                 tasks.start(self.peers.watch)
                 tasks.start(pulse.measure, self.counters)
+                tasks.start(watch, self.registry.writer, self.readers)
                 tasks.start(self.door.surroundings.flood.watch)
                 if self.arrivals is not None:
                     tasks.start(self.arrivals.run)
@@ -335,6 +376,14 @@ class Server:
             await self.peers.say_goodbye()
             if self.control is not None:
                 await self.control.stop()
+
+    async def _open_readers(self) -> None:
+        try:
+            await self.readers.open()
+        except StorageUnavailable as error:
+            raise StartupError(
+                Kind.DATABASE_UNUSABLE, f"not all of the {READER_THREADS} connections that read can be opened: {error}"
+            ) from error
 
 
 def base_url(listener: trio.SocketListener, scheme: str = "http") -> str:

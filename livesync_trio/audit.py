@@ -1,76 +1,109 @@
 """The record of who did what: connects, refusals, resets and admin acts, one JSON object a line.
 
 Apart from the log, so that it can be kept longer and read by others. Never holds a payload, a token or a secret.
+Recording never waits and never fails: lines that cannot be written are counted and told of, and whether acts are
+refused meanwhile is a setting.
 """
 
-import sys
+import os
+import stat
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Final
 
 import msgspec
 
-STANDARD_OUTPUT = "-"
+from livesync_trio.errors import Kind, Refusal
+from livesync_trio.limits import OUTPUT_FLUSH_LIMIT_S
+from livesync_trio.telemetry import LineOutput, get_logger, standard_output
 
+_log = get_logger("audit")
 
-def _nowhere(_: str) -> None:
-    """Not recorded."""
+NOT_RECORDED: Final = Refusal(
+    Kind.AUDIT_UNAVAILABLE, "The server cannot record this now, and does nothing that it cannot record. Try again."
+)
+STANDARD_OUTPUT: Final = "-"
+_MODE: Final = stat.S_IRUSR | stat.S_IWUSR
+"""Of a file that is made: it names users and their addresses, like the database."""
 
 
 class Audit:
     """Where acts are recorded; nowhere unless opened with a path."""
 
-    __slots__ = ("_file", "_write")
+    __slots__ = ("_lost_before", "_output", "_owned", "_required")
 
-    def __init__(self, path: str | None = None) -> None:
+    def __init__(self, path: str | None = None, *, required: bool = False) -> None:
         """Open the record.
 
         Args:
             path: a file to append to, `-` for standard output, None for no record at all.
+            required: whether acts are refused while they cannot be recorded.
 
         Raises:
             OSError: the file cannot be opened.
         """
-        self._file: TextIO | None = None
-        self._write: Callable[[str], object] = _nowhere
-        self.prepare(path)()
+        self._output: LineOutput | None = None
+        self._owned = False
+        self._required = required
+        self._lost_before = 0
+        self.prepare(path, required=required)()
 
     @property
     def on(self) -> bool:
         """Whether anything is recorded."""
-        return self._write is not _nowhere
+        return self._output is not None
 
-    def prepare(self, path: str | None) -> Callable[[], None]:
+    @property
+    def refusal(self) -> Refusal | None:
+        """With what acts are to be refused now, because they must be recorded and cannot be; None: they are not."""
+        return NOT_RECORDED if self._required and self._output is not None and self._output.failing else None
+
+    @property
+    def lost(self) -> int:
+        """Lines lost since the start."""
+        return self._lost_before + (0 if self._output is None else self._output.lost)
+
+    def prepare(self, path: str | None, *, required: bool = False) -> Callable[[], None]:
         """Open another record, or the same one by its name after it was moved away.
 
         Returns:
-            What puts it in the place of the present one; until then that goes on.
+            What puts it in the place of the present one, and neither waits nor fails; until then that goes on.
 
         Raises:
             OSError: the file cannot be opened.
         """
-        opened: TextIO | None = None
-        write: Callable[[str], object] = _nowhere
+        output: LineOutput | None = None
+        descriptor, owned = -1, path is not None
         if path == STANDARD_OUTPUT:
-            write = sys.stdout.write
+            output = standard_output()
+            owned = output is None  # a program that embeds the server keeps its standard output as it is
+            descriptor = os.dup(1) if owned else -1
         elif path is not None:
-            opened = open(path, "a", encoding="utf-8", buffering=1)  # noqa: PTH123, SIM115 - kept open
-            write = opened.write
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _MODE)
+        if owned:
+            output = LineOutput(descriptor, _notice, troubled=_troubled, name="audit")
 
         def put_in_place() -> None:
-            self.close()
-            self._file, self._write = opened, write
+            before, before_owned = self._output, self._owned
+            self._lost_before = self.lost
+            self._output, self._owned, self._required = output, owned, required
+            if before is not None and before_owned:
+                before.close(0)  # its thread writes the rest
+            if output is not None and not owned:
+                self._lost_before -= output.lost
 
         return put_in_place
 
     def close(self) -> None:
-        """Close the file; what follows is not recorded."""
-        file, self._file, self._write = self._file, None, _nowhere
-        if file is not None:
-            file.close()
+        """Write what waits, within a limit, and close the file; what follows is not recorded. Never raises."""
+        output, self._output = self._output, None
+        if output is not None:
+            self._lost_before += output.lost
+            if self._owned:
+                output.close(OUTPUT_FLUSH_LIMIT_S)
 
     def record(self, act: str, *, store: str, address: str, user: str | None = None, **more: str) -> None:
-        """Record an act.
+        """Record an act. Never waits, never raises.
 
         Args:
             act: `connect`, `refuse`, `reset`, `close`, `inspect`.
@@ -79,13 +112,24 @@ class Audit:
             user: id of the principal, None for strangers and holders of the shared token.
             more: what else belongs to it, such as the kind of a refusal.
         """
-        if self._write is _nowhere:
-            return
-        line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "act": act}
-        fields = {**line, "store": store, "from": address, "user": user, **more}
-        self._write(msgspec.json.encode(_encodable(fields)).decode() + "\n")
+        if self._output is not None:
+            self._output.put(_line(act, {"store": store, "from": address, "user": user, **more}))
+
+
+def _line(act: str, fields: dict[str, str | None]) -> bytes:
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return msgspec.json.encode({"at": at, "act": act, **_encodable(fields)}) + b"\n"
 
 
 def _encodable(fields: dict[str, str | None]) -> dict[str, str | None]:
     """Half surrogate pairs, which a client's text may hold, have no UTF-8."""
     return {name: None if text is None else text.encode(errors="replace").decode() for name, text in fields.items()}
+
+
+def _notice(lost: int, reason: str) -> bytes:
+    _log.info("audit log can be written again", lost=lost)
+    return _line("lost", {"lines": str(lost), "reason": reason})
+
+
+def _troubled(reason: str) -> None:
+    _log.error("audit log cannot be written", reason=reason)

@@ -38,6 +38,7 @@ class Kind(enum.StrEnum):
     STORAGE_UNAVAILABLE = "storage-unavailable"
     STORE_FAILED = "store-failed"
     STORE_DAMAGED = "store-damaged"
+    AUDIT_UNAVAILABLE = "audit-unavailable"
     DRAINING = "draining"
     INTERNAL = "internal"
     # an HTTP request is refused before it is a sync request
@@ -210,6 +211,13 @@ RULES: Final[dict[Kind, Rule]] = {
         wire_tag=_UNKNOWN,
         http_status=500,
         log_level=logging.ERROR,
+    ),
+    Kind.AUDIT_UNAVAILABLE: Rule(
+        "The audit log cannot be written, and the operator wants nothing done that is not recorded.",
+        wire_tag=_UNKNOWN,
+        http_status=503,
+        retry=True,
+        log_level=logging.WARNING,
     ),
     Kind.DRAINING: Rule(
         "The server is shutting down; another process takes over.", wire_tag=_UNKNOWN, http_status=503, retry=True

@@ -114,6 +114,15 @@ CLEAR_STEP_EVENTS: Final = 500
 CLEAR_INTERVAL_S: Final = 1.0
 """Pause between two looks for replaced logs to clear when there was nothing to do."""
 
+STORAGE_RECOVERY_S: Final = 5.0
+"""Storage that failed counts as healthy when no write has failed for this long and something was durable."""
+
+STORAGE_SLOW_S: Final = 10.0
+"""A transaction under way for longer than this is told of in /health and the log. PostgreSQL has given up by then."""
+
+STORAGE_WATCH_S: Final = 1.0
+"""How often it is looked whether database threads hang, and whether what could not be read can be read again."""
+
 STORAGE_BACKOFF_FIRST_S: Final = 0.1
 STORAGE_BACKOFF_MAX_S: Final = 5.0
 """Pulls that meet unavailable storage try again after these, doubling (SPEC section 2: never fail a pull for it)."""
@@ -282,6 +291,24 @@ JWT_SECRET_LEAST_BYTES: Final = 32
 JWT_LEEWAY_S: Final = 10.0
 JWT_LEEWAY_MAX_S: Final = 600.0
 """Default of `jwt_leeway_s`, and the most it may be: clocks kept by NTP differ by less than a second."""
+
+OUTPUT_QUEUE_MAX_BYTES: Final = 1024 * 1024
+"""Lines that wait to be written to the log, to standard output or to the audit log; more are lost and counted."""
+
+OUTPUT_RETRY_S: Final = 1.0
+"""How often it is tried whether lines can be written again."""
+
+OUTPUT_FLUSH_LIMIT_S: Final = 2.0
+"""How long the end waits for the last lines of each output to be written."""
+
+END_GRACE_S: Final = 10.0
+"""From the end of `drain_limit_s` until a process that has not ended is ended, whatever hangs."""
+
+END_AT_ONCE_S: Final = 3.0
+"""The same after a second signal."""
+
+ACCEPT_RETRY_S: Final = 0.1
+"""Pause after a connection that could not be accepted, for want of descriptors."""
 
 JWKS_MAX_BYTES: Final = 1024 * 1024
 """Largest key set read; real ones have a few kilobytes."""

@@ -11,6 +11,7 @@ Connections that are open keep what they were admitted with: their token, their 
 of them at once.
 """
 
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -45,7 +46,7 @@ RELOADABLE: Final = frozenset(
         *("auth_token", "auth_cookie", "admin_secret", "metrics_token"),
         *("jwt_secret", "jwt_keys", "jwt_algorithms", "jwt_issuer", "jwt_audience", "jwt_leeway_s"),
         *("jwt_principal_claim", "jwt_stores_claim", "jwt_read_stores_claim", "jwt_stores", "jwt_read_stores"),
-        *("hooks", "hook_limit_s", "cors_origins", "tls_cert", "tls_key", "audit_log"),
+        *("hooks", "hook_limit_s", "cors_origins", "tls_cert", "tls_key", "audit_log", "audit_required"),
         *("log_level", "log_format", "insecure"),
     }
 )
@@ -173,7 +174,7 @@ class Reloader:
         certificate = _nothing
         if self._tls is not None and config.tls_cert is not None and config.tls_key is not None:
             certificate = self._tls.prepare(config.tls_cert, config.tls_key)
-        audit = prepare_audit(self._door.surroundings.audit, config.audit_log)  # the last, since it opens something
+        audit = prepare_audit(self._door.surroundings.audit, config)  # the last, since it opens something
         changed = [name for name in differing if name not in needs_restart]
         return _Loaded(config, changed, needs_restart, runner, authentication, pages, certificate, audit)
 
@@ -223,10 +224,10 @@ class Reloader:
         return name not in RELOADABLE
 
 
-def prepare_audit(audit: Audit, path: str | None) -> Callable[[], None]:
+def prepare_audit(audit: Audit, config: Config) -> Callable[[], None]:
     """Open the record anew, under the same name or another. Raises StartupError when it cannot be opened."""
     try:
-        return audit.prepare(path)
+        return audit.prepare(config.audit_log, required=config.audit_required)
     except OSError as error:
         raise StartupError(Kind.BAD_CONFIG, f"the audit log cannot be opened: {error.strerror or error}") from None
 
@@ -235,8 +236,8 @@ def _has_terminal() -> bool:
     """Whether this process belongs to a terminal, whatever its standard streams are."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)  # nobody knows; to take it for closed would end the server
     return True
 
 

@@ -4,20 +4,31 @@ The only room that opens nurseries (design.md, law 6). A room that needs tasks g
 name; the policy for a crash is chosen where the scope is opened. Also the policy for actors that crash again and again.
 """
 
+import errno
+import os
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVarTuple
+from typing import Final, TypeVarTuple
 
 import attrs
 import trio
 
-from livesync_trio.limits import CRASH_BACKOFF_FIRST_S, CRASH_BACKOFF_MAX_S, CRASH_WINDOW_S, CRASHES_BEFORE_FENCE
+from livesync_trio.limits import (
+    ACCEPT_RETRY_S,
+    CRASH_BACKOFF_FIRST_S,
+    CRASH_BACKOFF_MAX_S,
+    CRASH_WINDOW_S,
+    CRASHES_BEFORE_FENCE,
+)
 from livesync_trio.telemetry import get_logger
 
 Ts = TypeVarTuple("Ts")
 
 _log = get_logger("supervision")
+
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+"""With what accepting fails when there is no room for another connection; it passes."""
 
 
 class Tasks:
@@ -52,7 +63,38 @@ class Tasks:
         self, handler: Callable[[trio.SocketStream], Awaitable[None]], listeners: list[trio.SocketListener]
     ) -> None:
         """Accept connections until cancelled; each is served by a task of this scope."""
-        await trio.serve_listeners(handler, listeners, handler_nursery=self._nursery)
+        async with trio.open_nursery() as accepting:
+            for listener in listeners:
+                accepting.start_soon(self._accept, handler, listener)
+
+    async def _accept(
+        self, handler: Callable[[trio.SocketStream], Awaitable[None]], listener: trio.SocketListener
+    ) -> None:
+        """Accept at one address.
+
+        One descriptor is kept in reserve: when there is no other left, it is given up for the moment in which the next
+        in the queue is accepted and closed. So clients are told at once instead of waiting in the kernel's queue.
+        """
+        reserve, refused = _Reserve(), 0
+        try:
+            while True:
+                try:
+                    stream = await listener.accept()
+                except OSError as error:
+                    if error.errno not in _EXHAUSTED:
+                        raise
+                    if not refused:
+                        _log.error("connections are refused: no descriptors left", reason=error.strerror)
+                    refused += await reserve.refuse_one(listener)
+                    await trio.sleep(ACCEPT_RETRY_S)
+                    continue
+                if refused and reserve.filled():
+                    _log.warning("connections are accepted again", refused=refused)
+                    refused = 0
+                self._nursery.start_soon(_serve, handler, stream, name=f"{self._name}: connection")
+        finally:
+            reserve.close()
+            await trio.aclose_forcefully(listener)
 
     def note_crash(self, error: Exception) -> None:
         """Log an exception and end the scope because of it."""
@@ -69,6 +111,50 @@ class Tasks:
     def count(self) -> int:
         """Tasks running now."""
         return len(self._nursery.child_tasks)
+
+
+async def _serve(handler: Callable[[trio.SocketStream], Awaitable[None]], stream: trio.SocketStream) -> None:
+    try:
+        await handler(stream)
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+class _Reserve:
+    """One descriptor that is kept for the time when there is no other."""
+
+    def __init__(self) -> None:
+        self._descriptor = -1
+        self.filled()
+
+    def filled(self) -> bool:
+        """Whether there is one, opened anew if need be."""
+        if self._descriptor < 0:
+            try:
+                self._descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                return False
+        return True
+
+    async def refuse_one(self, listener: trio.SocketListener) -> int:
+        """Close the connection that waits longest, without serving it. Gives how many were: one or none."""
+        self.close()
+        refused = 0
+        try:
+            with trio.move_on_after(ACCEPT_RETRY_S):
+                stream = await listener.accept()
+                refused = 1
+                await trio.aclose_forcefully(stream)
+        except OSError:
+            pass  # somebody else took the descriptor
+        self.filled()
+        return refused
+
+    def close(self) -> None:
+        """Give it up."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 @asynccontextmanager

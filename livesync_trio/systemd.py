@@ -83,11 +83,15 @@ class ServiceManager:
         every_s = MANAGER_STATUS_EVERY_S
         if self.watchdog_s is not None:
             every_s = min(every_s, self.watchdog_s / WATCHDOG_PINGS_PER_PERIOD)
+        said = False
         while True:
             if alive():
                 self._tell("WATCHDOG=1", f"STATUS={status()}")
-            else:
+                said = False
+            elif not said:
+                said = True
                 _log.critical("no sign of life for the service manager: the database thread hangs or has ended")
+            if said:
                 self._tell(f"STATUS={status()}; the database thread hangs or has ended")
             await trio.sleep(every_s)
 

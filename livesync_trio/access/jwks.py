@@ -5,10 +5,14 @@ names a key that is not in it, and never more often than its limit. What was fet
 issuer cannot be reached.
 """
 
+import http.client
 import json
 import math
+import socket
+import threading
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -113,6 +117,7 @@ class RemoteKeys:
         self._keys: dict[str | None, list[Any]] = {}
         self._fetched_s = self._tried_s = -math.inf
         self._fetching = trio.Lock()
+        self._thread = trio.CapacityLimiter(1)  # its own: an issuer that hangs must not take those of others
 
     def aged(self) -> "RemoteKeys":
         """The same keys, to be fetched again as soon as anybody brings a token."""
@@ -136,7 +141,9 @@ class RemoteKeys:
         self._tried_s = trio.current_time()
         try:
             with trio.fail_after(JWKS_FETCH_LIMIT_S):
-                content = await trio.to_thread.run_sync(_download, self.url, abandon_on_cancel=True)
+                content = await trio.to_thread.run_sync(
+                    _download, self.url, abandon_on_cancel=True, limiter=self._thread
+                )
             self._keys = parse_jwks(content)
         except (OSError, ValueError, trio.TooSlowError) as error:
             _log.warning(
@@ -153,9 +160,64 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+class _Sockets:
+    """The sockets of one download, cut when its time is over: time-outs of sockets begin anew with each byte."""
+
+    def __init__(self) -> None:
+        self._open: list[socket.socket] = []
+        self._over = False
+
+    def add(self, sock: socket.socket) -> None:
+        """One more."""
+        self._open.append(sock)
+        if self._over:
+            self.cut()
+
+    def cut(self) -> None:
+        """End whatever is read from them. Called by another thread."""
+        self._over = True
+        for sock in self._open:
+            with suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not that of TLS, which belongs to the other thread
+
+
+def _opener(sockets: _Sockets) -> urllib.request.OpenerDirector:
+    class Plain(http.client.HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            sockets.add(self.sock)
+
+    class Secure(http.client.HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            sockets.add(self.sock)
+
+    class PlainHandler(urllib.request.HTTPHandler):
+        def http_open(self, req: urllib.request.Request) -> Any:
+            return self.do_open(Plain, req)
+
+    class SecureHandler(urllib.request.HTTPSHandler):
+        def https_open(self, req: urllib.request.Request) -> Any:
+            return self.do_open(Secure, req)
+
+    return urllib.request.build_opener(_NoRedirect, PlainHandler, SecureHandler)
+
+
 def _download(url: str) -> bytes:
-    """Fetch a URL; runs in a thread. Raises OSError, ValueError."""
-    opener = urllib.request.build_opener(_NoRedirect)
+    """Fetch a URL; runs in a thread, for little longer than `JWKS_FETCH_LIMIT_S`. Raises OSError, ValueError."""
+    sockets = _Sockets()
+    end = threading.Timer(JWKS_FETCH_LIMIT_S, sockets.cut)
+    end.daemon = True
+    end.start()
+    try:
+        return _fetch(_opener(sockets), url)
+    except http.client.HTTPException as error:  # no OSError, and no HTTP either
+        raise OSError(f"{type(error).__name__}: {error}") from None
+    finally:
+        end.cancel()
+
+
+def _fetch(opener: urllib.request.OpenerDirector, url: str) -> bytes:
     request = urllib.request.Request(url, headers={"accept": "application/json"})  # noqa: S310 - checked by config
     try:
         with opener.open(request, timeout=JWKS_FETCH_LIMIT_S) as answer:

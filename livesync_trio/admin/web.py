@@ -101,6 +101,8 @@ class ControlApp(QuartTrio):
             asked = read(route, request.query_string, body)
             if isinstance(asked, Refusal):
                 return self._refused(asked)
+            if route.method == "POST" and (unrecorded := self._rooms.audit.refusal) is not None:
+                return self._refused(unrecorded)
             caller = Caller(_headers(), self._address(), request.scope[_UNTIL_ANSWERED])  # type: ignore[typeddict-item]
             with trio.move_on_after(ADMIN_ANSWER_LIMIT_S):
                 try:

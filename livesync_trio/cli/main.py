@@ -4,6 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Final
 
@@ -13,6 +14,7 @@ from livesync_trio.cli.health import health
 from livesync_trio.cli.migrate import migrate
 from livesync_trio.cli.serve import serve
 from livesync_trio.errors import RULES, CommandError, StartupError
+from livesync_trio.telemetry import hold_standard_descriptors
 from livesync_trio.version import VERSION
 
 _EXIT_FAULT: Final = 1
@@ -75,10 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code. Every failure has become one plain message on stderr; a traceback is shown only when
         `LOG_LEVEL=debug` asks for it.
     """
+    hold_standard_descriptors()
     try:
         return livesync.main(arguments, prog_name="livesync", standalone_mode=False) or 0
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError):
+            error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return _EXIT_INTERRUPTED
@@ -91,7 +95,7 @@ def _ended_by(error: BaseException) -> int:
     causes = list(_leaves(error))
     for cause in causes:
         if isinstance(cause, StartupError | CommandError):
-            click.echo(f"livesync: {cause}", err=True)
+            _tell(f"livesync: {cause}")
             code = RULES[cause.kind].exit_code
             return _EXIT_FAULT if code is None else code
     if any(isinstance(cause, SystemExit) for cause in causes):
@@ -99,11 +103,18 @@ def _ended_by(error: BaseException) -> int:
     if all(isinstance(cause, KeyboardInterrupt) for cause in causes):
         return _EXIT_INTERRUPTED
     if (os.environ.get("LIVESYNC_LOG_LEVEL") or os.environ.get("LOG_LEVEL", "")).lower() == "debug":
-        traceback.print_exception(error, file=sys.stderr)
+        with suppress(OSError):
+            traceback.print_exception(error, file=sys.stderr)
     for cause in causes:
-        click.echo(f"livesync: a fault of the program: {type(cause).__name__}: {cause}", err=True)
-    click.echo("livesync: run it again with LOG_LEVEL=debug in the environment to see where", err=True)
+        _tell(f"livesync: a fault of the program: {type(cause).__name__}: {cause}")
+    _tell("livesync: run it again with LOG_LEVEL=debug in the environment to see where")
     return _EXIT_FAULT
+
+
+def _tell(text: str) -> None:
+    """Say something on standard error; that nobody can hear it must not change how the process ends."""
+    with suppress(OSError):
+        click.echo(text, err=True)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -12,6 +12,7 @@ import click
 from livesync_trio import app
 from livesync_trio.cli.banner import banner, who_may_connect
 from livesync_trio.cli.flags import configuration_flags
+from livesync_trio.cli.process_one import part_if_first
 from livesync_trio.config import Config, exposure_problems, load
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.hooks import Hooks, load_hooks
@@ -24,6 +25,7 @@ def serve(**flags: Any) -> None:
 
     A flag beats its environment variable, which beats the TOML file.
     """
+    part_if_first()
     config, hooks = _read(flags)
     control: list[str] = []
     app.run(

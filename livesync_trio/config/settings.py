@@ -112,6 +112,11 @@ class SurfaceSettings:
         "Where connects, refusals, resets and admin acts are recorded, one JSON object a line.",
         check=not_empty,
     )
+    audit_required: bool = declare(
+        False,
+        "true or false",
+        "Refuse clients and admin acts while the audit log cannot be written; otherwise what is lost is counted.",
+    )
 
 
 def _exact_origins(values: tuple[str, ...]) -> None:

@@ -139,6 +139,9 @@ class V3Peer(Peer):
         return False
 
     def _reset(self, request_id: RequestId) -> None:
+        if (unrecorded := self.surroundings.audit.refusal) is not None:
+            self.refuse(request_id, unrecorded)
+            return
         record(self.surroundings.audit, self.asking.context, "reset")
 
         def answered(answer: LogState | Refusal) -> None:
@@ -152,6 +155,9 @@ class V3Peer(Peer):
             self.start_task(lambda: self.handle.post(command))
 
     def _inform(self, request_id: RequestId) -> None:
+        if (unrecorded := self.surroundings.audit.refusal) is not None:
+            self.refuse(request_id, unrecorded)
+            return
         record(self.surroundings.audit, self.asking.context, "inspect")
 
         def answered(answer: LogState | Refusal) -> None:

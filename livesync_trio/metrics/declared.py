@@ -225,8 +225,14 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "livesync_storage_healthy",
         "gauge",
-        "1 while the last transaction succeeded, else 0.",
+        "1 while the database can be written and read, and answers; else 0.",
         _one(lambda s: s.storage_healthy),
+    ),
+    Metric(
+        "livesync_transaction_age_seconds",
+        "gauge",
+        "For how long the transaction under way has lasted; 0 when there is none.",
+        _one(lambda s: s.transaction_age_s),
     ),
     Metric(
         "livesync_storage_errors_total",
@@ -255,6 +261,18 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     # --- the process
     Metric("livesync_draining", "gauge", "1 while the server shuts down.", _one(lambda s: s.draining)),
+    Metric(
+        "livesync_log_lines_lost_total",
+        "counter",
+        "Lines of the log and of standard output that could not be written.",
+        _one(lambda s: s.log_lines_lost),
+    ),
+    Metric(
+        "livesync_audit_lines_lost_total",
+        "counter",
+        "Lines of the audit log that could not be written.",
+        _one(lambda s: s.audit_lines_lost),
+    ),
     Metric("livesync_tasks", "gauge", "Trio tasks.", _one(lambda s: s.tasks)),
     Metric(
         "livesync_loop_delay_seconds",

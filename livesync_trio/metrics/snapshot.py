@@ -8,7 +8,7 @@ import trio
 from livesync_trio.connection.peers import Peers
 from livesync_trio.connection.statistics import PeersStatistics, statistics
 from livesync_trio.store.registry import Registry, RegistryStatistics
-from livesync_trio.telemetry import Counters
+from livesync_trio.telemetry import Counters, log_lines_lost
 
 
 @attrs.frozen
@@ -21,6 +21,8 @@ class Sources:
         peers: its WebSockets.
         engine: name of the storage engine.
         draining: tells whether it is shutting down.
+        storage_healthy: tells whether the database can be written and read, and answers.
+        audit_lines_lost: tells how many lines the audit log lost.
     """
 
     counters: Counters
@@ -28,6 +30,8 @@ class Sources:
     peers: Peers
     engine: str
     draining: Callable[[], bool]
+    storage_healthy: Callable[[], bool]
+    audit_lines_lost: Callable[[], int]
 
 
 @attrs.frozen
@@ -39,7 +43,10 @@ class Snapshot:
         stores: the actors.
         peers: the WebSockets.
         engine: name of the storage engine.
-        storage_healthy: whether the last transaction succeeded.
+        storage_healthy: whether the database can be written and read, and answers.
+        transaction_age_s: for how long the transaction under way has lasted.
+        log_lines_lost: lines of the log that were lost.
+        audit_lines_lost: lines of the audit log that were lost.
         draining: whether the server is shutting down.
         tasks: Trio's tasks.
     """
@@ -49,6 +56,9 @@ class Snapshot:
     peers: PeersStatistics
     engine: str
     storage_healthy: bool
+    transaction_age_s: float
+    log_lines_lost: int
+    audit_lines_lost: int
     draining: bool
     tasks: int
 
@@ -60,7 +70,10 @@ class Snapshot:
             stores=sources.registry.statistics(),
             peers=statistics(sources.peers),
             engine=sources.engine,
-            storage_healthy=sources.registry.writer.healthy,
+            storage_healthy=sources.storage_healthy(),
+            transaction_age_s=sources.registry.writer.turn_age_s,
+            log_lines_lost=log_lines_lost(),
+            audit_lines_lost=sources.audit_lines_lost(),
             draining=sources.draining(),
             tasks=trio.lowlevel.current_statistics().tasks_living,
         )

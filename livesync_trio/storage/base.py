@@ -150,6 +150,13 @@ class Writer(Protocol):
                 when they cannot be read. The caller must then read the state again before it relies on it.
         """
 
+    def prove_writable(self) -> None:
+        """Make something durable that changes nothing, to find out whether writing works.
+
+        Raises:
+            StorageUnavailable: it does not.
+        """
+
     def clear_replaced(self, limit_events: int) -> int:
         """Delete up to `limit_events` rows of logs that a reset replaced. Returns how many rows went; 0: nothing left.
 
@@ -297,7 +304,11 @@ class Listener(Protocol):
     """
 
     def fileno(self) -> int:
-        """Descriptor that becomes readable when there is something to hear, or nothing will ever be heard again."""
+        """Descriptor that becomes readable when there is something to hear, or nothing will ever be heard again.
+
+        Raises:
+            StorageUnavailable: the handle is of no more use; things may have been missed.
+        """
 
     def hear_nowait(self) -> set[StoreId] | None:
         """Stores that were told of since it was last asked; None for "look at all of them". Never waits.

@@ -179,6 +179,10 @@ class MemoryWriter:
             if old.events:
                 self._data.replaced.append(old)
 
+    def prove_writable(self) -> None:
+        """Memory can be written."""
+        _check_open(self._closed)
+
     def clear_replaced(self, limit_events: int) -> int:
         """Delete events of replaced logs; see the contract."""
         _check_open(self._closed)

@@ -63,7 +63,8 @@ class PostgresListener:
 
     def fileno(self) -> int:
         """Readable when there is something to hear."""
-        return self._session.connection().fileno()
+        with self._losing():
+            return self._session.connection().fileno()
 
     def hear_nowait(self) -> set[StoreId] | None:
         """Stores others have changed since it was last asked; see the contract."""

@@ -54,6 +54,7 @@ _FOUND: Final = """
 _LOOK_FOR_WORK: Final = """
     SELECT current_setting('transaction_read_only')::boolean, EXISTS (SELECT FROM livesync_7_replaced)
 """
+_PROVE: Final = "SELECT pg_logical_emit_message(true, 'livesync', '')"
 _CLEAR: Final = "SELECT livesync_7_clear(%s)"
 
 
@@ -93,6 +94,11 @@ class PostgresWriter:
             for positions in _rounds(writes):
                 outcomes |= self._round({position: writes[position] for position in positions})
         return [outcomes[position] for position in range(len(writes))]
+
+    def prove_writable(self) -> None:
+        """Write a record into the write-ahead log that nobody reads; see the contract."""
+        with translating():
+            self._session.ask(_PROVE)
 
     def clear_replaced(self, limit_events: int) -> int:
         """Delete rows of replaced logs; see the contract. Also finds out that the database takes no writes."""

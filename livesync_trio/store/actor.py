@@ -79,6 +79,7 @@ class StoreActor:
         self._busy = False
         self._quota = quota
         self._held_bytes: int | None = None  # of the events' texts, as of `_state`; only counted for a quota of bytes
+        self._damage = ""  # what the log was told of it
         self.followers = Followers()
         self.last_active_s = trio.current_time()
 
@@ -392,9 +393,12 @@ class StoreActor:
             return UNAVAILABLE
         except StoreDamaged as damage:
             self._stale = True
-            _log.error("store damaged", store=self.store_id, reason=str(damage))
+            if self._damage != str(damage):  # once, not for every batch that clients push again
+                self._damage = str(damage)
+                _log.error("store damaged", store=self.store_id, reason=self._damage)
             return DAMAGED
         assert isinstance(state, LogState)
+        self._damage = ""
         await self._adopt(state)
         return None
 

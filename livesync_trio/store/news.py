@@ -59,6 +59,11 @@ class TellingWriter:
         """See `persistence.Writer`."""
         return self._writer.alive
 
+    @property
+    def turn_age_s(self) -> float:
+        """See `persistence.Writer`."""
+        return self._writer.turn_age_s
+
     def start(self) -> None:
         """See `persistence.Writer`."""
         self._writer.start()
@@ -136,8 +141,11 @@ class News:
 
     async def _hear(self, listener: base.Listener) -> None:
         while True:
-            with trio.move_on_after(NEWS_CHECK_S) as silence:
-                await trio.lowlevel.wait_readable(listener.fileno())
+            try:
+                with trio.move_on_after(NEWS_CHECK_S) as silence:
+                    await trio.lowlevel.wait_readable(listener.fileno())
+            except (OSError, ValueError, trio.ClosedResourceError) as error:  # the connection closed its descriptor
+                raise StorageUnavailable(f"Notifications cannot be received: {error}") from error
             if silence.cancelled_caught:
                 await trio.to_thread.run_sync(listener.check)
             hints = listener.hear_nowait()

@@ -15,7 +15,7 @@ class Writer(Protocol):
 
     @property
     def healthy(self) -> bool:
-        """Whether the last transaction (or look for work) succeeded."""
+        """False from a write that failed until something was durable again; reading is no proof."""
 
     @property
     def alive(self) -> bool:
@@ -23,6 +23,10 @@ class Writer(Protocol):
 
         A database that is down is no such thing; a process that says false here is helped by a restart only.
         """
+
+    @property
+    def turn_age_s(self) -> float:
+        """For how long the transaction under way has lasted, in seconds; 0 when there is none."""
 
     def start(self) -> None:
         """Begin; called once, inside Trio."""

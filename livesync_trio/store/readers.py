@@ -1,7 +1,8 @@
 """The readers: a few handles and threads that read history for any number of pulls (design.md, law 3)."""
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
 
 import trio
 
@@ -13,6 +14,9 @@ from livesync_trio.telemetry import Counters
 
 T = TypeVar("T")
 
+PROBE_STORE: Final = StoreId("")
+"""A store that does not exist, for a question that costs nothing."""
+
 
 class ThreadReaders:
     """A bounded pool of reading handles, each used by one thread at a time. Implements `persistence.Readers`."""
@@ -21,8 +25,23 @@ class ThreadReaders:
         """`open_handle` is called in a thread, up to `threads` times. `counters`: where failures are counted."""
         self._open_handle = open_handle
         self._counters = counters or Counters()
+        self._threads = threads
         self._limiter = trio.CapacityLimiter(threads)
         self._idle: list[base.Reader] = []
+        self.healthy = True
+        """Whether the last question that reached the database was answered."""
+
+    async def open(self) -> None:
+        """Open all handles and have each reach the database, so that pulls do not meet what is used up later.
+
+        Raises:
+            StorageUnavailable: one of them cannot; what was opened is closed again.
+        """
+        try:
+            await trio.to_thread.run_sync(self._open_all, limiter=self._limiter)
+        except StorageUnavailable:
+            self.close()
+            raise
 
     async def read(self, log: LogState, after: int, up_to: int) -> list[StoredEvent]:
         """See `persistence.Readers.read`. Cancellation waits for the thread, whose work is bounded."""
@@ -38,10 +57,13 @@ class ThreadReaders:
         Raises what the question raises.
         """
         try:
-            return await trio.to_thread.run_sync(self._put, question, limiter=self._limiter)
+            answer = await trio.to_thread.run_sync(self._put, question, limiter=self._limiter)
         except StorageUnavailable:
             self._counters.storage_errors["read"] += 1
+            self.healthy = False
             raise
+        self.healthy = True
+        return answer
 
     def close(self) -> None:
         """Close the idle handles; called when nobody reads any more."""
@@ -53,12 +75,31 @@ class ThreadReaders:
     def _put(self, question: Callable[[base.Reader], T]) -> T:
         handle = self._take()
         try:
-            return question(handle)
+            with _ending_nothing_else():
+                return question(handle)
         finally:
             self._idle.append(handle)  # after an error, too: a handle mends itself when it is asked again
+
+    def _open_all(self) -> None:
+        for _ in range(self._threads):
+            handle = self._open_handle()
+            self._idle.append(handle)
+            with _ending_nothing_else():
+                handle.state(PROBE_STORE)
 
     def _take(self) -> base.Reader:
         try:
             return self._idle.pop()  # atomic under CPython's lock
         except IndexError:
             return self._open_handle()
+
+
+@contextmanager
+def _ending_nothing_else() -> Iterator[None]:
+    """What would end a thread, such as a library's `SystemExit`, ends the question and not the server."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as error:
+        raise StorageUnavailable(f"reading ended with {type(error).__name__}") from error

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 import attrs
@@ -22,6 +23,7 @@ from livesync_trio.limits import (
     GROUP_COMMIT_MAX_BYTES,
     GROUP_COMMIT_MAX_OPENINGS,
     GROUP_COMMIT_MAX_OPS,
+    STORAGE_RECOVERY_S,
     WRITER_HUNG_S,
 )
 from livesync_trio.storage import base
@@ -40,6 +42,7 @@ class _Job:
     write: base.Write
     task: trio.lowlevel.Task
     queued_s: float  # `time.perf_counter` when it was handed over
+    answered: bool = False  # in the Trio thread
 
 
 class ThreadWriter:
@@ -66,16 +69,22 @@ class ThreadWriter:
         self._thread: threading.Thread | None = None
         self._call_soon = call_soon
         self.healthy = True
-        """Whether the last transaction (or look for work) succeeded."""
+        """See `persistence.Writer`."""
+        self._underway: list[_Job] = []  # of the transaction of the moment, or of the last one
+        self._ended = False  # the thread has ended and will carry out nothing any more
+        self._failed_s = self._looked_s = 0.0  # `time.monotonic` of the last failure, and of the last look for work
         self._turn_began_s: float | None = None  # `time.monotonic`; None while it waits for work
 
     @property
     def alive(self) -> bool:
         """See `persistence.Writer`."""
-        thread, began_s = self._thread, self._turn_began_s
-        if thread is None:
-            return True
-        return thread.is_alive() and (began_s is None or time.monotonic() - began_s < WRITER_HUNG_S)
+        return self._thread is None or (not self._ended and self.turn_age_s < WRITER_HUNG_S)
+
+    @property
+    def turn_age_s(self) -> float:
+        """See `persistence.Writer`."""
+        began_s = self._turn_began_s
+        return 0.0 if began_s is None else time.monotonic() - began_s
 
     def start(self) -> None:
         """Start the thread; called once, inside Trio."""
@@ -96,8 +105,8 @@ class ThreadWriter:
 
     async def commit(self, write: base.Write) -> base.Outcome:
         """See `persistence.Writer.commit`."""
-        if self._thread is None:
-            raise StorageUnavailable("the writer has stopped")
+        if self._thread is None or self._ended:
+            raise StorageUnavailable("the database thread has ended")
         self._queue.put(_Job(write, trio.lowlevel.current_task(), time.perf_counter()))
         answer: base.Outcome = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
         return answer
@@ -107,8 +116,10 @@ class ThreadWriter:
     ) -> None:
         """Wake every waiting actor with its outcome, and count the transaction. Called in the Trio thread."""
         for job, answer in zip(jobs, answers, strict=True):
-            value = outcome.Error(answer) if isinstance(answer, Exception) else outcome.Value(answer)
-            trio.lowlevel.reschedule(job.task, value)
+            if not job.answered:
+                job.answered = True
+                value = outcome.Error(answer) if isinstance(answer, Exception) else outcome.Value(answer)
+                trio.lowlevel.reschedule(job.task, value)
         counters = self._counters
         counters.commit_seconds.observe(ended_s - began_s)
         counters.commit_waiting_seconds.observe(began_s - jobs[0].queued_s)
@@ -116,25 +127,53 @@ class ThreadWriter:
         if isinstance(answers[0], StorageUnavailable):
             counters.storage_errors["write"] += 1
 
+    def _answer_everybody(self) -> None:
+        """The thread has ended: refuse what it leaves behind. Called in the Trio thread, where nobody asks after it."""
+        jobs = [*self._underway, *self._appends, *self._openings]
+        while not self._queue.empty():
+            jobs += filter(None, [self._queue.get_nowait()])
+        for job in jobs:
+            if not job.answered:
+                job.answered = True
+                gone = StorageUnavailable("the database thread has ended")
+                trio.lowlevel.reschedule(job.task, outcome.Error(gone))
+
     # --- in the thread ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        """Work until told to end. However the thread ends, everybody is answered, and whoever asks later is refused."""
+        assert self._call_soon is not None
+        error: BaseException | None = None
+        try:
+            self._work(self._call_soon)
+        except BaseException as fault:  # a `SystemExit` of a library ends a thread as well
+            error = fault
+        self.healthy = self.healthy and error is None
+        self._ended = True  # before the call: who asked before it is answered by it, who asks later is refused at once
+        if error is not None:
+            with suppress(trio.RunFinishedError):
+                self._call_soon(self._answer_everybody)
+            _log.critical("the database thread has ended", exc_info=error)
+
+    def _work(self, call_soon: CallSoon) -> None:
         handle: base.Writer | None = None
         ending = False
         while not ending or self._appends or self._openings:
             self._turn_began_s = None
+            if not self.healthy and time.monotonic() - self._looked_s >= CLEAR_INTERVAL_S:
+                handle = self._clear(handle)
+                self._turn_began_s = None
             try:
                 ending = self._take_waiting() or ending
             except queue.Empty:
                 handle = self._clear(handle)
                 continue
-            jobs = self._group()
+            self._underway = jobs = self._group()
             if not jobs:
                 continue
             began_s = time.perf_counter()
             handle, answers = self._commit(handle, [job.write for job in jobs])
-            assert self._call_soon is not None
-            self._call_soon(partial(self._answer, jobs, answers, began_s, time.perf_counter()))
+            call_soon(partial(self._answer, jobs, answers, began_s, time.perf_counter()))
         if handle is not None:
             handle.close()
 
@@ -183,34 +222,52 @@ class ThreadWriter:
             if handle is None:
                 handle = self._open_handle()
             answers = handle.commit(writes)
+            if len(answers) != len(writes):
+                raise StorageUnavailable(f"the engine gave {len(answers)} answers to {len(writes)} writes")
         except Exception as error:
-            if self.healthy or not isinstance(error, StorageUnavailable):
-                _log.error("storage cannot be written", exc_info=error)
-            self.healthy = False
+            self._note_failure(error)
             return handle, [StorageUnavailable(str(error)) for _ in writes]
-        self._note_healthy()
+        failures = [answer for answer in answers if isinstance(answer, StorageUnavailable)]
+        if failures:
+            self._note_failure(failures[0])
+        elif not self.healthy and any(map(_was_durable, writes, answers)):
+            self._note_healthy()
         return handle, answers
 
     def _clear(self, handle: base.Writer | None) -> base.Writer | None:
-        """Clear rows of replaced logs while nobody waits; also finds out that failed storage is back."""
-        self._turn_began_s = time.monotonic()
+        """Clear rows of replaced logs while nobody waits; also finds out that failed storage is back.
+
+        What only reads proves nothing: a full disk can be read. So what has failed counts as well again once something
+        was durable, and no write has failed for a while; on a nearly full disk small writes go well between large ones.
+        """
+        self._turn_began_s = self._looked_s = time.monotonic()
         try:
             if handle is None:
                 handle = self._open_handle()
+            if not self.healthy:
+                handle.prove_writable()
+                if time.monotonic() - self._failed_s >= STORAGE_RECOVERY_S:
+                    self._note_healthy()
             while handle.clear_replaced(CLEAR_STEP_EVENTS) and self._queue.empty():
                 self._turn_began_s = time.monotonic()
         except Exception as error:
-            if self.healthy:
-                _log.error("storage cannot be written", exc_info=error)
-            self.healthy = False
-        else:
-            self._note_healthy()
+            self._note_failure(error)
         return handle
 
+    def _note_failure(self, error: Exception) -> None:
+        self._failed_s = time.monotonic()
+        if self.healthy or not isinstance(error, StorageUnavailable):
+            _log.error("storage cannot be written", exc_info=error)
+        self.healthy = False
+
     def _note_healthy(self) -> None:
-        if not self.healthy:
-            _log.info("storage can be written again")
         self.healthy = True
+        _log.info("storage can be written again")
+
+
+def _was_durable(write: base.Write, answer: base.Outcome | Exception) -> bool:
+    """Whether an answer proves that something was written; opening a store that is there only reads."""
+    return isinstance(answer, base.Appended) or (isinstance(write, base.Reset) and not isinstance(answer, Exception))
 
 
 def _size_bytes(write: base.Write) -> int:

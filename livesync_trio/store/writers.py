@@ -25,6 +25,11 @@ class SharedOut:
         """Whether all of them are."""
         return all(writer.alive for writer in self._writers)
 
+    @property
+    def turn_age_s(self) -> float:
+        """Of the one that takes longest."""
+        return max(writer.turn_age_s for writer in self._writers)
+
     def start(self) -> None:
         """See `persistence.Writer`."""
         for writer in self._writers:

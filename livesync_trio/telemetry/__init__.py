@@ -1,7 +1,8 @@
 """What the server notices about itself: the log, and numbers that anybody may read.
 
-`logs` sets structlog up, `flood` keeps repeated lines from filling it, `counting` holds totals and histograms, `pushes`
-follows single pushes where somebody wants to know. Lowest
+`logs` sets structlog up, `output` and `standard` write without holding anybody up, `flood` keeps repeated lines from
+filling the log, `counting` holds totals and histograms, `pushes` follows single pushes where somebody wants to know.
+Lowest
 of the rooms with behaviour; nothing here decides anything, and nothing here knows Prometheus: `metrics` reads the
 numbers when somebody asks for them.
 """
@@ -9,17 +10,30 @@ numbers when somebody asks for them.
 from livesync_trio.telemetry.counting import Counters, Histogram, Traffic
 from livesync_trio.telemetry.flood import Flood
 from livesync_trio.telemetry.logs import LOG_LEVELS, configure_logging, get_logger
+from livesync_trio.telemetry.output import LineOutput, hold_standard_descriptors
 from livesync_trio.telemetry.pushes import Marks, PushStory, PushWatch
+from livesync_trio.telemetry.standard import (
+    exchange_standard_streams,
+    flush_standard_streams,
+    log_lines_lost,
+    standard_output,
+)
 
 __all__ = [
     "LOG_LEVELS",
     "Counters",
     "Flood",
     "Histogram",
+    "LineOutput",
     "Marks",
     "PushStory",
     "PushWatch",
     "Traffic",
     "configure_logging",
+    "exchange_standard_streams",
+    "flush_standard_streams",
     "get_logger",
+    "hold_standard_descriptors",
+    "log_lines_lost",
+    "standard_output",
 ]

@@ -1,10 +1,13 @@
 """The log: one line an event on standard error, for people or for machines.
 
-Owns the set-up of structlog, which may be changed while the server runs.
+Owns the set-up of structlog, which may be changed while the server runs. A line is made in the thread that has
+something to say; nothing that can go wrong with it reaches that thread. Where it goes, and that nobody waits for it, is
+decided by `standard`.
 """
 
 import logging
 import sys
+from contextlib import suppress
 from typing import Any, Final, Literal
 
 import structlog
@@ -39,12 +42,49 @@ def configure_logging(level: str, style: Literal["console", "json"]) -> None:
         processors += [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     structlog.configure(
         processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=_never_raising(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=_StandardError,
         cache_logger_on_first_use=True,
     )
     for logger in _loggers:
         logger.__dict__.pop("bind", None)  # what structlog has cached: the logger as it was set up before
+
+
+def rendered(level: str, event: str, **fields: object) -> bytes:
+    """A line as the log would write it, for who writes it elsewhere; empty when it is below the log's level."""
+    line = getattr(structlog.wrap_logger(structlog.ReturnLogger(), room="telemetry"), level)(event, **fields)
+    return f"{line}\n".encode(errors="backslashreplace") if isinstance(line, str) else b""
+
+
+class _StandardError:
+    """Where lines go: what is standard error at that moment."""
+
+    def __init__(self, *_: object) -> None:
+        """Structlog gives nothing of interest."""
+
+    def msg(self, line: str) -> None:
+        """Write a line. One that cannot be written is lost; nobody who logs can do anything about it."""
+        if sys.stderr is not None:
+            with suppress(OSError, ValueError):
+                sys.stderr.write(line + "\n")
+
+    debug = info = warning = error = critical = msg
+
+
+def _never_raising(level: int) -> type[structlog.typing.FilteringBoundLogger]:
+    """Structlog's logger for a level, with lines that cannot be rendered told of instead of raised."""
+    filtering: Any = structlog.make_filtering_bound_logger(level)
+
+    class NeverRaising(filtering):  # type: ignore[misc]
+        def _proxy_to_logger(self, method_name: str, event: str | None = None, *args: Any, **fields: Any) -> Any:
+            try:
+                return super()._proxy_to_logger(method_name, event, *args, **fields)
+            except Exception as error:  # the text of somebody else's exception is somebody else's code
+                with suppress(Exception):
+                    fault = type(error).__name__
+                    return super()._proxy_to_logger("error", "log line cannot be made", line=str(event), fault=fault)
+
+    return NeverRaising
 
 
 def get_logger(room: str) -> structlog.typing.FilteringBoundLogger:

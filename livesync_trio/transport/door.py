@@ -382,7 +382,9 @@ class Door:
 
     async def _admit(self, context: HookContext, websocket_of: str | None = None) -> Client | Refusal:
         """Whether a client may come in; see `Access.admit`."""
-        return DRAINING if self.draining else await self.access.admit(context, websocket_of)
+        if self.draining:
+            return DRAINING
+        return self.surroundings.audit.refusal or await self.access.admit(context, websocket_of)
 
     # --- answers ---------------------------------------------------------------------------------------------------
 

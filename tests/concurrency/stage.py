@@ -66,6 +66,7 @@ class StageWriter:
         self.delay_s = 0.0
         self.writes: list[base.Write] = []
         self.healthy = self.alive = True
+        self.turn_age_s = 0.0
 
     def start(self) -> None:
         pass

@@ -401,3 +401,26 @@ async def test_the_writes_of_a_store_stay_with_one_writer(autojump_clock: trio.a
         assert shared.healthy
         writers[1].healthy = False
         assert not shared.healthy
+
+
+async def test_a_listener_without_a_descriptor_ends_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A connection that was lost closes its descriptor, and asking for it fails in whatever way the library has."""
+    failures = iter([OSError(9, "Bad file descriptor"), ValueError("negative"), None])
+    real = scene.wire.fileno
+
+    def fileno() -> int:
+        failure = next(failures, None)
+        if failure is not None:
+            raise failure
+        return real()
+
+    monkeypatch.setattr(scene.wire, "fileno", fileno)
+    scene.wire.deaf = StorageUnavailable("lost")
+    scene.wire.hints.append(None)
+    scene.wire.far.send(b"x")
+    await trio.sleep(1)
+    scene.wire.deaf = None
+    await trio.sleep(30)
+    assert scene.news.listening

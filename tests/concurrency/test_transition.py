@@ -282,3 +282,18 @@ async def test_pushes_from_above_the_head_are_refused_and_counted(autojump_clock
         assert isinstance(answer, ServerAhead)
         assert (answer.head, answer.provided) == (0, 5)
         assert stage.counters.pushes_ahead_of_head == 1
+
+
+async def test_a_damaged_store_is_told_of_once_however_often_clients_push(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    stage, answers = Stage(), list[object]()
+    with structlog.testing.capture_logs() as logs:
+        async with running(stage):
+            for reason in ("torn", "torn", "torn", "torn elsewhere"):
+                stage.writer.fail_before = StoreDamaged(reason)
+                post(stage, 0, 1, note=answers.append)
+                await trio.testing.wait_all_tasks_blocked()
+            stage.writer.fail_before = None
+    assert len(answers) == 4
+    assert [line["reason"] for line in logs if line["event"] == "store damaged"] == ["torn", "torn elsewhere"]

@@ -139,6 +139,7 @@ class DiskOfProcess:
         self._reader = disk.engine.reader()
         self.dead = False
         self.healthy = self.alive = True
+        self.turn_age_s = 0.0
 
     def start(self) -> None:
         pass

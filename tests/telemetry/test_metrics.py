@@ -24,6 +24,7 @@ from livesync_trio.metrics import pulse
 from livesync_trio.metrics.declared import METRICS
 from livesync_trio.storage import base
 from livesync_trio.storage.memory import MemoryEngine, MemoryWriter
+from livesync_trio.store import writer as writer_module
 from livesync_trio.store.actor import StoreActor
 from livesync_trio.store.readers import ThreadReaders
 from livesync_trio.store.writer import ThreadWriter
@@ -275,7 +276,7 @@ class Gate(MemoryEngine):
         return inner
 
 
-async def test_what_waits_while_the_disk_is_slow_and_what_it_refuses() -> None:
+async def test_what_waits_while_the_disk_is_slow_and_what_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Gate()
     server = app.Server(Config(port=0), Hooks(), engine)
     seen = Scraped(server, TestedServer(0, [], ...))
@@ -301,8 +302,9 @@ async def test_what_waits_while_the_disk_is_slow_and_what_it_refuses() -> None:
         assert seen.value("livesync_storage_errors_total", operation="write") == 1
         assert seen.value("livesync_storage_healthy") == 0
         engine.fails = False
+        monkeypatch.setattr(writer_module, "STORAGE_RECOVERY_S", 0.0)
         await inspect()
-        assert seen.value("livesync_storage_healthy") == 1
+        await seen.becomes(1, "livesync_storage_healthy")
         nursery.cancel_scope.cancel()
 
 

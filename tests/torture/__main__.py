@@ -19,7 +19,7 @@ import trio
 from tests.conformance import node_packages
 from tests.postgres.server import fresh_schema
 from tests.simulation.leader import Violation
-from tests.torture import clients, crash, disk, mutants, network, shim, storm
+from tests.torture import clients, crash, disk, logs, mutants, network, shim, storm
 from tests.torture.bits import flip_bits
 from tests.torture.server import ROOT
 from tests.torture.soak import Soak
@@ -99,6 +99,13 @@ def disk_attack(run: Run) -> None:
             say(f"bits flipped in the files {what}: {dict(flip_bits(power / name, run.size(3_000, 60), dice))}")
 
 
+def logs_attack(run: Run) -> None:
+    """Log and database on one full disk, the log's reader killed or asleep, the audit log full; SIGHUP in each."""
+    _needs(shim.missing_programs())
+    with _directory("logs") as directory:
+        trio.run(logs.logs, directory, run.dice, say)
+
+
 def network_attack(run: Run) -> None:
     """Half-open connections, readers that stop, a storm of reconnecting clients."""
     for name, attack in (
@@ -165,6 +172,7 @@ ATTACKS: dict[str, Callable[[Run], None]] = {
     "simulate": simulate,
     "crash": crash_attack,
     "disk": disk_attack,
+    "logs": logs_attack,
     "network": network_attack,
     "clients": clients_attack,
     "mutants": mutants_attack,

@@ -40,6 +40,8 @@ class ServerProcess:
         self.database = directory / "live.db"
         self.log = directory / "server.log"
         self.process: trio.Process | None = None
+        self.stderr: int | None = None
+        """Where its log goes instead of the file."""
         environment = {
             name: value
             for name, value in os.environ.items()
@@ -75,7 +77,7 @@ class ServerProcess:
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=log,
+                stderr=log if self.stderr is None else self.stderr,
             )
 
     async def start(self) -> None:

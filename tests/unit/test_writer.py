@@ -30,6 +30,9 @@ class SlowDisk:
         self.let_go.wait()
         return [STATE for _ in writes]
 
+    def prove_writable(self) -> None:
+        pass
+
     def clear_replaced(self, _: int) -> int:
         return 0
 

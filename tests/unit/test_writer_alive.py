@@ -24,6 +24,9 @@ class Handle:
     def commit(self, writes: Sequence[base.Write]) -> list[base.Outcome | Exception]:
         return [StorageUnavailable("not asked here") for _ in writes]
 
+    def prove_writable(self) -> None:
+        pass
+
     def clear_replaced(self, _: int) -> bool:
         self.inside.set()
         self.let_go.wait()
