@@ -174,8 +174,48 @@ OUTBOX_LOW_WATER_BYTES: Final = 256 * 1024
 OUTBOX_HARD_MAX_BYTES: Final = 4 * 1024 * 1024
 """Above this, nothing more is read from the peer until it takes what is queued for it."""
 
+OUTBOX_SHARE_BYTES: Final = 64 * 1024
+"""Takes the place of the two limits above while clients that do not read hold all of `SENDING_MAX_BYTES`."""
+
+SENDING_MAX_BYTES: Final = 96 * 1024 * 1024
+"""Pages of history being read, and bytes that sockets do not take at once, of all clients together (hardening.md)."""
+
+SHED_AFTER_S: Final = 10.0
+SHED_BYTES_PER_S: Final = 64 * 1024
+"""While somebody waits for `SENDING_MAX_BYTES`, a client that has had this much time and takes what is written to it
+more slowly than this is closed. It comes back; an attacker that reads nothing holds nothing for long."""
+
+RECEIVING_MAX_BYTES: Final = 64 * 1024 * 1024
+RECEIVING_LARGE_MAX_BYTES: Final = 64 * 1024 * 1024
+"""Messages that are being received and pushes that are not answered, of all clients together: those of up to
+`MESSAGE_LARGE_BYTES`, and larger ones, of which two of 32 MiB fit. Who finds no room is not read until there is."""
+
+MESSAGE_LARGE_BYTES: Final = 1024 * 1024
+"""Real clients send messages of 900 kB and a little at most (SPEC 3.5)."""
+
+MESSAGE_FREE_BYTES: Final = 16 * 1024
+"""A message of up to this size is received without asking for room."""
+
+MESSAGE_LIMIT_S: Final = 60.0
+"""From when room was given for a message until it must be there, as for the body of a request."""
+
+PUSHES_UNDER_WAY_MAX_BYTES: Final = 32 * 1024 * 1024
+"""Pushes of one connection that are not answered, above which nothing more is read from it. One push of any size leaves
+it open for pings; while the server has no room for more, `PUSHES_SHARE_BYTES` must do."""
+
+PUSHES_SHARE_BYTES: Final = 64 * 1024
+
+PUBLICATION_MAX_BYTES: Final = 1024 * 1024
+"""A larger batch is not queued for each follower: they read it from the log, which streams."""
+
+MESSAGE_WHOLE_MAX_BYTES: Final = 64 * 1024
+"""Items of a page above which a message is sent in parts, so that the page is not copied for each receiver."""
+
 WRITE_SLICE_BYTES: Final = 64 * 1024
 """Bytes handed to the socket at once; a peer that does not take one slice within the stall limit takes nothing."""
+
+VECTOR_MAX: Final = 512
+"""Pieces of one vectored write; Linux takes 1,024."""
 
 WRITE_BATCH_BYTES: Final = 256 * 1024
 """Queued messages joined into one write; many frames a system call (technology.md: 150-190 k deliveries/s)."""
@@ -352,6 +392,9 @@ ADMIN_BODY_MAX_BYTES: Final = 64 * 1024
 
 ADMIN_TAIL_QUEUE_BYTES: Final = 256 * 1024
 """Events queued for one tail above which it is sent back to the log (design.md, law 4)."""
+
+ADMIN_TAILS_MAX_BYTES: Final = 32 * 1024 * 1024
+"""History that all tails together hold; a single event may be larger."""
 
 ADMIN_TAILS_MAX: Final = 64
 """Tails open at the same time; each follows a store and may hold a queue."""

@@ -3,6 +3,7 @@
 import datetime
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
+from weakref import WeakSet
 
 import attrs
 import trio
@@ -12,6 +13,8 @@ from livesync_trio.config import Config, Secret
 from livesync_trio.connection.peers import Peers
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.fairness import AdminAttempts
+from livesync_trio.limits import ADMIN_TAILS_MAX_BYTES
+from livesync_trio.memory import Budget
 from livesync_trio.model import StoreId
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.readers import ThreadReaders
@@ -44,7 +47,8 @@ class Rooms:
         metrics: renders the metrics; None: there are none.
         started_s: when the server started, on Trio's clock.
         ending: the server has begun to shut down: tails take their leave.
-        tails: tails open now, in the order in which they came.
+        tails: tails that have been asked for and not ended.
+        tails_memory: what all tails together may hold of history.
     """
 
     config: Callable[[], Config]
@@ -63,12 +67,13 @@ class Rooms:
     metrics: MetricsPage | None = None
     started_s: float = attrs.field(factory=trio.current_time)
     ending: bool = False
-    tails: dict["Awake", None] = attrs.field(factory=dict)
+    tails: "WeakSet[Awake]" = attrs.field(factory=WeakSet)
+    tails_memory: Budget = attrs.field(factory=lambda: Budget(ADMIN_TAILS_MAX_BYTES))
 
     def end(self) -> None:
         """The server begins to shut down."""
         self.ending = True
-        for tail in self.tails:
+        for tail in tuple(self.tails):
             tail.wake()
 
 

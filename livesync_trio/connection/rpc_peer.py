@@ -11,7 +11,7 @@ import trio
 from livesync_trio.connection.channel import Incoming
 from livesync_trio.connection.live import Pull
 from livesync_trio.connection.peer import OpenPull, OpenPush, Peer
-from livesync_trio.connection.sharing import rpc_history, rpc_pages
+from livesync_trio.connection.sharing import filled, rpc_history, rpc_pages
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal
 from livesync_trio.limits import ORPHAN_GRACE_S, ORPHAN_PINGS, ORPHAN_QUIET_S
 from livesync_trio.model import BackendId, Cursor, LogState, Page, Publication
@@ -180,19 +180,16 @@ class RpcPull(Pull):
     def __init__(self, peer: RpcPeer, request: PullRequest) -> None:
         backend_id = None if request.backend_id is None else BackendId(request.backend_id)
         cursor = Cursor(request.after, backend_id)
-        super().__init__(peer.handle, peer.outbox, peer.start_task, cursor, live=request.live)
+        super().__init__(peer, cursor, live=request.live)
         self._peer = peer
         self._request = request
 
     async def send_page(self, page: Page, remaining: int, state: LogState, *, live: bool) -> None:
         """A `Chunk` with one page; the hook sees it first."""
         await self._peer.asking.tell_page(self._request, page, remaining)
-        if not self.closed:
-            self._outbox.put(rpc.chunk(self._request.id, rpc.page(page.items, remaining, state.backend_id)))
-
-    def worth_a_line(self, what: str) -> bool:
-        """As often as the log may be told of one store."""
-        return self._peer.worth_a_line(what)
+        if not self.over:
+            empty = rpc.chunk(self._request.id, rpc.page(b"", remaining, state.backend_id))
+            self._outbox.put(filled(empty, page.items))
 
     def send_empty(self, state: LogState) -> None:
         """The one empty page of a pull without history (SPEC 3.3, 3.)."""
@@ -203,22 +200,13 @@ class RpcPull(Pull):
         for page in rpc_pages(publication):
             self._outbox.put(page.chunk(self._request.id))
 
-    def send_refusal(self, refusal: Refusal) -> None:
-        """`Exit` with the error."""
-        self._end()
+    def log_lost(self, refusal: BackendIdMismatch) -> None:
+        """`Exit` with the error: the client must start over."""
+        self.end()
+        self._peer.forget(self._request.id)
         self._peer.refuse(self._request.id, refusal)
 
     def send_end(self) -> None:
         """`Exit` with success, for pulls that are not live only (SPEC section 2)."""
-        self._end()
-        self._outbox.put(rpc.pull_success(self._request.id))
-
-    def log_replaced(self, state: LogState) -> None:
-        """The client must start over: the identity it knows is gone."""
-        assert self._cursor is not None
-        received = self._cursor.backend_id or state.backend_id
-        self.send_refusal(BackendIdMismatch.of(state.backend_id, received))
-
-    def _end(self) -> None:
-        self.closed = True
         self._peer.forget(self._request.id)
+        self._outbox.put(rpc.pull_success(self._request.id))

@@ -315,6 +315,7 @@ class Door:
             stall_limit_s=self._settings.stall_limit_s,
             arrivals=self._arrivals,
             traffic=self.surroundings.counters.websocket,
+            memory=self.surroundings.memory,
         )
         make = V3Peer if sync.protocol == "v3" else RpcPeer
         return make(channel, self._open_store(sync.store_id), context, self.surroundings, entitlement)
