@@ -265,11 +265,9 @@ ORPHAN_GRACE_S: Final = 0.5
 """After the sign of an orphaned pull: time for the client to open a live pull before its socket is closed (SPEC 3.6;
 "whatever a server does not know it must answer or close, within a second", field.md)."""
 
-ORPHAN_QUIET_S: Final = 15.0
-"""Age a connection must have before its pings alone count as such a sign; a client pings every 10 s (SPEC 3.6)."""
-
-ORPHAN_PINGS: Final = 2
-"""Pings of a connection that never asked for anything that show an orphaned pull (SPEC 3.6)."""
+ORPHAN_QUIET_S: Final = 5.0
+"""Age a connection must have before a ping alone counts as such a sign. A new client pings and pulls at once; one that
+has come back pings with its old timer, every 10 s, and pulls at once unless it has forgotten its pull (SPEC 3.6)."""
 
 CONTROL_MAX_BYTES: Final = 64 * 1024
 """Pongs queued for a peer above which nothing more is read from it (a ping flood from one that does not read)."""

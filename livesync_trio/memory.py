@@ -5,11 +5,14 @@ nothing, and bounded by the limits of a connection where they are not.
 """
 
 from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import attrs
 import trio
 
 from livesync_trio.limits import (
+    MESSAGE_FREE_BYTES,
     MESSAGE_LARGE_BYTES,
     RECEIVING_LARGE_MAX_BYTES,
     RECEIVING_MAX_BYTES,
@@ -92,6 +95,19 @@ class Memory:
     received: Budget = attrs.field(factory=lambda: Budget(RECEIVING_MAX_BYTES))
     received_large: Budget = attrs.field(factory=lambda: Budget(RECEIVING_LARGE_MAX_BYTES))
     sending: Budget = attrs.field(factory=lambda: Budget(SENDING_MAX_BYTES))
+
+    @asynccontextmanager
+    async def room_for(self, size_bytes: int) -> AsyncGenerator[None, None]:
+        """Room for a message of that size; waits until there is some."""
+        budget = self.receiving(size_bytes)
+        if size_bytes <= MESSAGE_FREE_BYTES:
+            yield
+            return
+        await budget.wait_for(size_bytes)
+        try:
+            yield
+        finally:
+            budget.give_back(size_bytes)
 
     def receiving(self, size_bytes: int) -> Budget:
         """The budget of a message of that size."""

@@ -271,7 +271,7 @@ class Peer(abc.ABC):
     def overdue(self) -> bool:
         """Whether it holds memory that others wait for, and does not do its part."""
         late = self.sending.waiting and trio.current_time() > self._writing.due_s
-        return bool(late) or self._channel.overdue
+        return bool(late) or (self._reading and self._channel.overdue)
 
     async def _read(self) -> None:
         try:

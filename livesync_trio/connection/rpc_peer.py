@@ -4,6 +4,7 @@ Owns what these generations' messages mean, and the care for clients whose live 
 """
 
 import re
+from functools import partial
 from typing import Final
 
 import trio
@@ -13,7 +14,7 @@ from livesync_trio.connection.live import Pull
 from livesync_trio.connection.peer import OpenPull, OpenPush, Peer
 from livesync_trio.connection.sharing import filled, rpc_history, rpc_pages
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal
-from livesync_trio.limits import ORPHAN_GRACE_S, ORPHAN_PINGS, ORPHAN_QUIET_S
+from livesync_trio.limits import ORPHAN_GRACE_S, ORPHAN_QUIET_S
 from livesync_trio.model import BackendId, Cursor, LogState, Page, Publication
 from livesync_trio.wire import rpc
 from livesync_trio.wire.messages import (
@@ -35,7 +36,7 @@ from livesync_trio.wire.messages import (
 class RpcPeer(Peer):
     """A client of 0.4 or next. Which of the two is known from its first request on."""
 
-    _pings = 0
+    _expecting = False
     _pulled = False
     _first_id: int | None = None
 
@@ -128,14 +129,10 @@ class RpcPeer(Peer):
 
     def _on_ping(self) -> None:
         self.outbox.put(rpc.PONG)
-        self._pings += 1
-        if (
-            not self._pulled
-            and self._pings >= ORPHAN_PINGS
-            and not self._open
-            and trio.current_time() - self.since_s >= ORPHAN_QUIET_S
-        ):
-            self._wake_orphan("pinged without ever pulling")
+        quiet = not self._pulled and not self._open
+        if quiet and not self._expecting and trio.current_time() - self.since_s >= ORPHAN_QUIET_S:
+            self._expecting = True  # the pull may be right behind the ping
+            self.start_task(partial(self._expect_pull, "pinged without ever pulling"))
 
     def _on_ack(self, request_id: RequestId) -> None:
         """Acks are not needed for flow. One for a request from before this connection is an orphan's (#1365)."""
@@ -152,12 +149,12 @@ class RpcPeer(Peer):
     def on_server_ahead(self) -> None:
         """Whoever is told so needs a live pull to get on (SPEC section 2). Without one, it has probably lost it."""
         if not self._pulled:
-            self.start_task(self._expect_pull)
+            self.start_task(partial(self._expect_pull, "behind, and without a live pull"))
 
-    async def _expect_pull(self) -> None:
+    async def _expect_pull(self, reason: str) -> None:
         await trio.sleep(ORPHAN_GRACE_S)
         if not self._pulled:
-            self._wake_orphan("behind, and without a live pull")
+            self._wake_orphan(reason)
 
     def _wake_orphan(self, reason: str) -> None:
         """Close the connection, so that the client fails its lost pull and pulls again. Not done to next."""

@@ -43,13 +43,14 @@ from livesync_trio.transport.entrance import admit
 from livesync_trio.transport.guards import Caller, Guards
 from livesync_trio.transport.http import BadRequest, HttpConnection, Request
 from livesync_trio.transport.metrics_page import MetricsPage
-from livesync_trio.transport.websocket import WebSocketChannel
+from livesync_trio.transport.websocket import WebSocketChannel, is_utf8
 from livesync_trio.wire import url
 
 _log = get_logger("transport")
 
 TEXT: Final = ("content-type", "text/plain; charset=utf-8")
 JSON: Final = ("content-type", "application/json")
+MAX_DIGITS: Final = 20
 _NOT_SYNC: Final = (Kind.BAD_SYNC_URL, Kind.NOT_FOUND, Kind.METHOD_NOT_ALLOWED, Kind.UPGRADE_REQUIRED)
 INFO: Final = (
     "Info: Sync backend endpoint for LiveStore (livesync_trio).\n"
@@ -234,18 +235,18 @@ class Door:
             return
         began_s = trio.current_time()
         admitted = await self._admit(context)
-        body = await self._body(http, admitted)
-        try:
-            body.decode()
-        except UnicodeDecodeError:
-            admitted, body = Refusal(Kind.BAD_TEXT, "The body is not UTF-8."), b""
-        if isinstance(admitted, Refusal):
-            note_refusal(self.surroundings, context, admitted)
-            answer = http_rpc.refuse_all(body, admitted)
-        else:
-            context, entitlement = admitted
-            handle = self._open_store(StoreId(context.store_id))
-            answer = await http_rpc.serve(body, handle, context, self.surroundings, entitlement)
+        async with self.surroundings.memory.room_for(self._body_bytes(request, admitted)):
+            body = await self._body(http, admitted)
+            if not is_utf8(body):
+                admitted, body = Refusal(Kind.BAD_TEXT, "The body is not UTF-8."), b""
+            if isinstance(admitted, Refusal):
+                note_refusal(self.surroundings, context, admitted)
+                answer = http_rpc.refuse_all(body, admitted)
+            else:
+                context, entitlement = admitted
+                handle = self._open_store(StoreId(context.store_id))
+                answer = await http_rpc.serve(body, handle, context, self.surroundings, entitlement)
+            del body
         _log.debug(
             "request answered",
             store=context.store_id,
@@ -258,6 +259,12 @@ class Door:
             await http.answer(answer.status, headers, b"[%b]" % b",".join(answer.messages))
         else:
             await http.answer_stream(answer.status, headers, _as_array(answer.messages))
+
+    def _body_bytes(self, request: Request, admitted: object) -> int:
+        """For how large a body there must be room, by what its head says."""
+        most = REFUSED_BODY_MAX_BYTES if isinstance(admitted, Refusal) else self._settings.frame_max_bytes
+        said = request.headers.get("content-length", "")
+        return min(int(said), most) if said.isascii() and said.isdigit() and len(said) < MAX_DIGITS else most
 
     async def _body(self, http: HttpConnection, admitted: tuple[HookContext, Entitlement] | Refusal) -> bytes:
         """The body; of a request that is refused only as much as it takes to answer it, lest strangers fill memory."""

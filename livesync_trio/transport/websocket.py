@@ -124,6 +124,8 @@ class WebSocketChannel:
                 await self._changed.park()
             if self._wanted_bytes:
                 await self._wait_for_room()
+            elif self._reserved_bytes:  # it could not go on while we did not read
+                self._have_room(self._reserved_bytes)
             while self._more:
                 await trio.lowlevel.checkpoint()  # a flood of frames does not take everybody's time
                 if not self._hand_over(b""):
@@ -268,7 +270,7 @@ class WebSocketChannel:
     def _take_message(self, data: bytes, incoming: list[Incoming], *, text: bool) -> None:
         if self._reserved_bytes:
             self._need_no_room()
-        if data.isascii() or _is_utf8(data):
+        if is_utf8(data):
             incoming.append(Incoming(data, text))
         else:
             self._fail(Kind.BAD_TEXT, 1007, "not UTF-8")
@@ -382,7 +384,10 @@ def _nobody(_: list[Incoming]) -> bool:
     return False
 
 
-def _is_utf8(data: bytes) -> bool:
+def is_utf8(data: bytes) -> bool:
+    """Whether it is valid UTF-8, without making a text of it."""
+    if data.isascii():
+        return True
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         for start in range(0, len(data), WRITE_BATCH_BYTES):  # as text, a large message would take four times its size
