@@ -14,6 +14,7 @@ import trio
 from livesync_trio.limits import (
     MESSAGE_FREE_BYTES,
     MESSAGE_LARGE_BYTES,
+    READER_THREADS,
     RECEIVING_LARGE_MAX_BYTES,
     RECEIVING_MAX_BYTES,
     SENDING_MAX_BYTES,
@@ -27,6 +28,9 @@ class Budget:
         self._limit_bytes = limit_bytes
         self._waiting: deque[tuple[int, trio.Event]] = deque()
         self.used_bytes = 0
+        self.reads = trio.Semaphore(READER_THREADS)
+        """Held by who reads with this budget: a page may turn out larger than what was taken for it, which must be
+        counted before too many others have read as well."""
 
     @property
     def over(self) -> bool:

@@ -216,10 +216,16 @@ class HttpPull(Subscription):
                 held_bytes, self._queue = 0, []
                 if self.over:
                     break
-                if self.standing is Standing.READING:
+                if self.standing is not Standing.READING:
+                    await self.advance()
+                    continue
+                async with sending.reads:
                     await sending.wait_for(READ_MAX_BYTES)
                     held_bytes = READ_MAX_BYTES
-                await self.advance()
+                    await self.advance()
+                    more_bytes = max(0, sum(map(len, self._queue)) - held_bytes)  # a single event may be larger
+                    sending.take(more_bytes)
+                    held_bytes += more_bytes
             if self.refusal is not None:
                 yield rpc.refused(self._request.id, self.refusal)
         finally:

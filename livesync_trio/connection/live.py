@@ -89,11 +89,13 @@ class Pull(Subscription):
         sending = self._carrier.sending
         async with self._outbox.reading:
             await self._outbox.low()
-            await sending.wait_for(READ_MAX_BYTES)
-            try:
-                yield
-            finally:
-                sending.give_back(READ_MAX_BYTES)
+            async with sending.reads:
+                await sending.wait_for(READ_MAX_BYTES)
+                try:
+                    yield
+                    await trio.lowlevel.checkpoint()  # what the socket does not take is counted in this turn
+                finally:
+                    sending.give_back(READ_MAX_BYTES)
 
     def troubled(self, refusal: Refusal) -> None:
         """A pull is never failed for a passing trouble (SPEC section 2); the log is told."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -169,6 +170,32 @@ async def test_there_are_only_so_many(stage: Stage, monkeypatch: pytest.MonkeyPa
     assert not rooms_of(stage).tails
     async with listening(stage):
         pass
+
+
+async def test_they_are_counted_before_anything_is_waited_for(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 21.8: 400 at once were asked for, and 110 let in under a limit of 64."""
+    monkeypatch.setattr("livesync_trio.admin.tail.ADMIN_TAILS_MAX", 3)
+    await stage.fill(1)
+    asked = Asked({"storeId": STORE, "after": None}, {}, {}, "127.0.0.1:1")
+    answers: list[object] = []
+
+    async def ask() -> None:
+        answers.append(await tail_store(rooms_of(stage), asked))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(ask)
+    assert sum(isinstance(answer, Stream) for answer in answers) == 3
+    answers.clear()
+    gc.collect()
+    assert not rooms_of(stage).tails
+
+
+def test_line_ends_do_not_make_an_event_larger() -> None:
+    """Issue 21.8: each became the beginning of another line, seven times its size."""
+    event = StoredEvent(1, 1, b'{"args":{' + b"\n" * 10_000 + b"}}", "2026-01-01T00:00:00.000Z")
+    [page] = Tail.render([event])
+    assert len(page.items) < 10_200
 
 
 # --- without HTTP ---------------------------------------------------------------------------------------------------
