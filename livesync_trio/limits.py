@@ -180,6 +180,9 @@ OUTBOX_SHARE_BYTES: Final = 64 * 1024
 SENDING_MAX_BYTES: Final = 96 * 1024 * 1024
 """Pages of history being read, and bytes that sockets do not take at once, of all clients together (hardening.md)."""
 
+READS_AT_A_TIME: Final = 2
+"""Pulls that read a page at the same time. While an event of 30 MB is read and encoded it is there four times."""
+
 SHED_AFTER_S: Final = 10.0
 SHED_BYTES_PER_S: Final = 64 * 1024
 """While somebody waits for `SENDING_MAX_BYTES`, a client that has had this much time and takes what is written to it

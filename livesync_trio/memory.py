@@ -14,7 +14,7 @@ import trio
 from livesync_trio.limits import (
     MESSAGE_FREE_BYTES,
     MESSAGE_LARGE_BYTES,
-    READER_THREADS,
+    READS_AT_A_TIME,
     RECEIVING_LARGE_MAX_BYTES,
     RECEIVING_MAX_BYTES,
     SENDING_MAX_BYTES,
@@ -28,7 +28,7 @@ class Budget:
         self._limit_bytes = limit_bytes
         self._waiting: deque[tuple[int, trio.Event]] = deque()
         self.used_bytes = 0
-        self.reads = trio.Semaphore(READER_THREADS)
+        self.reads = trio.Semaphore(READS_AT_A_TIME)
         """Held by who reads with this budget: a page may turn out larger than what was taken for it, which must be
         counted before too many others have read as well."""
 
