@@ -2,7 +2,7 @@
 
     python -m tests.security.memory_under_attack [--seconds S] [--clients N] [--only NAME]
 
-Writes docs/performance/memory-under-attack.json and .svg. Needs some 4,096 descriptors.
+Writes docs/hardening/memory-under-attack.json and .svg. Needs some 4,096 descriptors.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.conformance.servers import ServerProcess
 
 from .measuring import memory_bytes
 
-DOCS: Final = Path(__file__).resolve().parents[2] / "docs" / "performance"
+DOCS: Final = Path(__file__).resolve().parents[2] / "docs" / "hardening"
 MIB: Final = 1024 * 1024
 LIMIT_MIB: Final = 512
 STORE: Final = "attacked"
