@@ -184,8 +184,51 @@ OUTBOX_LOW_WATER_BYTES: Final = 256 * 1024
 OUTBOX_HARD_MAX_BYTES: Final = 4 * 1024 * 1024
 """Above this, nothing more is read from the peer until it takes what is queued for it."""
 
+OUTBOX_SHARE_BYTES: Final = 64 * 1024
+"""Takes the place of the two limits above while clients that do not read hold all of `SENDING_MAX_BYTES`."""
+
+SENDING_MAX_BYTES: Final = 96 * 1024 * 1024
+"""Pages of history being read, and bytes that sockets do not take at once, of all clients together (hardening.md)."""
+
+READS_AT_A_TIME: Final = 2
+"""Pulls that read a page at the same time. While an event of 30 MB is read and encoded it is there four times."""
+
+SHED_AFTER_S: Final = 10.0
+SHED_BYTES_PER_S: Final = 64 * 1024
+"""While somebody waits for `SENDING_MAX_BYTES`, a client that has had this much time and takes what is written to it
+more slowly than this is closed. It comes back; an attacker that reads nothing holds nothing for long."""
+
+RECEIVING_MAX_BYTES: Final = 64 * 1024 * 1024
+RECEIVING_LARGE_MAX_BYTES: Final = 64 * 1024 * 1024
+"""Messages that are being received and pushes that are not answered, of all clients together: those of up to
+`MESSAGE_LARGE_BYTES`, and larger ones, of which two of 32 MiB fit. Who finds no room is not read until there is."""
+
+MESSAGE_LARGE_BYTES: Final = 1024 * 1024
+"""Real clients send messages of 900 kB and a little at most (SPEC 3.5)."""
+
+MESSAGE_FREE_BYTES: Final = 16 * 1024
+"""A message of up to this size is received without asking for room."""
+
+MESSAGE_LIMIT_S: Final = 60.0
+"""From when room was given for a message until it must be there, as for the body of a request."""
+
+PUSHES_UNDER_WAY_MAX_BYTES: Final = 32 * 1024 * 1024
+"""Pushes of one connection that are not answered, above which nothing more is read from it. One push of any size leaves
+it open for pings; while the server has no room for more, `PUSHES_SHARE_BYTES` must do."""
+
+PUSHES_SHARE_BYTES: Final = 64 * 1024
+
+PUBLICATION_MAX_BYTES: Final = 1024 * 1024
+"""A larger batch is not queued for each follower: they read it from the log, which streams."""
+
+MESSAGE_WHOLE_MAX_BYTES: Final = 64 * 1024
+"""Items of a page above which a message is sent in parts, so that the page is not copied for each receiver."""
+
 WRITE_SLICE_BYTES: Final = 64 * 1024
 """Bytes handed to the socket at once; a peer that does not take one slice within the stall limit takes nothing."""
+
+VECTOR_MAX: Final = 512
+"""Pieces of one vectored write; Linux takes 1,024."""
 
 WRITE_BATCH_BYTES: Final = 256 * 1024
 """Queued messages joined into one write; many frames a system call (technology.md: 150-190 k deliveries/s)."""
@@ -236,11 +279,9 @@ ORPHAN_GRACE_S: Final = 0.5
 """After the sign of an orphaned pull: time for the client to open a live pull before its socket is closed (SPEC 3.6;
 "whatever a server does not know it must answer or close, within a second", field.md)."""
 
-ORPHAN_QUIET_S: Final = 15.0
-"""Age a connection must have before its pings alone count as such a sign; a client pings every 10 s (SPEC 3.6)."""
-
-ORPHAN_PINGS: Final = 2
-"""Pings of a connection that never asked for anything that show an orphaned pull (SPEC 3.6)."""
+ORPHAN_QUIET_S: Final = 5.0
+"""Age a connection must have before a ping alone counts as such a sign. A new client pings and pulls at once; one that
+has come back pings with its old timer, every 10 s, and pulls at once unless it has forgotten its pull (SPEC 3.6)."""
 
 CONTROL_MAX_BYTES: Final = 64 * 1024
 """Pongs queued for a peer above which nothing more is read from it (a ping flood from one that does not read)."""
@@ -412,6 +453,9 @@ ADMIN_BODY_MAX_BYTES: Final = 64 * 1024
 
 ADMIN_TAIL_QUEUE_BYTES: Final = 256 * 1024
 """Events queued for one tail above which it is sent back to the log (design.md, law 4)."""
+
+ADMIN_TAILS_MAX_BYTES: Final = 32 * 1024 * 1024
+"""History that all tails together hold; a single event may be larger."""
 
 ADMIN_TAILS_MAX: Final = 64
 """Tails open at the same time; each follows a store and may hold a queue."""

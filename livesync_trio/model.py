@@ -158,6 +158,7 @@ class Publication:
         request_id: id of the push that brought it, as JSON text (0.3 broadcasts carry it, SPEC 5.2).
         origin: the pushing peer, compared by identity only; None when the batch came from elsewhere.
         cursor: where whoever received it stands.
+        size_bytes: bytes of the texts of its events.
         encoded: what `connection.sharing` made of it, so that it is made once however many receive it.
     """
 
@@ -166,8 +167,13 @@ class Publication:
     request_id: bytes
     origin: object | None = attrs.field(eq=False, default=None)
     cursor: Cursor = attrs.field(init=False, repr=False)
+    size_bytes: int = attrs.field(init=False, repr=False)
     encoded: dict[str, Any] = attrs.field(eq=False, repr=False, factory=dict)
 
     @cursor.default
     def _stand(self) -> Cursor:
         return self.state.cursor
+
+    @size_bytes.default
+    def _measure(self) -> int:
+        return sum([len(event.json) for event in self.events])

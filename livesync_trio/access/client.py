@@ -10,6 +10,7 @@ import trio
 from livesync_trio.errors import Kind, Refusal, TooFast
 from livesync_trio.fairness import Fairness, Held, Meter
 from livesync_trio.hooks import HookContext
+from livesync_trio.log.admission import text_bytes
 from livesync_trio.model import Principal
 from livesync_trio.wire.messages import PushRequest
 
@@ -85,8 +86,7 @@ class Client:
         """Charge a push: how long it must wait, or the refusal. See `Meter.charge`."""
         if self.meter is None:
             return 0.0
-        size_bytes = sum(len(event.json) for event in request.events)
-        return self.meter.charge(len(request.events), size_bytes, patience_s, now_s)
+        return self.meter.charge(len(request.events), text_bytes(request.events), patience_s, now_s)
 
     def charge_requests(self, count: int) -> TooFast | None:
         """Charge the other requests of an array that came as one HTTP request; None when they may go on."""

@@ -76,33 +76,6 @@ class Caller:
     until_answered: ExitStack = attrs.field(factory=ExitStack)
 
 
-@attrs.frozen
-class Asked:
-    """What a tail is asked for (`tail.tail_store`).
-
-    Attributes:
-        parameters: by name on the wire; None where one was not given.
-        body: not used.
-        headers: names in lower case.
-        address: from where, `host:port`.
-    """
-
-    parameters: Mapping[str, Any]
-    body: Mapping[str, Any]
-    headers: Mapping[str, str]
-    address: str
-
-    def text(self, name: str) -> str | None:
-        """A text."""
-        value: str | None = self.parameters[name]
-        return value
-
-    def number(self, name: str) -> int | None:
-        """A whole number."""
-        value: int | None = self.parameters[name]
-        return value
-
-
 Handler = Callable[["Rooms", Any, Caller], Awaitable[Answer | Raw | Stream | Refusal]]
 """Answers a request: the server, what is asked (`Route.takes`), who asks."""
 

@@ -12,6 +12,8 @@ from livesync_trio.config import Config, Secret
 from livesync_trio.connection.peers import Peers
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.fairness import Attempts
+from livesync_trio.limits import ADMIN_TAILS_MAX_BYTES
+from livesync_trio.memory import Budget
 from livesync_trio.model import StoreId
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.readers import ThreadReaders
@@ -48,6 +50,7 @@ class Rooms:
         ending: the server has begun to shut down: tails take their leave.
         tails: tails open now, in the order in which they came.
         tails_admitted: how many were let in and have not ended; one of these may not be open yet.
+        tails_memory: what all tails together may hold of history.
     """
 
     config: Callable[[], Config]
@@ -70,11 +73,12 @@ class Rooms:
     ending: bool = False
     tails: dict["Awake", None] = attrs.field(factory=dict)
     tails_admitted: int = 0
+    tails_memory: Budget = attrs.field(factory=lambda: Budget(ADMIN_TAILS_MAX_BYTES))
 
     def end(self) -> None:
         """The server begins to shut down."""
         self.ending = True
-        for tail in self.tails:
+        for tail in tuple(self.tails):
             tail.wake()
 
 

@@ -8,7 +8,6 @@ from msgspec import UNSET, Meta, UnsetType
 from livesync_trio.admin import connections, events, openapi, process, stores, tail
 from livesync_trio.admin.declaring import (
     EVENT_STREAM,
-    Asked,
     Caller,
     Nothing,
     Raw,
@@ -21,6 +20,7 @@ from livesync_trio.admin.reading import refused
 from livesync_trio.admin.rooms import Rooms
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.limits import ADMIN_TAILS_MAX, LAST_EVENT_ID_MAX_DIGITS, SEQ_NUM_MAX
+from livesync_trio.model import StoreId
 
 
 class TailStore(Request, frozen=True):
@@ -41,8 +41,12 @@ async def tail_store(rooms: Rooms, asked: TailStore, caller: Caller) -> Stream |
 
     A tail counts from here on, until its answer has ended: many may be asked for before the first is open.
     """
-    if len(caller.headers.get("last-event-id", "")) > LAST_EVENT_ID_MAX_DIGITS:
-        return refused("Last-Event-ID is not the number of an event.")
+    after = None if asked.after is UNSET else asked.after
+    last = caller.headers.get("last-event-id", "")
+    if last:
+        if not (last.isascii() and last.isdigit()) or len(last) > LAST_EVENT_ID_MAX_DIGITS or int(last) > SEQ_NUM_MAX:
+            return refused("Last-Event-ID is not the number of an event.")
+        after = int(last)
     if rooms.tails_admitted >= ADMIN_TAILS_MAX:
         return Refusal(Kind.TOO_MANY_REQUESTS, f"{ADMIN_TAILS_MAX} tails are open already.")
 
@@ -51,8 +55,7 @@ async def tail_store(rooms: Rooms, asked: TailStore, caller: Caller) -> Stream |
 
     rooms.tails_admitted += 1
     caller.until_answered.callback(ended)
-    parameters = {"storeId": asked.store_id, "after": None if asked.after is UNSET else asked.after}
-    return await tail.tail_store(rooms, Asked(parameters, {}, caller.headers, caller.address))
+    return await tail.follow(rooms, StoreId(asked.store_id), after)
 
 
 async def show_document(_rooms: Rooms, _asked: Nothing, _caller: Caller) -> Raw:

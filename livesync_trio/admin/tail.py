@@ -1,7 +1,7 @@
-"""A live tail of a store: one more follower, whose events go out as server-sent events.
+"""A live tail of a store: a subscription whose events go out as server-sent events.
 
-Catch up, then follow (design.md, law 3): it registers at the durable head, reads history up to it, asks again, and is
-taken on once it stands there. Its queue is bounded in bytes; when that is full it is sent back to the log (law 4).
+Its steps are carried out by whoever takes what is sent, so it reads no faster than its client. What it holds is bounded
+in bytes, and so is what all tails hold; an event is encoded once for all of them.
 """
 
 from collections import deque
@@ -11,23 +11,20 @@ from typing import Final
 import msgspec
 import trio
 
-from livesync_trio.admin.declaring import Asked, Stream
+from livesync_trio.admin.declaring import Stream
 from livesync_trio.admin.events import as_json
-from livesync_trio.admin.reading import refused
-from livesync_trio.admin.rooms import UNAVAILABLE, Rooms
+from livesync_trio.admin.rooms import Rooms
 from livesync_trio.admin.stores import state_of, unknown
-from livesync_trio.errors import BackendIdMismatch, Kind, LogReplaced, Refusal, StorageUnavailable, StoreDamaged
+from livesync_trio.errors import BackendIdMismatch, Refusal
 from livesync_trio.limits import (
     ADMIN_HEARTBEAT_S,
     ADMIN_TAIL_QUEUE_BYTES,
-    ADMIN_TAILS_MAX,
-    SEQ_NUM_MAX,
-    STORAGE_BACKOFF_FIRST_S,
-    STORAGE_BACKOFF_MAX_S,
+    READ_MAX_BYTES,
+    WRITE_SLICE_BYTES,
 )
-from livesync_trio.model import ROOT_SEQ_NUM, Cursor, LogState, Publication, StoredEvent, StoreId
-from livesync_trio.store.commands import Register, Registered, Reply
+from livesync_trio.model import Cursor, LogState, Page, Publication, StoredEvent, StoreId
 from livesync_trio.store.handle import StoreHandle
+from livesync_trio.store.subscription import Standing, Subscription
 from livesync_trio.telemetry import get_logger
 
 _log = get_logger("admin")
@@ -36,172 +33,131 @@ HEARTBEAT: Final = b": still here\n\n"
 FAREWELL: Final = b"event: end\ndata: {}\n\n"
 
 
-async def tail_store(rooms: Rooms, asked: Asked) -> Stream | Refusal:
+async def follow(rooms: Rooms, store_id: StoreId, after: int | None) -> Stream | Refusal:
     """Follow a store from a number on, or from its head."""
-    store_id = StoreId(asked.text("storeId") or "")
-    after = _resumed(asked)
-    if isinstance(after, Refusal):
-        return after
-    if len(rooms.tails) >= ADMIN_TAILS_MAX:
-        return Refusal(Kind.TOO_MANY_REQUESTS, f"{ADMIN_TAILS_MAX} tails are open already.")
     state = await state_of(rooms, store_id)
     if state is None:
         return unknown(store_id)
-    tail = Tail(rooms, rooms.open_store(store_id), state, state.head if after is None else after)
-    return Stream(tail.run())
+    tail = Tail(rooms, rooms.open_store(store_id))
+    return Stream(tail.run_from(state, state.head if after is None else after))
 
 
-def _resumed(asked: Asked) -> int | Refusal | None:
-    """Where to go on: behind the last event that a client which comes back has had, else as the query says."""
-    last = asked.headers.get("last-event-id", "")
-    if not last:
-        return asked.number("after")
-    if last.isascii() and last.isdigit() and int(last[:17]) <= SEQ_NUM_MAX:
-        return int(last)
-    return refused("Last-Event-ID is not the number of an event.")
+class Tail(Subscription):
+    """One subscription, and what is queued of it."""
 
+    __slots__ = ("_lost", "_news", "_queue", "_queued_bytes", "_rooms")
 
-class Tail:
-    """One follower (`store.followers.Follower`), and what is sent of it."""
-
-    def __init__(self, rooms: Rooms, handle: StoreHandle, state: LogState, after: int) -> None:
-        """Nothing is begun before `run`.
-
-        Args:
-            rooms: the server.
-            handle: the store.
-            state: of the store, read just now.
-            after: number of the last event the client has.
-        """
+    def __init__(self, rooms: Rooms, handle: StoreHandle) -> None:
+        """Nothing is begun before `run_from`."""
+        super().__init__(handle, None, live=True)
         self._rooms = rooms
-        self._handle = handle
-        self._state = state
-        self._cursor = Cursor(after, state.backend_id)
-        self._replaced = state if after > state.head else None  # this log has never had that number
-        self._queue: deque[Publication] = deque()
+        self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
-        self._following = False
-        self._history: LogState | None = None
-        self._answer: Registered | Refusal | None = None
-        self._closed = False
-        self._pause_s = STORAGE_BACKOFF_FIRST_S
+        self._lost = False  # the log is another one now, and that is to be told
         self._news = trio.lowlevel.ParkingLot()
 
-    # --- from the actor; none of these may wait --------------------------------------------------------------------
+    @staticmethod
+    def render(events: Sequence[StoredEvent]) -> Sequence[Page]:
+        """Each event is a message; so many of them make a page."""
+        return [Page(b"".join(map(_event, events)), events[-1].seq_num, events[-1].ordinal)] if events else []
 
-    def offer(self, publication: Publication) -> bool:
-        """Take a durable batch; False when the queue is full: then it is read from the log."""
-        if self._closed:
-            return False
-        if self._queued_bytes > ADMIN_TAIL_QUEUE_BYTES:
-            self.dropped()
-            return False
-        self._queue.append(publication)
-        self._queued_bytes += _size_bytes(publication)
-        self.wake()
-        return True
-
-    def dropped(self) -> None:
-        """The store offers nothing any more. What is queued is still sent; the log has the rest."""
-        self._following = False
-        self.wake()
-
-    def replaced(self, state: LogState) -> None:
-        """The store was reset: what is queued belongs to the log that is gone. To register again tells of the new."""
-        self._queue.clear()
-        self._queued_bytes = 0
-        self.dropped()
+    # --- what the subscription asks for ----------------------------------------------------------------------------
 
     def wake(self) -> None:
         """Look again at what is to be sent."""
         self._news.unpark_all()
 
-    def _registered(self, answer: Registered | Refusal) -> None:
-        if self._closed:
-            self._handle.leave(self)
-            return
-        self._following = isinstance(answer, Registered) and answer.following
-        self._answer = answer
+    def has_room(self, publication: Publication) -> bool:
+        """A larger batch than the queue is read from the log."""
+        return self._queued_bytes + publication.size_bytes <= ADMIN_TAIL_QUEUE_BYTES
+
+    def send_publication(self, publication: Publication) -> None:
+        """Queue it, encoded once for all tails."""
+        made: bytes | None = publication.encoded.get("tail")
+        if made is None:
+            made = publication.encoded["tail"] = self.render(publication.events)[0].items
+        self._put(made)
+
+    async def send_page(self, page: Page, remaining: int, state: LogState, *, live: bool) -> None:
+        """Queue a page of history."""
+        self._put(page.items)
+
+    async def read(self, log: LogState, after: int) -> Sequence[Page]:
+        """With the control plane's own readers, so that the pulls of clients keep theirs."""
+        return self.render(await self._rooms.readers.read(log, after, log.head))
+
+    def log_lost(self, refusal: BackendIdMismatch) -> None:
+        """What is queued belongs to the log that is gone."""
+        self._queue.clear()
+        self._queued_bytes = 0
+        self._lost = True
+        self.ask_again()
+
+    def troubled(self, refusal: Refusal) -> None:
+        """Say that it does not go on for the moment."""
+        _log.warning("tail cannot be read", store=self._handle.store_id, reason=refusal.message)
+        told = {"code": str(refusal.kind), "message": refusal.message}
+        self._put(b"event: trouble\ndata: %b\n\n" % msgspec.json.encode(told))
+
+    def _put(self, message: bytes) -> None:
+        self._queue.append(message)
+        self._queued_bytes += len(message)
         self.wake()
 
     # --- what is sent ----------------------------------------------------------------------------------------------
 
-    async def run(self) -> AsyncGenerator[bytes, None]:
-        """What is sent, from the greeting to the farewell."""
+    async def run_from(self, state: LogState, after: int) -> AsyncGenerator[bytes, None]:
+        """What is sent, from the greeting to the farewell.
+
+        Args:
+            state: of the store, read just now.
+            after: number of the last event the client has.
+        """
+        memory, held_bytes = self._rooms.tails_memory, 0
+        self._cursor = Cursor(after, state.backend_id)
         self._rooms.tails[self] = None
         try:
-            yield _message("store", self._state)
+            yield _message("store", state)
+            if after > state.head:  # this log has never had that number
+                self._lost = True
             while not self._rooms.ending:
-                part = await self._next()
-                if part:
-                    yield part
+                if self._lost:
+                    yield await self._told_of_another_log(state)
+                elif self._queue:
+                    message = self._queue.popleft()
+                    self._queued_bytes -= len(message)
+                    for start in range(0, len(message), WRITE_SLICE_BYTES):
+                        yield message[start : start + WRITE_SLICE_BYTES]
+                    del message
+                elif held_bytes:
+                    memory.give_back(held_bytes)
+                    held_bytes = 0
+                elif self.following:
+                    if not await self._wait(ADMIN_HEARTBEAT_S):
+                        yield HEARTBEAT
+                elif self.standing is Standing.PAUSING:
+                    await self._wait(self.take_pause_s())
+                    self.ask_again()
+                elif self.standing is Standing.READING:
+                    await memory.wait_for(READ_MAX_BYTES)
+                    held_bytes = READ_MAX_BYTES
+                    await self.advance()
+                    more_bytes = max(0, self._queued_bytes - held_bytes)  # a single event may be larger
+                    memory.take(more_bytes)
+                    held_bytes += more_bytes
+                else:
+                    await self.advance()
             yield FAREWELL
         finally:
-            self._closed = True
-            del self._rooms.tails[self]
-            self._handle.leave(self)
+            memory.give_back(held_bytes)
+            self._rooms.tails.pop(self, None)
+            self.close()
 
-    async def _next(self) -> bytes:
-        """What to send next; nothing when it must only be looked again. Waits while there is nothing to do."""
-        if self._replaced is not None:
-            state, self._replaced = self._replaced, None
-            self._history, self._cursor = None, Cursor(ROOT_SEQ_NUM, state.backend_id)
-            return _message("reset", state)
-        if self._queue:
-            publication = self._queue.popleft()
-            self._queued_bytes -= _size_bytes(publication)
-            return self._send(publication.events)
-        if self._following:
-            return b"" if await self._wait(ADMIN_HEARTBEAT_S) else HEARTBEAT
-        if self._history is not None:
-            return await self._read(self._history)
-        return await self._register()
-
-    def _send(self, events: Sequence[StoredEvent]) -> bytes:
-        self._cursor = Cursor(events[-1].seq_num, self._cursor.backend_id)
-        self._pause_s = STORAGE_BACKOFF_FIRST_S
-        return b"".join(map(_event, events))
-
-    async def _register(self) -> bytes:
-        """Ask the store where its head is, and to be taken on if it is where this tail stands."""
-        self._answer = None
-        await self._handle.post(Register(self._cursor, self, Reply(self._registered)))
-        while self._answer is None:
-            await self._news.park()
-        answer = self._answer
-        if isinstance(answer, BackendIdMismatch):
-            self._replaced = await state_of(self._rooms, self._handle.store_id)
-        elif isinstance(answer, Refusal):
-            return await self._trouble(answer)
-        elif not answer.following:
-            self._history = answer.state
-        return b""
-
-    async def _read(self, log: LogState) -> bytes:
-        """The next page of history, up to the head at which it registered."""
-        after = self._cursor.seq_num
-        if after >= log.head:
-            self._history = None
-            return b""
-        try:
-            events = await self._rooms.readers.read(log, after, log.head)
-        except LogReplaced:
-            self._history = None  # registering again tells what the log is called now
-            return b""
-        except (StorageUnavailable, StoreDamaged) as trouble:
-            _log.warning("tail cannot be read", store=self._handle.store_id, reason=str(trouble))
-            events = []
-        if events:
-            return self._send(events)
-        self._history = None
-        return await self._trouble(UNAVAILABLE)
-
-    async def _trouble(self, refusal: Refusal) -> bytes:
-        """Say that it does not go on for the moment, after a pause that grows."""
-        await self._wait(self._pause_s)
-        self._pause_s = min(2 * self._pause_s, STORAGE_BACKOFF_MAX_S)
-        told = {"code": str(refusal.kind), "message": refusal.message}
-        return b"event: trouble\ndata: %b\n\n" % msgspec.json.encode(told)
+    async def _told_of_another_log(self, known: LogState) -> bytes:
+        self._lost = False
+        state = await state_of(self._rooms, self._handle.store_id) or known
+        self.start_over(state.backend_id)
+        return _message("reset", state)
 
     async def _wait(self, limit_s: float) -> bool:
         """Wait for news. False: none came within the limit."""
@@ -211,14 +167,12 @@ class Tail:
         return False
 
 
-def _size_bytes(publication: Publication) -> int:
-    return sum(len(event.json) for event in publication.events)
-
-
 def _event(event: StoredEvent) -> bytes:
-    """An event as a message. Line ends between the tokens of `args` become those of SSE, their meaning stays."""
-    lines = as_json(event).replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\ndata: ")
-    return b"id: %d\ndata: %b\n\n" % (event.seq_num, lines)
+    """An event as a message. Line ends between tokens mean nothing in JSON; here they are sent as spaces."""
+    return b"id: %d\ndata: %b\n\n" % (event.seq_num, as_json(event).translate(_LINE_ENDS_AS_SPACES))
+
+
+_LINE_ENDS_AS_SPACES: Final = bytes.maketrans(b"\r\n", b"  ")
 
 
 def _message(kind: str, state: LogState) -> bytes:

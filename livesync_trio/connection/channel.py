@@ -18,6 +18,10 @@ class Incoming(NamedTuple):
     text: bool
 
 
+Message = bytes | tuple[bytes, ...]
+"""A message to be sent, whole or in parts that are sent one behind the other."""
+
+
 class ChannelEnded(Exception):
     """The peer is gone, or broke the rules of the transport.
 
@@ -36,6 +40,14 @@ class Channel(Protocol):
     on_control: Callable[[], None]
     """Called while receiving when something must be sent that is no message (a pong, the answer to a close)."""
 
+    @property
+    def held_back(self) -> bool:
+        """Whether nothing is read because the server has no room for the message that is coming."""
+
+    @property
+    def overdue(self) -> bool:
+        """Whether a message for which room is held has been coming for too long."""
+
     async def flow(self, take: Callable[[list[Incoming]], bool]) -> None:
         """Hand over messages as they arrive, read by read, until `take` says that is enough for now.
 
@@ -49,7 +61,7 @@ class Channel(Protocol):
     def has_control(self) -> bool:
         """Whether something waits to be sent that is no message."""
 
-    def begin(self, messages: Sequence[bytes]) -> bool:
+    def begin(self, messages: Sequence[Message]) -> bool:
         """Send what waits as control data and then messages, as far as the peer takes them without waiting.
 
         Must not be called again before everything was sent.
@@ -73,6 +85,9 @@ class Channel(Protocol):
 
     async def close(self, code: int, reason: str) -> None:
         """Close in order: say why, wait briefly for the peer to agree, cut. Never raises ChannelEnded."""
+
+    def let_go(self) -> None:
+        """The connection has ended: give back what it took of the server."""
 
     def cut(self) -> None:
         """End it at once, without a word."""

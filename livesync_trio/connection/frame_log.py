@@ -6,7 +6,7 @@ A connection is wrapped when it is opened, so that the others pay nothing for it
 import logging
 from collections.abc import Callable, Sequence
 
-from livesync_trio.connection.channel import Channel, Incoming
+from livesync_trio.connection.channel import Channel, Incoming, Message
 from livesync_trio.telemetry import get_logger
 from livesync_trio.wire.label import label
 
@@ -34,6 +34,16 @@ class LoggedChannel:
     def on_control(self, told: Callable[[], None]) -> None:
         self._channel.on_control = told
 
+    @property
+    def held_back(self) -> bool:
+        """See `Channel`."""
+        return self._channel.held_back
+
+    @property
+    def overdue(self) -> bool:
+        """See `Channel`."""
+        return self._channel.overdue
+
     async def flow(self, take: Callable[[list[Incoming]], bool]) -> None:
         """See `Channel`."""
 
@@ -53,11 +63,12 @@ class LoggedChannel:
         """See `Channel`."""
         return self._channel.has_control
 
-    def begin(self, messages: Sequence[bytes]) -> bool:
+    def begin(self, messages: Sequence[Message]) -> bool:
         """See `Channel`."""
         for message in messages:
-            name, request = label(message)
-            _log.debug("frame sent", connection=self._number, message=name, request=request, size_bytes=len(message))
+            whole = message if isinstance(message, bytes) else b"".join(message)
+            name, request = label(whole)
+            _log.debug("frame sent", connection=self._number, message=name, request=request, size_bytes=len(whole))
         return self._channel.begin(messages)
 
     async def finish(self) -> None:
@@ -71,6 +82,10 @@ class LoggedChannel:
     async def close(self, code: int, reason: str) -> None:
         """See `Channel`."""
         await self._channel.close(code, reason)
+
+    def let_go(self) -> None:
+        """See `Channel`."""
+        self._channel.let_go()
 
     def cut(self) -> None:
         """See `Channel`."""

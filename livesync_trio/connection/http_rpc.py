@@ -14,17 +14,17 @@ from livesync_trio.connection.asking import Asking
 from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.recording import HTTP, note_refusal, tell_of_push, user_to_store
 from livesync_trio.connection.sharing import rpc_history
-from livesync_trio.errors import Kind, LogReplaced, Refusal, StorageUnavailable, StoreDamaged, TooFast
+from livesync_trio.errors import BackendIdMismatch, Kind, Refusal, TooFast
 from livesync_trio.limits import (
     HTTP_PULL_STORAGE_PATIENCE_S,
     PUSH_PATIENCE_S,
-    STORAGE_BACKOFF_FIRST_S,
+    READ_MAX_BYTES,
 )
 from livesync_trio.log.admission import check_batch
-from livesync_trio.model import BackendId, Batch, Cursor, LogState, Page
+from livesync_trio.model import BackendId, Batch, Cursor, LogState, Page, Publication
 from livesync_trio.store.actor import UNAVAILABLE
-from livesync_trio.store.commands import Registered
 from livesync_trio.store.handle import StoreHandle
+from livesync_trio.store.subscription import Standing, Subscription
 from livesync_trio.telemetry import Marks
 from livesync_trio.wire import rpc
 from livesync_trio.wire.messages import (
@@ -178,44 +178,110 @@ class _Request:
         refusal = (await self.asking.may(request)).refusal
         if refusal is not None:
             return self._refuse(request.id, refusal)
-        backend_id = None if request.backend_id is None else BackendId(request.backend_id)
-        registered = await self._register(Cursor(request.after, backend_id))
-        if isinstance(registered, Refusal):
-            return self._refuse(request.id, registered)
-        return Answer(OK, self._history(request, registered.state))
-
-    async def _register(self, cursor: Cursor) -> Registered | Refusal:
-        """Register, waiting for unavailable storage a little: a failed poll ends the client's live pull (SPEC 3.7)."""
-        answer: Registered | Refusal = UNAVAILABLE
-        with trio.move_on_after(HTTP_PULL_STORAGE_PATIENCE_S):
-            while True:
-                answer = await self.handle.register(cursor, None)
-                if not isinstance(answer, Refusal) or answer.kind is not Kind.STORAGE_UNAVAILABLE:
-                    return answer
-                await trio.sleep(STORAGE_BACKOFF_FIRST_S)
-        return answer
-
-    async def _history(self, request: PullRequest, state: LogState) -> AsyncGenerator[bytes, None]:
-        """The chunks up to the registered head, and the Exit."""
-        position = request.after
-        if position >= state.head:
-            yield rpc.chunk(request.id, rpc.page(b"", 0, state.backend_id))
-        pages: Sequence[Page]
-        while position < state.head:
-            try:
-                pages = await self.handle.pages(state, position, state.head, rpc_history)
-            except (LogReplaced, StorageUnavailable, StoreDamaged):
-                pages = ()
-            if not pages:
-                yield rpc.refused(request.id, UNAVAILABLE)
-                return
-            for page in pages:
-                remaining = state.event_count - page.last_ordinal
-                await self.asking.tell_page(request, page, remaining)
-                yield rpc.chunk(request.id, rpc.page(page.items, remaining, state.backend_id))
-            position = pages[-1].last_seq_num
-        yield rpc.pull_success(request.id)
+        pull = HttpPull(self, request)
+        await pull.settle()
+        if pull.refusal is not None:
+            return self._refuse(request.id, pull.refusal)
+        return Answer(OK, pull.messages())
 
     def _refuse(self, request_id: RequestId, refusal: Refusal) -> Answer:
         note_refusal(self.surroundings, self.asking.context, refusal, request=request_id.text)
         return _refusal_answer((request_id,), refusal)
+
+
+class HttpPull(Subscription):
+    """A pull whose answer ends at the head; its steps are carried out by whoever takes the messages."""
+
+    render = staticmethod(rpc_history)
+
+    def __init__(self, asked: _Request, request: PullRequest) -> None:
+        backend_id = None if request.backend_id is None else BackendId(request.backend_id)
+        super().__init__(asked.handle, Cursor(request.after, backend_id), live=False)
+        self._asked = asked
+        self._request = request
+        self._queue: list[bytes] = []
+        self._sent = False
+        self._patient_until_s = trio.current_time() + HTTP_PULL_STORAGE_PATIENCE_S
+        self.refusal: Refusal | None = None
+        """Why it has no answer."""
+
+    async def settle(self) -> None:
+        """Ask the store, waiting for storage a little: a failed poll ends the client's live pull (SPEC 3.7)."""
+        with trio.move_on_at(self._patient_until_s) as patience:
+            while self.standing in (Standing.ASKING, Standing.PAUSING):
+                await self.advance()
+        if patience.cancelled_caught:
+            self._refuse(UNAVAILABLE)
+
+    async def messages(self) -> AsyncGenerator[bytes, None]:
+        """The chunks up to the head, and the Exit. At most so many pages are held for all such answers together."""
+        sending, held_bytes = self._asked.surroundings.memory.sending, 0
+        try:
+            while True:
+                for message in self._queue:
+                    yield message
+                sending.give_back(held_bytes)
+                held_bytes, self._queue = 0, []
+                if self.over:
+                    break
+                if self.standing is not Standing.READING:
+                    await self.advance()
+                    continue
+                async with sending.reads:
+                    await sending.wait_for(READ_MAX_BYTES)
+                    held_bytes = READ_MAX_BYTES
+                    await self.advance()
+                    more_bytes = max(0, sum(map(len, self._queue)) - held_bytes)  # a single event may be larger
+                    sending.take(more_bytes)
+                    held_bytes += more_bytes
+            if self.refusal is not None:
+                yield rpc.refused(self._request.id, self.refusal)
+        finally:
+            sending.give_back(held_bytes)
+            self.end()
+
+    def wake(self) -> None:
+        """Nothing to do: who takes the messages carries out the steps."""
+
+    def has_room(self, publication: Publication) -> bool:
+        """It follows nothing."""
+        return False
+
+    def send_publication(self, publication: Publication) -> None:
+        """It follows nothing."""
+
+    async def send_page(self, page: Page, remaining: int, state: LogState, *, live: bool) -> None:
+        """A `Chunk` with one page; the hook sees it first."""
+        await self._asked.asking.tell_page(self._request, page, remaining)
+        self._queue.append(rpc.chunk(self._request.id, rpc.page(page.items, remaining, state.backend_id)))
+        self._sent = True
+        self._patient_until_s = trio.current_time() + HTTP_PULL_STORAGE_PATIENCE_S
+
+    def send_empty(self, state: LogState) -> None:
+        """The one empty page of a pull without history (SPEC 3.3, 3.)."""
+        self._queue.append(rpc.chunk(self._request.id, rpc.page(b"", 0, state.backend_id)))
+
+    def send_end(self) -> None:
+        """`Exit` with success."""
+        self._queue.append(rpc.pull_success(self._request.id))
+
+    def log_lost(self, refusal: BackendIdMismatch) -> None:
+        """`Exit` with the error: the store was reset, and the client must start over."""
+        self._refuse(refusal)
+
+    def troubled(self, refusal: Refusal) -> None:
+        """A passing trouble is waited out for a while. Then the answer ends where it stands.
+
+        The client asks on from there; a failed pull over HTTP would end its live pull for good (SPEC 3.7).
+        """
+        if refusal.kind is Kind.STORAGE_UNAVAILABLE and trio.current_time() < self._patient_until_s:
+            return
+        if refusal.kind is Kind.STORE_DAMAGED or not self._sent:
+            self._refuse(refusal)
+        else:
+            self.end()
+            self.send_end()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self.end()
+        self.refusal = refusal

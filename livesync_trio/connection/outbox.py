@@ -8,8 +8,16 @@ from collections.abc import Callable
 import attrs
 import trio
 
+from livesync_trio.connection.channel import Message
 from livesync_trio.errors import Kind
-from livesync_trio.limits import OUTBOX_HARD_MAX_BYTES, OUTBOX_LOW_WATER_BYTES, OUTBOX_MAX_BYTES, WRITE_BATCH_BYTES
+from livesync_trio.limits import (
+    OUTBOX_HARD_MAX_BYTES,
+    OUTBOX_LOW_WATER_BYTES,
+    OUTBOX_MAX_BYTES,
+    OUTBOX_SHARE_BYTES,
+    WRITE_BATCH_BYTES,
+)
+from livesync_trio.memory import Budget
 
 
 @attrs.frozen
@@ -29,13 +37,34 @@ def nobody() -> None:
     """Whom an outbox tells of work before its connection runs, and after it has ended."""
 
 
-class Outbox:
-    """Ready messages on their way to one peer."""
+def size_of(message: Message) -> int:
+    """Bytes of a message."""
+    return len(message) if isinstance(message, bytes) else sum(map(len, message))
 
-    __slots__ = ("_announced", "_messages", "_queued_bytes", "_reading", "_room", "closing", "on_work")
+
+class Outbox:
+    """Ready messages on their way to one peer.
+
+    While the peer's socket takes all that comes, nothing is counted for the server. From when it does not until it has
+    taken everything, the bytes count against what the server may hold (`slow_from_now_on`, `written`).
+    """
+
+    __slots__ = (
+        "_announced",
+        "_budget",
+        "_counted_bytes",
+        "_messages",
+        "_queued_bytes",
+        "_reading",
+        "_room",
+        "closing",
+        "on_work",
+    )
 
     def __init__(self) -> None:
-        self._messages: list[bytes] = []  # a deque would hold 760 bytes for every idle peer
+        self._budget: Budget | None = None  # set while the peer is slow
+        self._counted_bytes = 0  # of that budget: what is queued, and what is being written
+        self._messages: list[Message] = []  # a deque would hold 760 bytes for every idle peer
         self._queued_bytes = 0
         self._announced = False  # somebody has been told of the work and will take it
         self._room: trio.lowlevel.ParkingLot | None = None  # whoever waits for the queue to shrink
@@ -59,18 +88,48 @@ class Outbox:
     @property
     def overfull(self) -> bool:
         """Whether a live pull must be sent back to the log instead of adding more."""
-        return self._queued_bytes > OUTBOX_MAX_BYTES
+        if self._budget is None or not self._budget.over:
+            return self._queued_bytes > OUTBOX_MAX_BYTES
+        return self._queued_bytes > OUTBOX_SHARE_BYTES
 
     @property
     def flooded(self) -> bool:
         """Whether nothing more may be read from the peer."""
-        return self._queued_bytes >= OUTBOX_HARD_MAX_BYTES and self.closing is None
+        if self._queued_bytes < OUTBOX_SHARE_BYTES or self.closing is not None:
+            return False
+        return self._queued_bytes >= OUTBOX_HARD_MAX_BYTES or (self._budget is not None and self._budget.over)
 
-    def put(self, message: bytes) -> None:
+    def slow_from_now_on(self, budget: Budget, unsent_bytes: int) -> None:
+        """The socket does not take everything: count what is queued, and what is being written already."""
+        self._budget = budget
+        self._count(self._queued_bytes + unsent_bytes)
+
+    def written(self) -> None:
+        """The socket has taken everything that `take` gave so far."""
+        self._count(self._queued_bytes - self._counted_bytes)
+
+    def no_longer_slow(self) -> None:
+        """Everything was taken, or the peer has gone: count nothing more."""
+        self._count(-self._counted_bytes)
+        self._budget = None
+
+    def _count(self, size_bytes: int) -> None:
+        budget = self._budget
+        if budget is not None:
+            self._counted_bytes += size_bytes
+            if size_bytes >= 0:
+                budget.take(size_bytes)
+            else:
+                budget.give_back(-size_bytes)
+
+    def put(self, message: Message) -> None:
         """Queue a message. Never waits; dropped when the connection is closing."""
         if self.closing is None:
             self._messages.append(message)
-            self._queued_bytes += len(message)
+            size_bytes = len(message) if isinstance(message, bytes) else sum(map(len, message))
+            self._queued_bytes += size_bytes
+            if self._budget is not None:
+                self._count(size_bytes)
             if not self._announced:
                 self._announced = True
                 self.on_work()
@@ -82,7 +141,7 @@ class Outbox:
             self._make_room()
             self.on_work()
 
-    def take(self) -> list[bytes]:
+    def take(self) -> list[Message]:
         """Take messages for one write.
 
         Returns:
@@ -93,9 +152,9 @@ class Outbox:
         if self._queued_bytes <= WRITE_BATCH_BYTES:
             self._messages, self._queued_bytes = [], 0
         else:
-            count, size_bytes = 1, len(taken[0])
-            while count < len(taken) and size_bytes + len(taken[count]) <= WRITE_BATCH_BYTES:
-                size_bytes += len(taken[count])
+            count, size_bytes = 1, size_of(taken[0])
+            while count < len(taken) and size_bytes + (next_bytes := size_of(taken[count])) <= WRITE_BATCH_BYTES:
+                size_bytes += next_bytes
                 count += 1
             taken, self._messages = taken[:count], taken[count:]
             self._queued_bytes -= size_bytes

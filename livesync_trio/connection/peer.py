@@ -29,8 +29,15 @@ from livesync_trio.connection.writing import Writing
 from livesync_trio.errors import RULES, Kind, Refusal, ServerAhead
 from livesync_trio.fairness import Attempts
 from livesync_trio.hooks import HookRunner
-from livesync_trio.limits import CLOSE_REASON_MAX_BYTES, PUSH_PATIENCE_S, REQUESTS_PER_CONNECTION_MAX
-from livesync_trio.log.admission import check_batch
+from livesync_trio.limits import (
+    CLOSE_REASON_MAX_BYTES,
+    PUSH_PATIENCE_S,
+    PUSHES_SHARE_BYTES,
+    PUSHES_UNDER_WAY_MAX_BYTES,
+    REQUESTS_PER_CONNECTION_MAX,
+)
+from livesync_trio.log.admission import check_batch, text_bytes
+from livesync_trio.memory import Budget, Memory
 from livesync_trio.model import Batch
 from livesync_trio.store.commands import Accepted, Push, Reply
 from livesync_trio.store.handle import StoreHandle
@@ -56,6 +63,7 @@ class Surroundings:
         flood: keeps repeated lines from filling the log.
         watch: whoever wants to know of each push.
         store_user: whether who pushed an event is stored beside it.
+        memory: what all connections together may hold.
     """
 
     hooks: HookRunner
@@ -67,6 +75,7 @@ class Surroundings:
     flood: Flood = attrs.field(factory=Flood)
     watch: PushWatch = attrs.field(factory=PushWatch)
     store_user: bool = False
+    memory: Memory = attrs.field(factory=Memory)
 
 
 @attrs.define(eq=False)
@@ -80,6 +89,7 @@ class OpenPush:
         not_before_s: until when it must wait because it came too fast, on Trio's clock.
         marks: when it passed which stage, if anybody wants to know.
         annotation: what the push hook returned for it.
+        size_bytes: what it counts for while it is under way.
     """
 
     request: PushRequest
@@ -88,6 +98,7 @@ class OpenPush:
     not_before_s: float = 0.0
     marks: Marks | None = None
     annotation: Any = None
+    size_bytes: int = 0
 
 
 @attrs.define(eq=False)
@@ -123,7 +134,7 @@ class Peer(abc.ABC):
         self.since_s = self.last_heard_s = trio.current_time()
         self.outbox = Outbox()
         self._channel = logged(channel, self.number)
-        self._writing = Writing(self._channel, self.outbox, self.number)
+        self._writing = Writing(self._channel, self.outbox, surroundings.memory.sending, self.number)
         self.handle = handle
         self.client = client
         self.asking = Asking(surroundings.hooks, client)
@@ -132,6 +143,10 @@ class Peer(abc.ABC):
         self._queue: list[OpenPush | OpenPull] = []  # short, and a deque holds 760 bytes when it is empty
         self._working = False
         self._ended = False
+        self._reading = True  # False while we do not read, and so cannot judge the peer's silence
+        self._pushing_bytes = 0  # of pushes that are not answered
+        self._push_answered_lot: trio.lowlevel.ParkingLot | None = None  # while the reader waits for that
+        self.pull_tasks = 0
         self._tasks: Tasks | None = None
         self.start_outliving = self.start_task
         """Starts a task that goes on when the connection has ended; `Peers` puts its own here."""
@@ -176,6 +191,9 @@ class Peer(abc.ABC):
             if not self._writing.under_way:
                 await self._write()
         self._tasks = None
+        for request in self._queue:
+            if isinstance(request, OpenPush):
+                self._push_ended(request)
 
     def let_go(self) -> None:
         """Called when it has ended: what leads back to it is undone, so that nothing waits for the garbage collector.
@@ -183,6 +201,7 @@ class Peer(abc.ABC):
         Connections that end in a storm would leave it half a million objects, and everybody a pause of a second.
         """
         self.outbox.on_work = self._channel.on_control = nobody
+        self._channel.let_go()
 
     def flush(self) -> None:
         """Write what is queued; a task of the connection carries on with what the socket does not take at once."""
@@ -236,11 +255,32 @@ class Peer(abc.ABC):
         if self._tasks is not None and not self._ended:
             self._tasks.start(work)
 
+    @property
+    def sending(self) -> Budget:
+        """The server's budget for what is sent."""
+        return self.surroundings.memory.sending
+
+    @property
+    def silent_since_s(self) -> float:
+        """When it was heard last; now, as long as we do not listen."""
+        return self.last_heard_s if self._reading and not self._channel.held_back else trio.current_time()
+
+    @property
+    def overdue(self) -> bool:
+        """Whether it holds memory that others wait for, and does not do its part."""
+        late = self.sending.waiting and trio.current_time() > self._writing.due_s
+        return bool(late) or (self._reading and self._channel.overdue)
+
     async def _read(self) -> None:
         try:
             while True:
                 await self._channel.flow(self._take)
+                self._reading = False
                 await self.outbox.not_flooded()
+                while self._pushes_too_much:
+                    self._push_answered_lot = self._push_answered_lot or trio.lowlevel.ParkingLot()
+                    await self._push_answered_lot.park()
+                self._reading, self.last_heard_s = True, trio.current_time()
         except ChannelEnded as ended:
             if ended.kind is not None:
                 self.close(ended.kind, str(ended))
@@ -253,7 +293,30 @@ class Peer(abc.ABC):
             if self.outbox.closing is None:
                 self.on_message(incoming)
         self.last_heard_s = trio.current_time()
-        return not self.outbox.flooded
+        return not self.outbox.flooded and not (self._pushing_bytes and self._pushes_too_much)
+
+    @property
+    def _pushes_too_much(self) -> bool:
+        """Whether no more pushes may be read before some are answered."""
+        if self._pushing_bytes < PUSHES_SHARE_BYTES:
+            return False
+        memory = self.surroundings.memory
+        return self._pushing_bytes >= PUSHES_UNDER_WAY_MAX_BYTES or memory.received.over
+
+    def _count_push(self, push: OpenPush, size_bytes: int) -> None:
+        push.size_bytes = size_bytes
+        self._pushing_bytes += size_bytes
+        self.surroundings.memory.receiving(size_bytes).take(size_bytes)
+
+    def _push_ended(self, push: OpenPush) -> None:
+        """A push was answered, refused or forgotten: its bytes are ours no more."""
+        size_bytes, push.size_bytes = push.size_bytes, 0
+        if size_bytes:
+            self._pushing_bytes -= size_bytes
+            self.surroundings.memory.receiving(size_bytes).give_back(size_bytes)
+            lot, self._push_answered_lot = self._push_answered_lot, None
+            if lot is not None:
+                lot.unpark_all()
 
     # --- requests --------------------------------------------------------------------------------------------------
 
@@ -264,6 +327,8 @@ class Peer(abc.ABC):
             self.refuse(request.request.id, refusal)
             return
         self._open[request.request.id.json] = request
+        if isinstance(request, OpenPush):
+            self._count_push(request, text_bytes(request.request.events))
         if self._queue or self._must_wait(request) or not self._serve_nowait(request):
             self._queue.append(request)
             if not self._working:
@@ -283,10 +348,18 @@ class Peer(abc.ABC):
         """Pulls that have not ended."""
         return sum(isinstance(request, OpenPull) for request in self._open.values())
 
+    @property
+    def _unended_pulls(self) -> int:
+        """Open pulls, and tasks of pulls that were closed a moment ago."""
+        if not self.pull_tasks:
+            return self.open_pulls
+        tasks = sum(isinstance(request, OpenPull) and request.pull.has_task for request in self._open.values())
+        return self.open_pulls + self.pull_tasks - tasks
+
     def _too_much(self, request: OpenPush | OpenPull) -> Refusal | None:
         if len(self._queue) >= REQUESTS_PER_CONNECTION_MAX or len(self._open) >= 2 * REQUESTS_PER_CONNECTION_MAX:
             return Refusal(Kind.TOO_MANY_REQUESTS, "Too many requests of this connection are waiting. Try again.")
-        if isinstance(request, OpenPull) and self.open_pulls >= self.surroundings.max_open_pulls:
+        if isinstance(request, OpenPull) and self._unended_pulls >= self.surroundings.max_open_pulls:
             return Refusal(Kind.TOO_MANY_REQUESTS, "Too many pulls are open on this connection.")
         return None
 
@@ -315,15 +388,19 @@ class Peer(abc.ABC):
         if refusal is None and isinstance(request, OpenPush):
             refusal = self.client.refusal_to_push(trio.current_time())  # the token may have expired meanwhile
         if refusal is not None:
+            if isinstance(request, OpenPush):
+                self._push_ended(request)
             if self.forget(request.request.id) is not None:
                 self.refuse(request.request.id, refusal)
             return
         if isinstance(request, OpenPull):
-            if not request.pull.closed:
+            if not request.pull.over:
                 await request.pull.begin()
         elif not request.interrupted:
             request.annotation = annotation
             await self.handle.post(self._push_command(request))
+        else:
+            self._push_ended(request)
 
     # --- pushes ----------------------------------------------------------------------------------------------------
 
@@ -356,6 +433,7 @@ class Peer(abc.ABC):
 
     def _push_answered(self, open_push: OpenPush, answer: Accepted | Refusal) -> None:
         """Called by the actor: the push is durable and published, or refused."""
+        self._push_ended(open_push)
         request = open_push.request
         if open_push.marks is not None:
             watch, context = self.surroundings.watch, self.asking.context

@@ -112,7 +112,11 @@ class Peers:
             for peer in tuple(self._peers):
                 if peer.client.expired(now_s):
                     peer.on_expired()
-                silence_s = now_s - peer.last_heard_s
+                if peer.overdue:
+                    peer.close(Kind.STALLED)
+                    peer.cut()
+                    continue
+                silence_s = now_s - peer.silent_since_s
                 if silence_s >= self._idle_limit_s:
                     peer.close(Kind.SILENT)
                 elif silence_s >= self._probe_after_s:

@@ -4,6 +4,7 @@ Owns what these generations' messages mean, and the care for clients whose live 
 """
 
 import re
+from functools import partial
 from typing import Final
 
 import trio
@@ -11,9 +12,9 @@ import trio
 from livesync_trio.connection.channel import Incoming
 from livesync_trio.connection.live import Pull
 from livesync_trio.connection.peer import OpenPull, OpenPush, Peer
-from livesync_trio.connection.sharing import rpc_history, rpc_pages
+from livesync_trio.connection.sharing import filled, rpc_history, rpc_pages
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal
-from livesync_trio.limits import ORPHAN_GRACE_S, ORPHAN_PINGS, ORPHAN_QUIET_S
+from livesync_trio.limits import ORPHAN_GRACE_S, ORPHAN_QUIET_S
 from livesync_trio.model import BackendId, Cursor, LogState, Page, Publication
 from livesync_trio.wire import rpc
 from livesync_trio.wire.messages import (
@@ -35,7 +36,7 @@ from livesync_trio.wire.messages import (
 class RpcPeer(Peer):
     """A client of 0.4 or next. Which of the two is known from its first request on."""
 
-    _pings = 0
+    _expecting = False
     _pulled = False
     _first_id: int | None = None
 
@@ -128,14 +129,10 @@ class RpcPeer(Peer):
 
     def _on_ping(self) -> None:
         self.outbox.put(rpc.PONG)
-        self._pings += 1
-        if (
-            not self._pulled
-            and self._pings >= ORPHAN_PINGS
-            and not self._open
-            and trio.current_time() - self.since_s >= ORPHAN_QUIET_S
-        ):
-            self._wake_orphan("pinged without ever pulling")
+        quiet = not self._pulled and not self._open
+        if quiet and not self._expecting and trio.current_time() - self.since_s >= ORPHAN_QUIET_S:
+            self._expecting = True  # the pull may be right behind the ping
+            self.start_task(partial(self._expect_pull, "pinged without ever pulling"))
 
     def _on_ack(self, request_id: RequestId) -> None:
         """Acks are not needed for flow. One for a request from before this connection is an orphan's (#1365)."""
@@ -152,12 +149,12 @@ class RpcPeer(Peer):
     def on_server_ahead(self) -> None:
         """Whoever is told so needs a live pull to get on (SPEC section 2). Without one, it has probably lost it."""
         if not self._pulled:
-            self.start_task(self._expect_pull)
+            self.start_task(partial(self._expect_pull, "behind, and without a live pull"))
 
-    async def _expect_pull(self) -> None:
+    async def _expect_pull(self, reason: str) -> None:
         await trio.sleep(ORPHAN_GRACE_S)
         if not self._pulled:
-            self._wake_orphan("behind, and without a live pull")
+            self._wake_orphan(reason)
 
     def _wake_orphan(self, reason: str) -> None:
         """Close the connection, so that the client fails its lost pull and pulls again. Not done to next."""
@@ -180,19 +177,16 @@ class RpcPull(Pull):
     def __init__(self, peer: RpcPeer, request: PullRequest) -> None:
         backend_id = None if request.backend_id is None else BackendId(request.backend_id)
         cursor = Cursor(request.after, backend_id)
-        super().__init__(peer.handle, peer.outbox, peer.start_task, cursor, live=request.live)
+        super().__init__(peer, cursor, live=request.live)
         self._peer = peer
         self._request = request
 
     async def send_page(self, page: Page, remaining: int, state: LogState, *, live: bool) -> None:
         """A `Chunk` with one page; the hook sees it first."""
         await self._peer.asking.tell_page(self._request, page, remaining)
-        if not self.closed:
-            self._outbox.put(rpc.chunk(self._request.id, rpc.page(page.items, remaining, state.backend_id)))
-
-    def worth_a_line(self, what: str) -> bool:
-        """As often as the log may be told of one store."""
-        return self._peer.worth_a_line(what)
+        if not self.over:
+            empty = rpc.chunk(self._request.id, rpc.page(b"", remaining, state.backend_id))
+            self._outbox.put(filled(empty, page.items))
 
     def send_empty(self, state: LogState) -> None:
         """The one empty page of a pull without history (SPEC 3.3, 3.)."""
@@ -203,22 +197,13 @@ class RpcPull(Pull):
         for page in rpc_pages(publication):
             self._outbox.put(page.chunk(self._request.id))
 
-    def send_refusal(self, refusal: Refusal) -> None:
-        """`Exit` with the error."""
-        self._end()
+    def log_lost(self, refusal: BackendIdMismatch) -> None:
+        """`Exit` with the error: the client must start over."""
+        self.end()
+        self._peer.forget(self._request.id)
         self._peer.refuse(self._request.id, refusal)
 
     def send_end(self) -> None:
         """`Exit` with success, for pulls that are not live only (SPEC section 2)."""
-        self._end()
-        self._outbox.put(rpc.pull_success(self._request.id))
-
-    def log_replaced(self, state: LogState) -> None:
-        """The client must start over: the identity it knows is gone."""
-        assert self._cursor is not None
-        received = self._cursor.backend_id or state.backend_id
-        self.send_refusal(BackendIdMismatch.of(state.backend_id, received))
-
-    def _end(self) -> None:
-        self.closed = True
         self._peer.forget(self._request.id)
+        self._outbox.put(rpc.pull_success(self._request.id))

@@ -5,7 +5,10 @@ id in front differs, and clients that started alike even share that. Pages of hi
 """
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
+from livesync_trio.connection.channel import Message
+from livesync_trio.limits import MESSAGE_WHOLE_MAX_BYTES
 from livesync_trio.log.paging import pages
 from livesync_trio.model import Page, Publication, StoredEvent
 from livesync_trio.wire import rpc, v3
@@ -22,8 +25,11 @@ class SharedPage:
         self._response = response
         self._chunks: dict[bytes, bytes] = {}
 
-    def chunk(self, request_id: RequestId) -> bytes:
-        """The page as a `Chunk` of a live pull."""
+    def chunk(self, request_id: RequestId) -> Message:
+        """The page as a `Chunk` of a live pull; a large one in parts, so that it is there once however many get it."""
+        if len(self._response) > MESSAGE_WHOLE_MAX_BYTES:
+            head, tail = rpc.chunk(request_id, _HERE).split(_HERE)
+            return head, self._response, tail
         made = self._chunks.get(request_id.json)
         if made is None:
             made = self._chunks[request_id.json] = rpc.chunk(request_id, self._response)
@@ -38,6 +44,21 @@ def rpc_pages(publication: Publication) -> Sequence[SharedPage]:
         made = [SharedPage(rpc.page(rpc_items(page), 0, publication.state.backend_id)) for page in cut]
         publication.encoded["rpc"] = made
     return made
+
+
+def filled(empty: bytes, items: bytes) -> Message:
+    """A message with a page of history, made of the same message with none.
+
+    Large items stay a buffer of their own, which others may hold as well: they are not copied until they are sent.
+    """
+    at = empty.index(_BATCH) + len(_BATCH)
+    parts = (empty[:at], items, empty[at:])
+    return parts if len(items) > MESSAGE_WHOLE_MAX_BYTES else b"".join(parts)
+
+
+_BATCH: Final = b'"batch":['
+_HERE: Final = b"\0"
+"""Stands in no JSON text."""
 
 
 def rpc_history(events: Sequence[StoredEvent]) -> list[Page]:

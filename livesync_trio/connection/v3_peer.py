@@ -14,10 +14,10 @@ from livesync_trio.connection.channel import Incoming
 from livesync_trio.connection.live import Pull
 from livesync_trio.connection.peer import OpenPull, OpenPush, Peer
 from livesync_trio.connection.recording import record
-from livesync_trio.connection.sharing import v3_history, v3_message
+from livesync_trio.connection.sharing import filled, v3_history, v3_message
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal, ServerAhead
 from livesync_trio.limits import V3_PUSH_PATIENCE_S
-from livesync_trio.model import ROOT_SEQ_NUM, Cursor, LogState, Page, Publication
+from livesync_trio.model import Cursor, LogState, Page, Publication
 from livesync_trio.store.commands import Inspect, Reply, Reset
 from livesync_trio.wire import v3
 from livesync_trio.wire.messages import (
@@ -66,8 +66,7 @@ class V3Peer(Peer):
             case PushRequest() if self._usable(message.id):
                 self.accept_push(message)
             case PullRequest() if self._usable(message.id):
-                self._replace_stream(V3Pull(self, message))
-                self.open_request(OpenPull(message, self._stream))
+                self._open_stream(OpenPull(message, V3Pull(self, message)))
             case AdminReset() if self._is_admin(message.id, message.secret):
                 self._reset(message.id)
             case AdminInfo() if self._is_admin(message.id, message.secret):
@@ -79,13 +78,24 @@ class V3Peer(Peer):
 
     def pulls(self) -> list[Pull]:
         """The one stream of the socket."""
-        return [self._stream] if self._may_follow and not self._stream.closed else []
+        return [self._stream] if self._may_follow and not self._stream.over else []
 
-    def _replace_stream(self, stream: "V3Pull") -> None:
-        """A socket has one stream of events: a new pull takes the place of the one before."""
+    @property
+    def _unended_pulls(self) -> int:
+        """Streams that were closed a moment ago; the one that is replaced does not count."""
+        return max(0, self.pull_tasks - 1)
+
+    def _open_stream(self, opened: OpenPull) -> None:
+        """A socket has one stream of events: a new pull takes the place of the one before, unless it is refused."""
+        refusal = self._too_much(opened)
+        if refusal is not None:
+            self.refuse(opened.request.id, refusal)
+            return
+        assert isinstance(opened.pull, V3Pull)
         self._stream.close()
         self.forget(self._stream.request.id)
-        self._stream = stream
+        self._stream = opened.pull
+        self.open_request(opened)
 
     def _usable(self, request_id: RequestId) -> bool:
         """Whether the id is free, or its pull's own; 0.3 connections are kept open even so (SPEC 5.3, Reconnect)."""
@@ -181,22 +191,18 @@ class V3Pull(Pull):
     def __init__(self, peer: V3Peer, request: PullRequest) -> None:
         """`request` is `_BROADCASTS` for what the socket gets before it pulls."""
         cursor = None if request is _BROADCASTS else Cursor(request.after, None)
-        super().__init__(peer.handle, peer.outbox, peer.start_task, cursor, live=True)
+        super().__init__(peer, cursor, live=True)
         self._peer = peer
         self.request = request
 
     async def send_page(self, page: Page, remaining: int, state: LogState, *, live: bool) -> None:
         """A page of the answer; beyond it, history looks like broadcasts (SPEC 5.3)."""
         if live or self.request is _BROADCASTS:
-            self._outbox.put(v3.pull_res(page.items, 0, b"push", b'"catch-up"'))
+            self._outbox.put(filled(v3.pull_res(b"", 0, b"push", b'"catch-up"'), page.items))
             return
         await self._peer.asking.tell_page(self.request, page, remaining)
-        if not self.closed:
-            self._outbox.put(v3.pull_res(page.items, remaining, b"pull", self.request.id.json))
-
-    def worth_a_line(self, what: str) -> bool:
-        """As often as the log may be told of one store."""
-        return self._peer.worth_a_line(what)
+        if not self.over:
+            self._outbox.put(filled(v3.pull_res(b"", remaining, b"pull", self.request.id.json), page.items))
 
     def send_empty(self, state: LogState) -> None:
         """The empty answer of a pull without history."""
@@ -208,22 +214,9 @@ class V3Pull(Pull):
         self._peer.acknowledge_early(publication)
         self._outbox.put(v3_message(publication))
 
-    def send_refusal(self, refusal: Refusal) -> None:
-        """0.3 knows no identities: after a reset it just goes on with the new log (SPEC 5.3, Admin)."""
-        if isinstance(refusal, BackendIdMismatch):
-            self._restart()
-        elif self.request is not _BROADCASTS:
-            self.closed = True
-            self._peer.refuse(self.request.id, refusal)
+    def log_lost(self, refusal: BackendIdMismatch) -> None:
+        """0.3 knows no identities: after a reset it is told nothing and gets what comes (SPEC 5.3, Admin).
 
-    def send_end(self) -> None:
-        """A 0.3 pull never ends (SPEC 5.3)."""
-
-    def log_replaced(self, state: LogState) -> None:
-        """The store was reset: this client is told nothing and gets what comes (SPEC 5.3, Admin)."""
-        self._restart()
-
-    def _restart(self) -> None:
-        """Give it the new log from its first event on, as the reference's broadcasts would: no hole in it at least."""
-        self._cursor = Cursor(ROOT_SEQ_NUM, None)
-        self._catch_up()
+        It is given the new log from its first event on, as the reference's broadcasts would: no hole in it at least.
+        """
+        self.start_over(None)

@@ -1,6 +1,6 @@
 """Which batch a log takes (SPEC section 1, admission rule, and section 7: what the reference fails to check)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
@@ -35,14 +35,14 @@ class Quota:
         """
         if self.max_events and events + len(batch.events) > self.max_events:
             return Refusal(Kind.QUOTA_EXCEEDED, f"This store may hold {self.max_events} events and is full.")
-        if self.max_bytes and size_bytes + batch_bytes(batch) > self.max_bytes:
+        if self.max_bytes and size_bytes + batch.size_bytes > self.max_bytes:
             return Refusal(Kind.QUOTA_EXCEEDED, f"This store may hold {self.max_bytes} bytes and is full.")
         return None
 
 
-def batch_bytes(batch: Batch) -> int:
-    """Bytes of the texts of a batch's events."""
-    return sum(len(event.json) for event in batch.events)
+def text_bytes(events: Iterable[Event]) -> int:
+    """Bytes of the texts of events together."""
+    return sum(len(event.json) for event in events)
 
 
 def check_batch(events: Sequence[Event]) -> Refusal | None:

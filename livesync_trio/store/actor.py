@@ -21,7 +21,6 @@ from livesync_trio.errors import (
 )
 from livesync_trio.limits import MAILBOX_COMMANDS, STORAGE_BACKOFF_FIRST_S, STORAGE_BACKOFF_MAX_S
 from livesync_trio.log import admission
-from livesync_trio.log.admission import batch_bytes
 from livesync_trio.model import LogState, Publication, StoredEvent, StoreId
 from livesync_trio.storage import base
 from livesync_trio.storage.chain import server_time
@@ -273,7 +272,7 @@ class StoreActor:
             if refusal is None and quota is not None:
                 refusal = quota.refusal(events, size_bytes, push.batch)
                 if refusal is None:
-                    events, size_bytes = events + len(push.batch.events), size_bytes + batch_bytes(push.batch)
+                    events, size_bytes = events + len(push.batch.events), size_bytes + push.batch.size_bytes
             verdicts.append(refusal)
             if refusal is None:
                 accepted.append(push)
@@ -305,7 +304,7 @@ class StoreActor:
         before, batch = self._log_state, push.batch
         count = before.event_count + len(batch.events)
         if self._held_bytes is not None:
-            self._held_bytes += batch_bytes(batch)
+            self._held_bytes += batch.size_bytes
         after = self._state = LogState(before.log_id, before.backend_id, batch.last_seq_num, count)
         self._counters.pushes_accepted += 1
         self._counters.events_accepted += len(batch.events)

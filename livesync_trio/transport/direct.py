@@ -12,7 +12,7 @@ from typing import Final
 
 import trio
 
-from livesync_trio.limits import RECEIVE_BYTES, WRITE_SLICE_BYTES
+from livesync_trio.limits import RECEIVE_BYTES, VECTOR_MAX, WRITE_SLICE_BYTES
 from livesync_trio.transport.arrivals import Arrivals
 
 NOTHING: Final = memoryview(b"")
@@ -91,6 +91,24 @@ def send_now(stream: trio.abc.Stream, data: bytes) -> memoryview:
         except OSError:
             raise PeerGone("the peer has gone", stalled=False) from None
     return NOTHING if sent == len(data) else memoryview(data)[sent:]
+
+
+def write_now(stream: trio.abc.Stream, pieces: list[bytes]) -> list[memoryview]:
+    """Send what the kernel takes of large pieces without waiting and without joining them. Otherwise as `send_now`."""
+    sent = 0
+    if isinstance(stream, trio.SocketStream):
+        try:
+            sent = os.writev(stream.socket.fileno(), pieces[:VECTOR_MAX])
+        except BlockingIOError:
+            pass
+        except OSError:
+            raise PeerGone("the peer has gone", stalled=False) from None
+    unsent = []
+    for piece in pieces:
+        if sent < len(piece):
+            unsent.append(memoryview(piece)[sent:])
+        sent = max(0, sent - len(piece))
+    return unsent
 
 
 async def send(stream: trio.abc.Stream, data: bytes | memoryview, stall_limit_s: float) -> None:

@@ -50,7 +50,7 @@ from livesync_trio.transport.asgi import Mount
 from livesync_trio.transport.http import BadRequest, HttpConnection, Request
 from livesync_trio.transport.metrics_page import MetricsPage
 from livesync_trio.transport.tls import Tls
-from livesync_trio.transport.websocket import WebSocketChannel
+from livesync_trio.transport.websocket import WebSocketChannel, is_utf8
 from livesync_trio.wire import url
 
 _log = get_logger("transport")
@@ -58,6 +58,9 @@ _log = get_logger("transport")
 TEXT: Final = ("content-type", "text/plain; charset=utf-8")
 JSON: Final = ("content-type", "application/json")
 _HEALTH: Final = "/health"
+
+_MAX_DIGITS: Final = 20
+"""Of a length that is looked at; a longer number is more than anything that is taken."""
 _NOT_SYNC: Final = (Kind.BAD_SYNC_URL, Kind.NOT_FOUND, Kind.METHOD_NOT_ALLOWED, Kind.UPGRADE_REQUIRED)
 INFO: Final = (
     "Info: Sync backend endpoint for LiveStore (livesync_trio).\n"
@@ -287,7 +290,8 @@ class Door:
             note_refusal(self.surroundings, context, client)
         else:
             with client:
-                answer = await self._served(await http.read_body(self._settings.frame_max_bytes), client)
+                async with self.surroundings.memory.room_for(self._body_bytes(request)):
+                    answer = await self._served(await http.read_body(self._settings.frame_max_bytes), client)
         _log.debug(
             "request answered",
             store=context.store_id,
@@ -301,10 +305,14 @@ class Door:
         else:
             await http.answer_stream(answer.status, headers, _as_array(answer.messages))
 
+    def _body_bytes(self, request: Request) -> int:
+        """For how large a body there must be room, by what its head says."""
+        most = self._settings.frame_max_bytes
+        said = request.headers.get("content-length", "")
+        return min(int(said), most) if said.isascii() and said.isdigit() and len(said) < _MAX_DIGITS else most
+
     async def _served(self, body: bytes, client: Client) -> http_rpc.Answer:
-        try:
-            body.decode()
-        except UnicodeDecodeError:
+        if not is_utf8(body):
             refusal = Refusal(Kind.BAD_TEXT, "The body is not UTF-8.")
             note_refusal(self.surroundings, client.context, refusal)
             return http_rpc.refuse_all(b"", refusal)
@@ -374,6 +382,7 @@ class Door:
             stall_limit_s=self._settings.stall_limit_s,
             arrivals=self._arrivals,
             traffic=self.surroundings.counters.websocket,
+            memory=self.surroundings.memory,
         )
         make = V3Peer if sync.protocol == "v3" else RpcPeer
         return make(channel, self._open_store(sync.store_id), client, self.surroundings)

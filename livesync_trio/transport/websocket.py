@@ -5,6 +5,8 @@ nearly all there are, are taken apart and put together right here (`frames`), be
 cheap; whatever else arrives is the library's, frame by frame.
 """
 
+import codecs
+import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -12,7 +14,7 @@ import trio
 from websockets.frames import BINARY, CONT, TEXT, Frame
 from websockets.protocol import OPEN, SERVER, Protocol
 
-from livesync_trio.connection.channel import ChannelEnded, Incoming
+from livesync_trio.connection.channel import ChannelEnded, Incoming, Message
 from livesync_trio.errors import Kind
 from livesync_trio.limits import (
     CLOSE_LIMIT_S,
@@ -20,12 +22,17 @@ from livesync_trio.limits import (
     FRAGMENTS_MAX,
     FRAME_HEAD_MAX_BYTES,
     FRAMES_PER_TURN,
+    MESSAGE_FREE_BYTES,
+    MESSAGE_LIMIT_S,
+    WRITE_BATCH_BYTES,
 )
+from livesync_trio.memory import Memory
 from livesync_trio.telemetry import Traffic
 from livesync_trio.transport import direct
 from livesync_trio.transport.arrivals import Arrivals
 from livesync_trio.transport.frames import frame_end, plain_text, text_head
 
+_FINAL: Final = 0x80
 _KIND_OF_FAILURE: Final = {1002: Kind.PROTOCOL_ERROR, 1007: Kind.BAD_TEXT, 1009: Kind.FRAME_TOO_BIG}
 
 
@@ -41,14 +48,19 @@ class WebSocketChannel:
         "_frame_max_bytes",
         "_gone",
         "_library",
+        "_memory",
         "_more",
         "_over",
+        "_reserved_bytes",
+        "_reserved_until_s",
+        "_returned_bytes",
         "_stall_limit_s",
         "_stream",
         "_take",
         "_traffic",
         "_unfinished",
         "_unsent",
+        "_wanted_bytes",
         "on_control",
     )
 
@@ -61,6 +73,7 @@ class WebSocketChannel:
         stall_limit_s: float,
         arrivals: Arrivals | None = None,
         traffic: Traffic | None = None,
+        memory: Memory | None = None,
     ) -> None:
         """Take over a stream.
 
@@ -71,7 +84,13 @@ class WebSocketChannel:
             stall_limit_s: how long the peer may take no bytes at all.
             arrivals: hears for the sockets of all peers; without it, this one is waited for by itself.
             traffic: where the bytes are counted.
+            memory: the budgets of the server.
         """
+        self._memory = memory or Memory()
+        self._wanted_bytes = 0  # room must be had for the message that is coming before more of it is read
+        self._reserved_bytes = 0  # room that the message has that is coming
+        self._reserved_until_s = math.inf
+        self._returned_bytes = 0  # room of the message that came, until it has been acted upon
         self._stream = stream
         self._arrivals = arrivals
         self._traffic = traffic or Traffic()
@@ -81,7 +100,7 @@ class WebSocketChannel:
         self._library: Protocol | None = None  # made when anything but a plain text frame must be understood
         self._unfinished = bytearray(leftover)  # the beginning of a frame whose rest has not come
         self._more = bool(leftover)  # whole frames may be in there, for the next turn
-        self._unsent = direct.NOTHING  # what the socket did not take
+        self._unsent: list[memoryview] = []  # what the socket did not take
         self._control: list[bytes] = []
         self._changed = trio.lowlevel.ParkingLot()  # whoever waits for `_control` to be sent, or for `_gone`
         self._fragments: list[bytes] = []
@@ -103,6 +122,10 @@ class WebSocketChannel:
         try:
             while self._pongs_pile_up:
                 await self._changed.park()
+            if self._wanted_bytes:
+                await self._wait_for_room()
+            elif self._reserved_bytes:  # it could not go on while we did not read
+                self._have_room(self._reserved_bytes)
             while self._more:
                 await trio.lowlevel.checkpoint()  # a flood of frames does not take everybody's time
                 if not self._hand_over(b""):
@@ -114,6 +137,16 @@ class WebSocketChannel:
         if self._over is not None:
             self._note_gone()
             raise ChannelEnded(*self._over)
+
+    @property
+    def held_back(self) -> bool:
+        """See `Channel`."""
+        return self._wanted_bytes > 0
+
+    @property
+    def overdue(self) -> bool:
+        """See `Channel`."""
+        return trio.current_time() > self._reserved_until_s
 
     def _receive(self, data: bytes) -> bool:
         """Take what the socket has brought; no bytes are the end of the connection."""
@@ -131,7 +164,39 @@ class WebSocketChannel:
         """Hand over what bytes complete; whether to go on."""
         incoming: list[Incoming] = []
         self._take_apart(data, incoming)
-        return self._take(incoming) and self._over is None and not (self._control and self._pongs_pile_up)
+        go_on = self._take(incoming) and self._over is None and not (self._control and self._pongs_pile_up)
+        if self._returned_bytes:  # a push in it is counted by whoever took it from now on
+            self._memory.receiving(self._returned_bytes).give_back(self._returned_bytes)
+            self._returned_bytes = 0
+        return go_on and not self._wanted_bytes
+
+    # --- room for a message that is coming: had as a whole before much of it is read, so that whoever has it can end
+
+    def _ask_for_room(self, size_bytes: int) -> None:
+        if size_bytes > MESSAGE_FREE_BYTES and not self._reserved_bytes:
+            if self._memory.receiving(size_bytes).try_take(size_bytes):
+                self._have_room(size_bytes)
+            else:
+                self._wanted_bytes = size_bytes
+
+    async def _wait_for_room(self) -> None:
+        await self._memory.receiving(self._wanted_bytes).wait_for(self._wanted_bytes)
+        self._have_room(self._wanted_bytes)
+
+    def _have_room(self, size_bytes: int) -> None:
+        self._reserved_bytes, self._wanted_bytes = size_bytes, 0
+        self._reserved_until_s = trio.current_time() + MESSAGE_LIMIT_S
+
+    def _need_no_room(self) -> None:
+        self._returned_bytes += self._reserved_bytes
+        self._reserved_bytes, self._reserved_until_s = 0, math.inf
+
+    def let_go(self) -> None:
+        """Give back the room of a message whose rest does not come any more."""
+        for size_bytes in (self._reserved_bytes, self._returned_bytes):
+            if size_bytes:
+                self._memory.receiving(size_bytes).give_back(size_bytes)
+        self._reserved_bytes = self._returned_bytes = 0
 
     @property
     def _pongs_pile_up(self) -> bool:
@@ -163,6 +228,8 @@ class WebSocketChannel:
         while start < len(buffer) and self._over is None and (end := frame_end(buffer, start)) is not None:
             too_long = end - start > self._frame_max_bytes + FRAME_HEAD_MAX_BYTES
             if end > len(buffer) and not too_long:
+                whole = buffer[start] & _FINAL and not self._fragments
+                self._ask_for_room(end - start if whole else self._frame_max_bytes)
                 break
             if not end_of_turn:
                 self._more = True
@@ -197,9 +264,13 @@ class WebSocketChannel:
         elif frame.fin:
             data, self._fragments = b"".join(self._fragments), []
             self._take_message(data, incoming, text=self._fragment_text)
+        elif not self._reserved_bytes and sum(map(len, self._fragments)) > MESSAGE_FREE_BYTES:
+            self._ask_for_room(self._frame_max_bytes)
 
     def _take_message(self, data: bytes, incoming: list[Incoming], *, text: bool) -> None:
-        if data.isascii() or _is_utf8(data):
+        if self._reserved_bytes:
+            self._need_no_room()
+        if is_utf8(data):
             incoming.append(Incoming(data, text))
         else:
             self._fail(Kind.BAD_TEXT, 1007, "not UTF-8")
@@ -234,7 +305,7 @@ class WebSocketChannel:
         """Whether pongs or a close frame wait to be sent."""
         return bool(self._control)
 
-    def begin(self, messages: Sequence[bytes]) -> bool:
+    def begin(self, messages: Sequence[Message]) -> bool:
         """Send control data that waits, then messages as text frames, as far as the socket takes them at once.
 
         Returns:
@@ -248,17 +319,23 @@ class WebSocketChannel:
             self._changed.unpark_all()
         if self._open:
             for message in messages:
-                pieces.append(text_head(len(message)))
-                pieces.append(message)
-        data = b"".join(pieces)
-        self._traffic.sent_bytes += len(data)
+                if isinstance(message, bytes):
+                    pieces.append(text_head(len(message)))
+                    pieces.append(message)
+                else:
+                    pieces.append(text_head(sum(map(len, message))))
+                    pieces.extend(message)
+        size_bytes = sum(map(len, pieces))
+        self._traffic.sent_bytes += size_bytes
         try:
-            unsent = direct.send_now(self._stream, data)
+            if size_bytes > WRITE_BATCH_BYTES:  # one large message: others may hold the same buffers
+                self._unsent = direct.write_now(self._stream, pieces)
+            else:
+                unsent = direct.send_now(self._stream, b"".join(pieces))
+                self._unsent = [unsent] if unsent else []  # it holds on to all that was written
         except direct.PeerGone as gone:
             raise ChannelEnded(None, str(gone)) from None
-        if unsent:
-            self._unsent = unsent  # only then: it holds on to all that was written
-        return not unsent
+        return not self._unsent
 
     async def finish(self) -> None:
         """Send what `begin` left.
@@ -266,9 +343,10 @@ class WebSocketChannel:
         Raises:
             ChannelEnded: the peer is gone, or took no bytes for the stall limit (kind STALLED).
         """
-        unsent, self._unsent = self._unsent, direct.NOTHING
+        unsent, self._unsent = self._unsent, []
         try:
-            await direct.send(self._stream, unsent, self._stall_limit_s)
+            while unsent:
+                await direct.send(self._stream, unsent.pop(0), self._stall_limit_s)
         except direct.PeerGone as gone:
             raise ChannelEnded(Kind.STALLED if gone.stalled else None, str(gone)) from None
 
@@ -306,9 +384,15 @@ def _nobody(_: list[Incoming]) -> bool:
     return False
 
 
-def _is_utf8(data: bytes) -> bool:
+def is_utf8(data: bytes) -> bool:
+    """Whether it is valid UTF-8, without making a text of it."""
+    if data.isascii():
+        return True
+    decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        data.decode()
+        for start in range(0, len(data), WRITE_BATCH_BYTES):  # as text, a large message would take four times its size
+            decoder.decode(data[start : start + WRITE_BATCH_BYTES])
+        decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return False
     return True

@@ -210,17 +210,29 @@ async def test_a_client_behind_with_a_live_pull_or_of_next_is_not_closed(
         await client.ping()
 
 
-async def test_a_client_that_pings_for_long_without_ever_pulling_is_closed(
+async def test_a_client_that_comes_back_and_pings_without_pulling_is_closed(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     stage = Stage()
     async with running(stage) as nursery, connected(stage, nursery) as client:
-        await client.ping()
-        await trio.sleep(10)
-        await client.ping()
+        await client.ping()  # at once, as a new client does
         await trio.sleep(10)
         await client.send({"_tag": "Ping"})
-        assert await client.closed() == 1001
+        with trio.fail_after(2 * ORPHAN_GRACE_S):
+            assert await client.closed() == 1001
+
+
+async def test_a_client_that_pulls_right_behind_its_first_ping_is_left_alone(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    stage = Stage()
+    async with running(stage) as nursery, connected(stage, nursery) as client:
+        await trio.sleep(10)
+        await client.ping()
+        await client.pull("1")
+        await client.receive()
+        await trio.sleep(2 * ORPHAN_GRACE_S)
+        await client.ping()
 
 
 async def test_a_client_that_pulls_may_ping_for_ever(autojump_clock: trio.testing.MockClock) -> None:

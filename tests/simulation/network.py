@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from livesync_trio.connection.channel import ChannelEnded, Incoming
+from livesync_trio.connection.channel import ChannelEnded, Incoming, Message
 from livesync_trio.errors import Kind
 
 STALL_LIMIT_S = 60.0
@@ -154,6 +154,8 @@ class SimulatedChannel:
         self._waiting: list[bytes] = []
         self.on_control: Callable[[], None] = lambda: None
 
+    held_back = overdue = False
+
     async def flow(self, take: Callable[[list[Incoming]], bool]) -> None:
         while (arrived := await self._link.up.get()) is not None:
             if trio.current_time() > self._link.up.finished_s + COMES_BACK_AFTER_S:
@@ -166,8 +168,8 @@ class SimulatedChannel:
     def has_control(self) -> bool:
         return False
 
-    def begin(self, messages: Sequence[bytes]) -> bool:
-        self._waiting = list(messages)
+    def begin(self, messages: Sequence[Message]) -> bool:
+        self._waiting = [message if isinstance(message, bytes) else b"".join(message) for message in messages]
         return not self._waiting
 
     async def finish(self) -> None:
@@ -187,6 +189,9 @@ class SimulatedChannel:
         await trio.lowlevel.checkpoint()
         self._note(f"closed with {code}: {reason}")
         self._link.cut()
+
+    def let_go(self) -> None:
+        pass
 
     def cut(self) -> None:
         self._link.cut()
