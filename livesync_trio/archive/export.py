@@ -3,13 +3,13 @@
 Owns how a file comes about: which stores, in which order, and how one that was interrupted is continued.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import attrs
 
 from livesync_trio.archive.entries import Broken, Entry
-from livesync_trio.archive.files import OutFile, next_line, part_of
+from livesync_trio.archive.files import STANDARD_OUTPUT, OutFile, next_line, part_of
 from livesync_trio.archive.jsonl import Checksums, End, Header, Sections
 from livesync_trio.archive.jsonl_reading import Reading
 from livesync_trio.archive.reading import OnEvents, log_entries, unheard
@@ -61,7 +61,6 @@ def export(
     *,
     overwrite: bool = False,
     resume: bool = True,
-    protected: Collection[Path] = (),
     on_events: OnEvents = unheard,
     check: Check = _trusted,
 ) -> Exported:
@@ -75,9 +74,7 @@ def export(
         stores: which, in the order of the file.
         name: path of the file; `.gz` compresses it; `-` is standard output.
         overwrite: replace a file of that name.
-        resume: go on with what was begun, if it is what the database holds; leave it for the next run when this one
-            fails. Without it, nothing is left of a run that fails.
-        protected: files that must never be replaced; see `files.PartFile`.
+        resume: go on with what was begun, if it fits.
         on_events: told of progress.
         check: looks at the file before it gets its name.
 
@@ -86,12 +83,9 @@ def export(
         StoreDamaged, StorageUnavailable, LogReplaced: as `reading.log_entries`.
     """
     wanted = list(stores)
-    with OutFile(name, overwrite=overwrite, resumable=resume, protected=protected) as out:
-        begun = _Begun()
-        if out.resumable:
-            begun = _begun(reader, out, part_of(Path(name)), wanted)
-            out.keep(begun.kept_bytes)
-        sections = Sections(begun.checksums)
+    begun = _begun(name, wanted) if resume else _Begun()
+    sections = Sections(begun.checksums)
+    with OutFile(name, overwrite=overwrite, keep_bytes=begun.kept_bytes) as out:
         on_events(begun.events)
         events = begun.events
         for store_id, log in wanted[len(begun.headers) :]:
@@ -112,42 +106,39 @@ def export(
         return done
 
 
-def _begun(reader: Reader, out: OutFile, part: Path, wanted: list[tuple[StoreId, LogState]]) -> _Begun:
-    """What an interrupted export has left; nothing when it is not, event by event, what the database holds."""
+def _begun(name: str, wanted: list[tuple[StoreId, LogState]]) -> _Begun:
+    """What an interrupted export of the same stores has left; nothing when it does not fit."""
+    part = part_of(Path(name))
+    if name == STANDARD_OUTPUT or name.endswith(".gz") or not part.exists():
+        return _Begun()
     begun, reading = _Begun(), Reading()
     begun.checksums = reading.sums
-    ours: Iterator[Entry] = iter(())
-    file = out.begun()
-    while text := next_line(file, part):
-        try:
-            line = reading.take(text)
-        except Broken:
-            break
-        match line:
-            case Header():
-                position = len(begun.headers)
-                if position == len(wanted) or not _fits(line, *wanted[position]):
-                    return _Begun()
-                log = attrs.evolve(wanted[position][1], head=line.head, event_count=line.events)
-                ours = log_entries(reader, line.store_id, log)
-                begun.open, begun.head = line, ROOT_SEQ_NUM
-            case Entry():
-                if next(ours, None) != line:
-                    return _Begun()
-                begun.head = line.seq_num
-                begun.events += 1
-            case End():
-                assert begun.open is not None
-                begun.headers.append(begun.open)
-                begun.open = None
-            case _:
-                return _Begun()  # complete, but never got its name: anew
-        begun.kept_bytes += len(text)
-    return begun
+    with part.open("rb") as file:
+        while text := next_line(file, part):
+            try:
+                line = reading.take(text)
+            except Broken:
+                break
+            match line:
+                case Header():
+                    begun.open, begun.head = line, ROOT_SEQ_NUM
+                case Entry():
+                    begun.head = line.seq_num
+                    begun.events += 1
+                case End():
+                    assert begun.open is not None
+                    begun.headers.append(begun.open)
+                    begun.open = None
+                case _:
+                    return _Begun()  # complete, but never got its name: anew
+            begun.kept_bytes += len(text)
+    headers = [*begun.headers, *([] if begun.open is None else [begun.open])]
+    return begun if _fits(headers, wanted) else _Begun()
 
 
-def _fits(header: Header, store_id: StoreId, log: LogState) -> bool:
-    """Whether a section may be the beginning of a log, which only grows."""
-    return (header.store_id, header.backend_id) == (store_id, log.backend_id) and (
-        header.head <= log.head and header.events <= log.event_count
+def _fits(headers: list[Header], wanted: list[tuple[StoreId, LogState]]) -> bool:
+    """Whether these sections begin what is wanted: a log only grows, and a reset changes its identity."""
+    return len(headers) <= len(wanted) and all(
+        (header.store_id, header.backend_id) == (store_id, log.backend_id) and header.head <= log.head
+        for header, (store_id, log) in zip(headers, wanted, strict=False)
     )

@@ -1,17 +1,13 @@
 """Files that appear under their name only when they are whole.
 
-Owns the way to the disk: everything is written to `<name>.part` beside the target, which one process holds at a time,
-synced, and moved there at the end. A name that ends with `.gz` is compressed; `-` is standard output.
+Owns the way to the disk: everything is written to `<name>.part` beside the target, synced, and moved there at the end.
+A name that ends with `.gz` is compressed; `-` is standard output.
 """
 
-import fcntl
 import gzip
 import os
-import stat
 import sys
-import zlib
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self, cast
@@ -20,7 +16,7 @@ from livesync_trio.errors import CommandError, Kind
 from livesync_trio.limits import ARCHIVE_LINE_MAX_BYTES, COMPRESSION_LEVEL
 
 STANDARD_OUTPUT: Final = "-"
-_PRIVATE: Final = 0o600
+PRIVATE: Final = 0o600
 """Mode of a new file: it holds what users wrote."""
 
 
@@ -33,152 +29,50 @@ def _trusted(_: Path) -> None:
     """What was written is taken to be there."""
 
 
-class PartFile:
-    """The `.part` file of a target. Whoever has it open is the only one who writes to it.
-
-    Attributes:
-        target: the name that the file gets when it is whole.
-        path: where it stands until then.
-        descriptor: of the open file, for reading and writing; locked until it is closed.
-    """
-
-    def __init__(self, target: Path, *, overwrite: bool = False, protected: Collection[Path] = ()) -> None:
-        """Open and lock it. What an earlier run has left in it stays.
-
-        Args:
-            target: the file that is to appear.
-            overwrite: replace a file of that name.
-            protected: files that must never be replaced, whatever name leads to them: the database itself.
-
-        Raises:
-            CommandError: it cannot be written, is there already, is being written by somebody else, or is protected.
-        """
-        self.target, self.path = target, part_of(target)
-        for path in (self.target, self.path):
-            if any(_same_file(path, one) for one in protected):
-                raise CommandError(Kind.BAD_CONFIG, f"{path} is the database itself, or belongs to it: name another.")
-        if target.exists() and not overwrite:
-            raise CommandError(Kind.ALREADY_THERE, f"{target} exists: name another file, or say --overwrite.")
-        if target.exists() and not target.is_file():
-            raise CommandError(Kind.ALREADY_THERE, f"{target} is not a file that could be replaced: name another.")
-        try:
-            self.descriptor = self._locked()
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
-
-    def _locked(self) -> int:
-        while True:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = os.open(self.path, flags, _PRIVATE)
-            try:
-                found = os.fstat(descriptor)
-                if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-                    raise CommandError(
-                        Kind.ALREADY_THERE, f"{self.path} is another name of something else: remove it first."
-                    )
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if self._names(descriptor):
-                    os.fchmod(descriptor, _PRIVATE)
-                    return descriptor
-            except BlockingIOError:
-                os.close(descriptor)
-                raise CommandError(
-                    Kind.ALREADY_THERE,
-                    f"Another run is writing {self.target}: wait until it has ended, or name another file.",
-                ) from None
-            except BaseException:
-                os.close(descriptor)
-                raise
-            os.close(descriptor)  # the other run has finished between our `open` and our lock
-
-    def _names(self, descriptor: int) -> bool:
-        """Whether the path still leads to the open file."""
-        with suppress(FileNotFoundError):
-            return os.path.samestat(self.path.lstat(), os.fstat(descriptor))
-        return False
-
-    def finish(self) -> None:
-        """Sync what was written and give the file its name.
-
-        Raises:
-            OSError: it cannot be written.
-            CommandError: somebody has put another file in its place.
-        """
-        os.fsync(self.descriptor)
-        if not self._names(self.descriptor):
-            raise CommandError(Kind.ALREADY_THERE, f"{self.path} was removed or replaced while it was written.")
-        self.path.replace(self.target)
-        _sync_directory(self.target.parent)
-
-    def discard(self) -> None:
-        """Remove what was written; only while it is open."""
-        if self._names(self.descriptor):
-            self.path.unlink()
-
-
 class OutFile:
-    """A file being written, as a context manager; `finish` makes it appear."""
+    """A file being written, as a context manager; `finish` makes it appear, what is not finished stays as `.part`."""
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        overwrite: bool = False,
-        resumable: bool = False,
-        protected: Collection[Path] = (),
-    ) -> None:
+    def __init__(self, name: str, *, overwrite: bool = False, keep_bytes: int = 0) -> None:
         """Open the `.part` file.
 
         Args:
             name: path of the file, or `-`.
             overwrite: replace a file of that name.
-            resumable: what is not finished stays as `.part`; `keep` goes on behind it. Not with `.gz` and `-`.
-            protected: see `PartFile`.
+            keep_bytes: how much of a `.part` file that is there already is kept; not with `.gz` and `-`.
 
         Raises:
-            CommandError: see `PartFile`.
+            CommandError: the file exists, or cannot be written.
         """
-        self.written_bytes = 0
-        self._finished = False
-        self._part: PartFile | None = None
-        if name == STANDARD_OUTPUT:
+        self._path = None if name == STANDARD_OUTPUT else Path(name)
+        self.written_bytes = keep_bytes
+        if self._path is None:
             self._raw = sys.stdout.buffer
             self._out: BinaryIO = self._raw
-            self.resumable = False
             return
-        path = Path(name)
-        packed = path.suffix == ".gz"
-        self.resumable = resumable and not packed
-        self._part = PartFile(path, overwrite=overwrite, protected=protected)
-        self._raw = os.fdopen(self._part.descriptor, "r+b")
-        if not self.resumable:
-            self._raw.truncate(0)
+        if self._path.exists() and not overwrite:
+            raise CommandError(Kind.ALREADY_THERE, f"{self._path} exists: name another file, or say --overwrite.")
+        try:
+            descriptor = os.open(part_of(self._path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
+        except OSError as error:
+            raise cannot_write(part_of(self._path), error) from error
+        self._raw = os.fdopen(descriptor, "r+b")
+        self._raw.truncate(keep_bytes)
+        self._raw.seek(keep_bytes)
         self._out = self._raw
-        if packed:  # without name and time: the same log gives the same bytes
-            self._out = cast("BinaryIO", gzip.GzipFile("", "wb", COMPRESSION_LEVEL, self._raw, mtime=0))
-
-    def begun(self) -> BinaryIO:
-        """What an earlier run has left, from its first byte; for reading."""
-        self._raw.seek(0)
-        return self._raw
-
-    def keep(self, size_bytes: int) -> None:
-        """Go on behind so many bytes of what an earlier run has left."""
-        self._raw.truncate(size_bytes)
-        self._raw.seek(size_bytes)
-        self.written_bytes = size_bytes
+        if self._path.suffix == ".gz":  # without name and time: the same log gives the same bytes
+            packed = gzip.GzipFile("", "wb", COMPRESSION_LEVEL, self._raw, mtime=0)
+            self._out = cast("BinaryIO", packed)
 
     def write(self, data: bytes) -> None:
         """Write more.
 
         Raises:
             CommandError: there is no room, say.
-            BrokenPipeError: nobody reads standard output any more.
         """
         try:
             self._out.write(data)
         except OSError as error:
-            raise self._failed(error) from error
+            raise cannot_write(self._path or Path("standard output"), error) from error
         self.written_bytes += len(data)
 
     def finish(self, check: Callable[[Path], object] = _trusted) -> None:
@@ -190,26 +84,18 @@ class OutFile:
 
         Raises:
             CommandError: it cannot be written.
-            BrokenPipeError: nobody reads standard output any more.
         """
         try:
             if self._out is not self._raw:
                 self._out.close()
             self._raw.flush()
-            if self._part is not None:
-                os.fsync(self._part.descriptor)
-                check(self._part.path)
-                self._part.finish()
+            if self._path is not None:
+                os.fsync(self._raw.fileno())
+                check(part_of(self._path))
+                part_of(self._path).replace(self._path)
+                _sync_directory(self._path.parent)
         except OSError as error:
-            raise self._failed(error) from error
-        self._finished = True
-
-    def _failed(self, error: OSError) -> Exception:
-        if self._part is None:
-            if isinstance(error, BrokenPipeError):
-                return error
-            return cannot_write(Path("standard output"), error)
-        return cannot_write(self._part.path, error)
+            raise cannot_write(self._path or Path("standard output"), error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -217,25 +103,13 @@ class OutFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._part is None:
-            return
-        if not self._finished and not self.resumable:
-            self._part.discard()
-        with suppress(OSError):  # what could not be written on the way cannot be written now
+        if self._path is not None:
             self._raw.close()
 
 
 def cannot_write(path: Path, error: OSError) -> CommandError:
     """What an error of the file system means for the operator."""
     return CommandError(Kind.BAD_CONFIG, f"{path} cannot be written: {error.strerror or error}.")
-
-
-def _same_file(one: Path, other: Path) -> bool:
-    """Whether two names lead to one file, or would if it were there."""
-    try:
-        return one.samefile(other)
-    except OSError:
-        return one.resolve() == other.resolve()
 
 
 def _sync_directory(directory: Path) -> None:
@@ -254,7 +128,7 @@ def next_line(file: BinaryIO, path: Path) -> bytes:
     """
     try:
         line = file.readline(ARCHIVE_LINE_MAX_BYTES)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError) as error:
         raise CommandError(Kind.BAD_ARCHIVE, f"{path} cannot be read: {error}.") from error
     if len(line) >= ARCHIVE_LINE_MAX_BYTES:
         raise CommandError(Kind.BAD_ARCHIVE, f"{path} has a line of more than {ARCHIVE_LINE_MAX_BYTES} bytes.")

@@ -12,7 +12,7 @@ from msgspec import UNSET, Raw, UnsetType
 from livesync_trio.archive.entries import Broken, Entry, Walk, entry_of_text
 from livesync_trio.archive.jsonl import FORMAT, VERSION, Checksums, End, FileEnd, Header, Line
 from livesync_trio.model import BackendId, StoreId
-from livesync_trio.wire.reading import Unreadable, plain, read
+from livesync_trio.wire.reading import Unreadable, read
 
 
 class _Shape(msgspec.Struct):
@@ -45,13 +45,11 @@ def line_of(text: bytes) -> Line:
     """
     try:
         shape, restore = read(_shape, text)
-        if restore is not bytes:
-            shape = _restored(shape, text)
     except Unreadable as error:
         raise Broken(f"it is not a line of an export: {error}") from None
     if isinstance(shape.createdAt, str):
         if isinstance(shape.eventText, str):
-            return entry_of_text(_unicode(shape.eventText), shape.createdAt, shape.user)
+            return entry_of_text(shape.eventText.encode(), shape.createdAt, shape.user)
         if isinstance(shape.event, Raw):
             return entry_of_text(restore(shape.event), shape.createdAt, shape.user)
     elif shape.format == FORMAT:
@@ -64,29 +62,6 @@ def line_of(text: bytes) -> Line:
     elif shape.endOfFile:
         return FileEnd(shape.stores, shape.sha256)
     raise Broken("it is not a line of an export")
-
-
-def _restored(shape: _Shape, text: bytes) -> _Shape:
-    """The line of a document that was masked because a lone surrogate stands in it, its own texts as they were.
-
-    Raises:
-        Broken: one of them holds the surrogate, and so is no text.
-        Unreadable: it is nested too deeply.
-    """
-    members = plain(text)
-    for name in ("createdAt", "user", "eventText", "format", "storeId", "backendId", "end", "sha256"):
-        member = members.get(name)
-        if isinstance(member, str):
-            _unicode(member)
-            setattr(shape, name, member)
-    return shape
-
-
-def _unicode(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        raise Broken("it holds half a character (a lone surrogate) where none can be kept") from None
 
 
 class Reading:

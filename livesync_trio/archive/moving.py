@@ -13,8 +13,7 @@ import attrs
 from livesync_trio.archive.entries import Broken, Walk
 from livesync_trio.archive.reading import OnEvents, all_stores, log_entries, unheard
 from livesync_trio.archive.sources.base import Source, SourceStore
-from livesync_trio.archive.staging import STAGED, Target, adopt, stage
-from livesync_trio.errors import CommandError, Kind
+from livesync_trio.archive.staging import Target, adopt, stage
 from livesync_trio.model import BackendId, LogState, StoreId
 
 Outcome = Literal["ready", "imported", "already there", "in the way", "refused"]
@@ -49,13 +48,6 @@ class Moved:
     notes: tuple[str, ...] = ()
 
 
-def is_reserved(store_id: StoreId) -> str | None:
-    """Why a store cannot have a name that the server keeps for itself."""
-    if store_id.startswith(STAGED):
-        return f"names that begin with {STAGED} are those of imports under way"
-    return None
-
-
 @attrs.frozen
 class Wishes:
     """What the operator asks for.
@@ -65,14 +57,12 @@ class Wishes:
         renamed: other names for them here.
         backend_id: identity for the one store that is taken, where the source does not know it.
         dry_run: look, and change nothing.
-        objection: what is wrong with a name for a store here, in words; None when clients can open it.
     """
 
     only: frozenset[StoreId] = frozenset()
     renamed: Mapping[StoreId, StoreId] = attrs.Factory(dict)
     backend_id: BackendId | None = None
     dry_run: bool = False
-    objection: Callable[[StoreId], str | None] = is_reserved
 
 
 OnStore = Callable[[StoreId], None]
@@ -89,7 +79,7 @@ def move_in(
 ) -> Iterator[Moved]:
     """Bring the stores of a source in, one after the other; gives what came of each as soon as it is known.
 
-    All of them are looked at before the first one comes in. A store that cannot come in does not keep the others out.
+    A store that cannot come in does not keep the others out.
 
     Raises:
         CommandError: the source cannot be read.
@@ -98,22 +88,18 @@ def move_in(
     stores = [store for store in source.stores() if not wishes.only or store.store_id in wishes.only]
     names = Counter(wishes.renamed.get(store.store_id, store.store_id) for store in stores)
     owners = {one.state.backend_id: one.store_id for one in all_stores(target.reader)}
-    looked_at = []
     for store in stores:
         store_id = wishes.renamed.get(store.store_id, store.store_id)
         on_store(store_id)
-        looked_at.append(_looked_at(source, store, store_id, wishes, times=names[store_id], on_events=on_events))
-    for store, looked in zip(stores, looked_at, strict=True):
-        moved = looked
-        if moved.outcome == "ready":
-            on_store(moved.store_id)
-            if moved.backend_id is not None and owners.get(moved.backend_id, moved.store_id) != moved.store_id:
-                note = f"{owners[moved.backend_id]!r} has its identity here already, so it gets a new one"
-                moved = attrs.evolve(moved, backend_id=None, notes=(*moved.notes, note))
-            moved = _brought(target, source, store, moved, dry_run=wishes.dry_run, on_events=on_events)
-        if moved.outcome == "imported" and moved.backend_id is not None:
-            owners[moved.backend_id] = moved.store_id
-        yield moved
+        looked = _looked_at(source, store, store_id, wishes, times=names[store_id], on_events=on_events)
+        if looked.outcome == "ready":
+            if looked.backend_id is not None and owners.get(looked.backend_id, store_id) != store_id:
+                note = f"{owners[looked.backend_id]!r} has its identity here already, so it gets a new one"
+                looked = attrs.evolve(looked, backend_id=None, notes=(*looked.notes, note))
+            looked = _brought(target, source, store, looked, dry_run=wishes.dry_run, on_events=on_events)
+        if looked.outcome == "imported" and looked.backend_id is not None:
+            owners[looked.backend_id] = store_id
+        yield looked
 
 
 def missing(stores: Sequence[SourceStore], wishes: Wishes) -> list[StoreId]:
@@ -131,17 +117,12 @@ def _looked_at(
         problems.append(f"{times} stores would have this name: rename all but one (--rename)")
     try:
         store_id.encode()
-        objection = wishes.objection(store_id)
-        if objection is not None:
-            problems.append(f"no client could open it under this name ({objection}): call it something else (--rename)")
         for _ in walk.along(source.entries(store)):
             if walk.events % _TELL_EVENTS == 0:
                 on_events(_TELL_EVENTS)
         on_events(walk.events % _TELL_EVENTS)
     except (Broken, UnicodeEncodeError) as error:
         problems.append(str(error))
-    if wishes.backend_id is not None and store.backend_id not in {None, wishes.backend_id}:
-        problems.append(f"it has the identity {store.backend_id!r} already, which --backend-id does not change")
     backend_id = wishes.backend_id or store.backend_id
     if not problems and store.head is not None and store.head > walk.head:
         backend_id = None
@@ -166,13 +147,9 @@ def _brought(
         return looked
     try:
         staged = stage(target, looked.store_id, lambda: source.entries(store), on_events)
-        state = adopt(target, looked.store_id, staged, looked.backend_id, found)
     except Broken as error:
         return attrs.evolve(looked, outcome="refused", problems=(str(error),))
-    except CommandError as error:
-        if error.kind is not Kind.ALREADY_THERE:
-            raise
-        return attrs.evolve(looked, outcome="in the way", problems=(str(error),))
+    state = adopt(target, looked.store_id, staged, looked.backend_id, found)
     return attrs.evolve(looked, outcome="imported", backend_id=state.backend_id)
 
 

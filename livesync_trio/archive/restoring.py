@@ -6,14 +6,14 @@ them to start over. So the old identity is kept only where nothing that was ackn
 """
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Literal
 
 import attrs
 
 from livesync_trio.archive.entries import Entry
-from livesync_trio.archive.reading import OnEvents, all_stores, log_entries, unheard
+from livesync_trio.archive.reading import OnEvents, log_entries, unheard
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.staging import Target, adopt, stage
 from livesync_trio.errors import CommandError, Kind
@@ -108,18 +108,6 @@ class Planned:
     found: LogState | None
     relation: Relation
 
-    def nothing_to_do(self, claim: Claim) -> bool:
-        """Whether it was restored before, under the identity that is claimed to be right."""
-        undone_by = {Relation.SAME: Claim.LOST_TAIL, Relation.RENEWED: Claim.COMPLETE}.get(self.relation)
-        return self.found is not None and undone_by not in {None, claim}
-
-    @property
-    def lost_events(self) -> int:
-        """Acknowledged events that are there now, and not in the backup."""
-        if self.found is None or self.relation not in {Relation.AHEAD, Relation.DIVERGED, Relation.OTHER}:
-            return 0
-        return self.found.event_count - (self.events if self.relation is Relation.AHEAD else 0)
-
     @property
     def replaces(self) -> bool:
         """Whether events that are there now would go."""
@@ -149,64 +137,32 @@ def plan(target: Target, file: JsonlFile, only: frozenset[StoreId] = frozenset()
     return planned
 
 
-Decided = tuple[Planned, Verdict | None]
-"""A store of a backup, and what is decided about it: None when it was restored before and there is nothing to do."""
-
-
-def decide(target: Target, planned: Sequence[Planned], claim: Claim) -> list[Decided]:
-    """Decide about all stores of a restore, before any of them is touched.
+def restore(target: Target, file: JsonlFile, planned: Planned, claim: Claim, on_events: OnEvents = unheard) -> Restored:
+    """Bring one store of a backup back.
 
     Raises:
-        CommandError: the claim is refuted for one of them, or a store would get the identity of another one.
-    """
-    decided: list[Decided] = []
-    for one in planned:
-        try:
-            judged = verdict(one.relation, claim)
-        except ValueError as error:
-            raise CommandError(
-                Kind.ALREADY_THERE,
-                f"Store {one.store_id!r} cannot be restored with --complete: {error}. Nothing was changed.",
-            ) from None
-        decided.append((one, None if one.nothing_to_do(claim) else judged))
-    _check_identities(target, [one for one, judged in decided if judged is not None and judged.keeps_identity])
-    return decided
-
-
-def _check_identities(target: Target, keeping: Sequence[Planned]) -> None:
-    """Refuse that two stores have one identity: a client could take the log of the one for that of the other."""
-    if not keeping:
-        return
-    replaced = {one.store_id for one in keeping}
-    owners = {one.state.backend_id: one.store_id for one in all_stores(target.reader) if one.store_id not in replaced}
-    for one in keeping:
-        owner = None if one.backend_id is None else owners.setdefault(one.backend_id, one.store_id)
-        if owner not in {None, one.store_id}:
-            raise CommandError(
-                Kind.ALREADY_THERE,
-                f"Store {one.store_id!r} has the identity of store {owner!r}, so it cannot keep it: "
-                "restore it without --complete. Nothing was changed.",
-            )
-
-
-def restore(
-    target: Target, file: JsonlFile, planned: Planned, decided: Verdict | None, on_events: OnEvents = unheard
-) -> Restored:
-    """Bring one store of a backup back, as it was decided.
-
-    Raises:
-        CommandError: the store was used meanwhile.
+        CommandError: the claim is refuted, or the store was used meanwhile.
         Broken: the file was changed since it was checked.
         StorageUnavailable: nothing was changed; try again later.
     """
     found = planned.found
-    if decided is None:
-        assert found is not None
+    # Done before, unless the identity is not the one that is claimed to be right.
+    undone_by = {Relation.SAME: Claim.LOST_TAIL, Relation.RENEWED: Claim.COMPLETE}.get(planned.relation)
+    if found is not None and undone_by not in {None, claim}:
         return _told(planned, found, 0, "nothing to do", planned.relation.value)
+    try:
+        decided = verdict(planned.relation, claim)
+    except ValueError as error:
+        raise CommandError(
+            Kind.ALREADY_THERE, f"Store {planned.store_id!r} cannot be restored with --complete: {error}."
+        ) from None
+    lost = 0
+    if found is not None and planned.relation in {Relation.AHEAD, Relation.DIVERGED, Relation.OTHER}:
+        lost = found.event_count - (planned.events if planned.relation is Relation.AHEAD else 0)
     staged = stage(target, planned.store_id, lambda: _entries(file, planned.store_id), on_events)
     backend_id = planned.backend_id if decided.keeps_identity else None
     state = adopt(target, planned.store_id, staged, backend_id, found)
-    return _told(planned, state, planned.lost_events, "restored", decided.reason)
+    return _told(planned, state, lost, "restored", decided.reason)
 
 
 def _told(planned: Planned, state: LogState, lost: int, outcome: Outcome, reason: str) -> Restored:

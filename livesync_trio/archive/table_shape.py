@@ -5,15 +5,14 @@ Owns those tables. Names of stores that sync-cf itself would put into one table 
 
 import os
 import sqlite3
-from collections.abc import Collection, Iterable
-from contextlib import closing
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from livesync_trio.archive.entries import Entry
-from livesync_trio.archive.files import STANDARD_OUTPUT, PartFile, cannot_write
+from livesync_trio.archive.files import PRIVATE, STANDARD_OUTPUT, cannot_write, part_of
 from livesync_trio.archive.reading import OnEvents, log_entries, unheard
 from livesync_trio.archive.sources.cloudflare import table_name
 from livesync_trio.errors import CommandError, Kind
@@ -55,7 +54,6 @@ def export_tables(
     path: Path,
     *,
     overwrite: bool = False,
-    protected: Collection[Path] = (),
     on_events: OnEvents = unheard,
 ) -> tuple[int, int]:
     """Write stores into an SQLite file.
@@ -65,7 +63,6 @@ def export_tables(
         stores: which, each up to the head it is given with.
         path: the file; it appears when it is whole.
         overwrite: replace a file of that name.
-        protected: files that must never be replaced; see `files.PartFile`.
         on_events: told of progress.
 
     Returns:
@@ -82,26 +79,25 @@ def export_tables(
             Kind.BAD_CONFIG,
             f"{path}: an SQLite file is neither compressed nor written to standard output: name a file.",
         )
-    part, events, whole = PartFile(path, overwrite=overwrite, protected=protected), 0, False
-    journal = part.path.with_name(part.path.name + "-journal")
+    if path.exists() and not overwrite:
+        raise CommandError(Kind.ALREADY_THERE, f"{path} exists: name another file, or say --overwrite.")
+    part = part_of(path)
+    events = 0
     try:
-        os.ftruncate(part.descriptor, 0)
-        journal.unlink(missing_ok=True)
-        with closing(sqlite3.connect(part.path, isolation_level=None)) as connection:
+        part.unlink(missing_ok=True)
+        os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE))
+        connection = sqlite3.connect(part, isolation_level=None)
+        try:
             connection.execute(_CONTEXT)
             for store_id, log in wanted:
                 events += _fill(connection, reader, store_id, log, on_events)
-        part.finish()
-        whole = True
+        finally:
+            connection.close()
+        part.replace(path)
     except OSError as error:
         raise cannot_write(path, error) from error
     except sqlite3.Error as error:
-        raise CommandError(Kind.BAD_CONFIG, f"{part.path} cannot be written: {error}.") from error
-    finally:
-        if not whole:
-            part.discard()
-            journal.unlink(missing_ok=True)
-        os.close(part.descriptor)
+        raise CommandError(Kind.BAD_CONFIG, f"{part} cannot be written: {error}.") from error
     return len(wanted), events
 
 

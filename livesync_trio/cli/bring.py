@@ -1,16 +1,12 @@
 """`livesync import`: stores out of files, other servers' tables and other servers, into the database."""
 
 import json
-import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
 import click
 
-from livesync_trio.access.store_ids import StoreIdPolicy
 from livesync_trio.archive.moving import Moved, Wishes, missing, move_in
 from livesync_trio.archive.sources.base import Source, SourceStore
 from livesync_trio.archive.sources.opening import open_source
@@ -18,7 +14,6 @@ from livesync_trio.archive.staging import Target
 from livesync_trio.cli import showing
 from livesync_trio.cli.showing import json_flag
 from livesync_trio.cli.where import configured, database_flags, target_database
-from livesync_trio.config import Config
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import BackendId, StoreId
 
@@ -56,9 +51,7 @@ def bring(
         dry_run,
     )
     payload = None if payload_file is None else _payload(payload_file)
-    config = configured(flags)
-    wishes = attrs.evolve(wishes, objection=_objection(config))
-    with target_database(config, change=not dry_run) as target:
+    with target_database(configured(flags), change=not dry_run) as target:
         opened = open_source(source, sorted(wishes.only), payload)
         try:
             moved = _move(target, opened, wishes, as_json)
@@ -77,39 +70,21 @@ def _move(target: Target, source: Source, wishes: Wishes, as_json: bool) -> list
         raise CommandError(Kind.BAD_CONFIG, "--backend-id is the identity of one store: name which by --store.")
     moved = []
     what = f"{'looking at' if wishes.dry_run else 'importing'} {source.describe()}"
-    try:
-        with showing.progress(what, _steps(there, wishes)) as advance:
-            for one in move_in(target, source, wishes, on_events=advance):
-                moved.append(one)
-                if as_json:
-                    showing.line(_as_json(one))
-    finally:  # what came in is told, however it ends
-        if not as_json and (moved or not there):
-            _table(source, moved)
+    with showing.progress(what, _steps(there, wishes)) as advance:
+        for one in move_in(target, source, wishes, on_events=advance):
+            moved.append(one)
+            if as_json:
+                showing.line(_as_json(one))
+    if not as_json:
+        showing.table(
+            ("store", "from", "events#", "head#", "outcome", "remarks"),
+            (
+                (one.store_id, one.place, one.events, f"e{one.head}", one.outcome, "; ".join(one.problems + one.notes))
+                for one in moved
+            ),
+            empty=f"{source.describe()} holds no stores.",
+        )
     return moved
-
-
-def _table(source: Source, moved: Sequence[Moved]) -> None:
-    showing.table(
-        ("store", "from", "events#", "head#", "outcome", "remarks"),
-        (
-            (one.store_id, one.place, one.events, f"e{one.head}", one.outcome, "; ".join(one.problems + one.notes))
-            for one in moved
-        ),
-        empty=f"{source.describe()} holds no stores.",
-    )
-
-
-def _objection(config: Config) -> Callable[[StoreId], str | None]:
-    """What the door of this configuration has against a name of a store."""
-    pattern = None if config.store_id_pattern is None else re.compile(config.store_id_pattern)
-    policy = StoreIdPolicy(pattern, config.store_id_max_bytes)
-
-    def objection(store_id: StoreId) -> str | None:
-        refusal = policy.refusal(store_id)
-        return None if refusal is None else refusal.message.rstrip(".")
-
-    return objection
 
 
 def _steps(stores: Sequence[SourceStore], wishes: Wishes) -> int | None:
@@ -148,10 +123,6 @@ def _renamed(renames: Sequence[str]) -> Mapping[StoreId, StoreId]:
     for old, equals, new in pairs:
         if not (old and equals and new):
             raise click.BadParameter(f"{old!r} is not OLD=NEW", param_hint="--rename")
-    for side in (0, 2):
-        twice = [name for name, times in Counter(pair[side] for pair in pairs).items() if times > 1]
-        if twice:
-            raise click.BadParameter(f"{twice[0]!r} is there twice", param_hint="--rename")
     return {StoreId(old): StoreId(new) for old, _, new in pairs}
 
 

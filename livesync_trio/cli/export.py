@@ -17,7 +17,6 @@ from livesync_trio.cli import showing
 from livesync_trio.cli.looking import no_such_store
 from livesync_trio.cli.showing import json_flag
 from livesync_trio.cli.where import configured, database_flags, database_to_read
-from livesync_trio.config import Config, is_postgresql, sqlite_path
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import Reader
@@ -43,25 +42,15 @@ def export(*, file: str, names: Sequence[str], kind: Format, overwrite: bool, as
     A FILE that ends with .gz is compressed; - is standard output. An export that was interrupted goes on where it was
     when it is begun again, unless it is compressed.
     """
-    config = configured(flags)
-    with database_to_read(config) as engine:
+    with database_to_read(configured(flags)) as engine:
         reader = engine.snapshot()
         try:
             chosen = _chosen(reader, names)
             with showing.progress(f"exporting to {file}", _events(chosen)) as advance:
                 if kind == "sqlite":
-                    stores, events = export_tables(
-                        reader,
-                        chosen,
-                        Path(file),
-                        overwrite=overwrite,
-                        protected=_files_of(config),
-                        on_events=advance,
-                    )
+                    stores, events = export_tables(reader, chosen, Path(file), overwrite=overwrite, on_events=advance)
                 else:
-                    done = write_file(
-                        reader, chosen, file, overwrite=overwrite, protected=_files_of(config), on_events=advance
-                    )
+                    done = write_file(reader, chosen, file, overwrite=overwrite, on_events=advance)
                     stores, events = done.stores, done.events
         finally:
             reader.close()
@@ -79,33 +68,17 @@ def backup(*, file: str, names: Sequence[str], overwrite: bool, as_json: bool, *
 
     The file is the same as that of `livesync export`, and is read back and checked before it gets its name.
     """
-    config = configured(flags)
-    with database_to_read(config) as engine:
+    with database_to_read(configured(flags)) as engine:
         reader = engine.snapshot()
         try:
             chosen = _chosen(reader, names)
             with showing.progress(f"saving to {file}", _events(chosen)) as advance:
                 done = write_file(
-                    reader,
-                    chosen,
-                    file,
-                    overwrite=overwrite,
-                    resume=False,
-                    protected=_files_of(config),
-                    on_events=advance,
-                    check=_check,
+                    reader, chosen, file, overwrite=overwrite, resume=False, on_events=advance, check=_check
                 )
         finally:
             reader.close()
     _tell(file, done.stores, done.events, as_json)
-
-
-def _files_of(config: Config) -> tuple[Path, ...]:
-    """What must not be overwritten: the files of the database that is read."""
-    if is_postgresql(config.database_url) or not config.database_url.startswith("sqlite:"):
-        return ()
-    path = sqlite_path(config.database_url)
-    return tuple(path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm", "-journal", ".lock"))
 
 
 def _check(file: Path, done: Exported) -> None:
@@ -123,10 +96,7 @@ def _check(file: Path, done: Exported) -> None:
 def _chosen(reader: Reader, names: Sequence[str]) -> _Stores:
     """The stores that are named, or all of them, but those that are only half imported."""
     if not names:
-        found = list(all_stores(reader))
-        staged = [one.store_id.removeprefix(STAGED) for one in found if one.store_id.startswith(STAGED)]
-        if staged:
-            showing.note(f"left out, because an import of them has not ended: {', '.join(map(repr, staged))}")
+        found = all_stores(reader)
         return [(one.store_id, one.state) for one in found if not one.store_id.startswith(STAGED)]
     chosen: _Stores = []
     for name in dict.fromkeys(names):

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from livesync_trio.archive.entries import Broken
-from livesync_trio.archive.restoring import Claim, Decided, Planned, Restored, decide, plan
+from livesync_trio.archive.restoring import Claim, Planned, Restored, plan
 from livesync_trio.archive.restoring import restore as restored
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.staging import Target
@@ -50,15 +50,15 @@ def restore(
         backup = JsonlFile(file)
         try:
             planned = plan(target, backup, frozenset(map(StoreId, names)))
-            decided = decide(target, planned, claim)
             if dry_run:
-                _show_plan(decided, as_json)
+                _show_plan(planned, as_json)
                 return
             if not names and not yes:
                 _check_replaces_nothing(planned)
-            _carry_out(target, backup, decided, as_json)
+            done = _carry_out(target, backup, planned, claim)
         finally:
             backup.close()
+    _show(done, as_json)
 
 
 def _check_replaces_nothing(planned: Sequence[Planned]) -> None:
@@ -75,39 +75,31 @@ def _check_replaces_nothing(planned: Sequence[Planned]) -> None:
         )
 
 
-def _carry_out(target: Target, backup: JsonlFile, decided: Sequence[Decided], as_json: bool) -> None:
-    """Restore store after store. What was done is told, however it ends."""
-    done: list[Restored] = []
-    total = sum(one.events for one, _ in decided)
-    try:
-        with showing.progress(f"restoring from {backup.describe()}", total) as advance:
-            for one, verdict in decided:
-                done.append(restored(target, backup, one, verdict, advance))
-                if as_json:
-                    _line(done[-1])
-    except Broken as error:
-        raise CommandError(Kind.BAD_ARCHIVE, f"{backup.describe()} changed while it was read: {error}.") from None
-    finally:
-        if not as_json and (done or not decided):
-            _table(done)
+def _carry_out(target: Target, backup: JsonlFile, planned: Sequence[Planned], claim: Claim) -> list[Restored]:
+    total = sum(one.events for one in planned)
+    with showing.progress(f"restoring from {backup.describe()}", total) as advance:
+        try:
+            return [restored(target, backup, one, claim, advance) for one in planned]
+        except Broken as error:
+            raise CommandError(Kind.BAD_ARCHIVE, f"{backup.describe()} changed while it was read: {error}.") from None
 
 
-def _line(one: Restored) -> None:
-    showing.line(
-        {
-            "storeId": one.store_id,
-            "events": one.events,
-            "head": one.head,
-            "lostEvents": one.lost_events,
-            "backendId": one.backend_id,
-            "keptIdentity": one.kept_identity,
-            "outcome": one.outcome,
-            "reason": one.reason,
-        }
-    )
-
-
-def _table(done: Sequence[Restored]) -> None:
+def _show(done: Sequence[Restored], as_json: bool) -> None:
+    if as_json:
+        for one in done:
+            showing.line(
+                {
+                    "storeId": one.store_id,
+                    "events": one.events,
+                    "head": one.head,
+                    "lostEvents": one.lost_events,
+                    "backendId": one.backend_id,
+                    "keptIdentity": one.kept_identity,
+                    "outcome": one.outcome,
+                    "reason": one.reason,
+                }
+            )
+        return
     showing.table(
         ("store", "events#", "head#", "given up#", "outcome", "clients", "because"),
         (
@@ -117,7 +109,7 @@ def _table(done: Sequence[Restored]) -> None:
                 f"e{one.head}",
                 one.lost_events,
                 one.outcome,
-                _clients(one.kept_identity),
+                "go on" if one.kept_identity else "start over",
                 one.reason,
             )
             for one in done
@@ -126,41 +118,15 @@ def _table(done: Sequence[Restored]) -> None:
     )
 
 
-def _show_plan(decided: Sequence[Decided], as_json: bool) -> None:
-    """What would happen to each store, in words."""
+def _show_plan(planned: Sequence[Planned], as_json: bool) -> None:
     if as_json:
-        for one, verdict in decided:
+        for one in planned:
             showing.line(
-                {
-                    "storeId": one.store_id,
-                    "events": one.events,
-                    "head": one.head,
-                    "inItsPlace": one.relation.value,
-                    "outcome": "nothing to do" if verdict is None else "would be restored",
-                    "lostEvents": 0 if verdict is None else one.lost_events,
-                    "keepsIdentity": verdict is None or verdict.keeps_identity,
-                    "reason": one.relation.value if verdict is None else verdict.reason,
-                }
+                {"storeId": one.store_id, "events": one.events, "head": one.head, "inItsPlace": one.relation.value}
             )
         return
     showing.table(
-        ("store", "events#", "head#", "in the database", "outcome", "given up#", "clients", "because"),
-        (
-            (
-                one.store_id,
-                one.events,
-                f"e{one.head}",
-                one.relation.value,
-                "nothing to do" if verdict is None else "would be restored",
-                0 if verdict is None else one.lost_events,
-                _clients(verdict is None or verdict.keeps_identity),
-                "" if verdict is None else verdict.reason,
-            )
-            for one, verdict in decided
-        ),
+        ("store", "events#", "head#", "in the database"),
+        ((one.store_id, one.events, f"e{one.head}", one.relation.value) for one in planned),
         empty="The backup holds no stores.",
     )
-
-
-def _clients(kept_identity: bool) -> str:
-    return "go on" if kept_identity else "start over"

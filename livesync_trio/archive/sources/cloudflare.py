@@ -33,11 +33,6 @@ def table_name(store_id: str) -> str:
     return f"eventlog_{PERSISTENCE_FORMAT_VERSION}_{re.sub('[^a-zA-Z0-9]', '_', store_id)}"
 
 
-def _folded(table: str) -> str:
-    """What SQLite takes for the same table: it does not tell upper case from lower case in names."""
-    return table.lower()
-
-
 @attrs.frozen
 class _Context:
     """A row of `context_7`."""
@@ -76,14 +71,14 @@ class CloudflareFiles:
         contexts, tables = self._contexts(), self._found_tables()
         by_table: dict[str, list[_Context]] = defaultdict(list)
         for context in contexts:
-            by_table[_folded(table_name(context.store_id))].append(context)
-        stores = [self._store(path, table, by_table[_folded(table)]) for path, table in tables]
+            by_table[table_name(context.store_id)].append(context)
+        stores = [self._store(path, table, by_table[table]) for path, table in tables]
         stores += self._other_formats()
         stores += [
             _promised(context)
             for name, found in by_table.items()
             for context in found
-            if name not in {_folded(table) for _, table in tables}
+            if name not in {table for _, table in tables}
         ]
         return sorted(stores, key=lambda store: store.store_id)
 

@@ -4,16 +4,17 @@ Owns the index of a file: where each store begins. The whole file is checked bef
 """
 
 import gzip
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, BinaryIO, Final, cast
+from typing import BinaryIO, Final, cast
 
 import attrs
 
 from livesync_trio.archive.entries import Broken, Entry
-from livesync_trio.archive.files import cannot_write, next_line
+from livesync_trio.archive.files import next_line
 from livesync_trio.archive.jsonl import End, Header
 from livesync_trio.archive.jsonl_reading import Reading, entries_of_lines
 from livesync_trio.archive.reading import OnEvents, unheard
@@ -79,35 +80,18 @@ class JsonlFile:
         if self._file is None:
             try:
                 self._file = self._path.open("rb")
-            except OSError as error:
+                if self._file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC:
+                    self._file = _unpacked(self._file)
+            except (OSError, EOFError) as error:
                 raise CommandError(Kind.BAD_ARCHIVE, f"{self._path} cannot be read: {error}.") from error
         return self._file
 
     def _checked(self) -> list[Section]:
         file = self._opened()
         file.seek(0)
-        if file.read(len(_GZIP_MAGIC)) != _GZIP_MAGIC:
-            file.seek(0)
-            return self._walked(file)
-        # It is unpacked where temporary files stand, since its stores are read several times, from anywhere; each line
-        # is checked before the next one is unpacked, so that a small file cannot fill the disk with nonsense.
-        file.seek(0)
-        self._file = None
-        with ExitStack() as undo:
-            unpacked = undo.enter_context(tempfile.TemporaryFile())
-            with file, gzip.open(file) as plain:
-                sections = self._walked(cast("BinaryIO", plain), unpacked)
-            undo.pop_all()
-        self._file = cast("BinaryIO", unpacked)
-        return sections
-
-    def _walked(self, file: BinaryIO, copy: IO[bytes] | None = None) -> list[Section]:
-        """Check a file from its first line to its last; what passes is written to `copy`."""
         reading, sections, number, offset, told = Reading(), [], 0, 0, 0
         while text := next_line(file, self._path):
             number += 1
-            if copy is not None:
-                self._kept(copy, text)
             offset += len(text)
             try:
                 line = reading.take(text)
@@ -124,13 +108,16 @@ class JsonlFile:
             raise CommandError(Kind.BAD_ARCHIVE, f"{self._path} is not whole: {missing}.")
         return sections
 
-    @staticmethod
-    def _kept(copy: IO[bytes], text: bytes) -> None:
-        try:
-            copy.write(text)
-        except OSError as error:
-            raise cannot_write(Path(tempfile.gettempdir()), error) from error
-
 
 _TELL_EVENTS: Final = 1_000
 """Progress is told this often."""
+
+
+def _unpacked(packed: BinaryIO) -> BinaryIO:
+    """A compressed file, unpacked where temporary files stand: its stores are read several times, from anywhere."""
+    packed.seek(0)
+    with packed, gzip.open(packed) as plain, ExitStack() as undo:
+        file = undo.enter_context(tempfile.TemporaryFile())
+        shutil.copyfileobj(plain, file)
+        undo.pop_all()
+    return cast("BinaryIO", file)
