@@ -15,6 +15,9 @@ import msgspec
 StoreId = NewType("StoreId", str)
 """Name of a store, exactly as in the URL: never sanitised, folded or cut (design.md, storage contract)."""
 
+RESERVED_STORES: Final = "livesync-staged/"
+"""Stores under names with this beginning are imports under way: no client ever meets one."""
+
 BackendId = NewType("BackendId", str)
 """Identity of a store's log: made with it, replaced by a reset (SPEC 3.4)."""
 

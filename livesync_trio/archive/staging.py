@@ -16,11 +16,11 @@ from livesync_trio.archive.entries import Broken, Entry, Walk
 from livesync_trio.archive.reading import OnEvents, log_entries, unheard
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.limits import LOAD_MAX_BYTES, LOAD_MAX_EVENTS
-from livesync_trio.model import BackendId, Batch, Event, LogState, StoreId
+from livesync_trio.model import RESERVED_STORES, BackendId, Batch, Event, LogState, StoreId
 from livesync_trio.storage.base import Adopt, Append, Appended, OpenStore, Outcome, Reader, Reset, Write, Writer
 from livesync_trio.storage.chain import state_after
 
-STAGED: Final = "livesync-staged/"
+STAGED: Final = RESERVED_STORES
 """Under this name and its own a store stands until it is whole."""
 
 Again = Callable[[], Iterator[Entry]]

@@ -4,14 +4,14 @@ Owns those tables. Names of stores that sync-cf itself would put into one table 
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from livesync_trio.archive.entries import Entry
-from livesync_trio.archive.files import cannot_write, part_of
+from livesync_trio.archive.files import STANDARD_OUTPUT, Part, cannot_write
 from livesync_trio.archive.reading import OnEvents, log_entries, unheard
 from livesync_trio.archive.sources.cloudflare import table_name
 from livesync_trio.errors import CommandError, Kind
@@ -53,6 +53,7 @@ def export_tables(
     path: Path,
     *,
     overwrite: bool = False,
+    protected: Collection[Path] = (),
     on_events: OnEvents = unheard,
 ) -> tuple[int, int]:
     """Write stores into an SQLite file.
@@ -62,6 +63,7 @@ def export_tables(
         stores: which, each up to the head it is given with.
         path: the file; it appears when it is whole.
         overwrite: replace a file of that name.
+        protected: files of the database, which are never replaced.
         on_events: told of progress.
 
     Returns:
@@ -73,24 +75,25 @@ def export_tables(
     """
     wanted = list(stores)
     _check_names([store_id for store_id, _ in wanted])
-    if path.exists() and not overwrite:
-        raise CommandError(Kind.ALREADY_THERE, f"{path} exists: name another file, or say --overwrite.")
-    part = part_of(path)
+    if str(path) == STANDARD_OUTPUT or path.suffix == ".gz":
+        raise CommandError(Kind.BAD_CONFIG, "--format sqlite writes a plain file: name one, without .gz.")
     events = 0
-    try:
-        part.unlink(missing_ok=True)
-        connection = sqlite3.connect(part, isolation_level=None)
+    with Part(path, overwrite=overwrite, protected=protected, resumable=False) as part:
         try:
-            connection.execute(_CONTEXT)
-            for store_id, log in wanted:
-                events += _fill(connection, reader, store_id, log, on_events)
-        finally:
-            connection.close()
-        part.replace(path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    except sqlite3.Error as error:
-        raise CommandError(Kind.BAD_CONFIG, f"{part} cannot be written: {error}.") from error
+            connection = sqlite3.connect(part.part, isolation_level=None)
+            try:
+                connection.execute("PRAGMA journal_mode = OFF")  # the file is synced as a whole before it gets its name
+                connection.execute("PRAGMA synchronous = OFF")
+                connection.execute(_CONTEXT)
+                for store_id, log in wanted:
+                    events += _fill(connection, reader, store_id, log, on_events)
+            finally:
+                connection.close()
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        except sqlite3.Error as error:
+            raise CommandError(Kind.BAD_CONFIG, f"{path} cannot be written: {error}.") from error
+        part.finish()
     return len(wanted), events
 
 

@@ -16,7 +16,7 @@ from livesync_trio.archive.table_shape import export_tables
 from livesync_trio.cli import showing
 from livesync_trio.cli.looking import no_such_store
 from livesync_trio.cli.showing import json_flag
-from livesync_trio.cli.where import configured, database_flags, database_to_read
+from livesync_trio.cli.where import configured, database_files, database_flags, database_to_read
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import Reader
@@ -42,15 +42,25 @@ def export(*, file: str, names: Sequence[str], kind: Format, overwrite: bool, as
     A FILE that ends with .gz is compressed; - is standard output. An export that was interrupted goes on where it was
     when it is begun again, unless it is compressed.
     """
-    with database_to_read(configured(flags)) as engine:
+    config = configured(flags)
+    with database_to_read(config) as engine:
         reader = engine.snapshot()
         try:
             chosen = _chosen(reader, names)
             with showing.progress(f"exporting to {file}", _events(chosen)) as advance:
                 if kind == "sqlite":
-                    stores, events = export_tables(reader, chosen, Path(file), overwrite=overwrite, on_events=advance)
+                    stores, events = export_tables(
+                        reader,
+                        chosen,
+                        Path(file),
+                        overwrite=overwrite,
+                        protected=database_files(config),
+                        on_events=advance,
+                    )
                 else:
-                    done = write_file(reader, chosen, file, overwrite=overwrite, on_events=advance)
+                    done = write_file(
+                        reader, chosen, file, overwrite=overwrite, protected=database_files(config), on_events=advance
+                    )
                     stores, events = done.stores, done.events
         finally:
             reader.close()
@@ -68,13 +78,21 @@ def backup(*, file: str, names: Sequence[str], overwrite: bool, as_json: bool, *
 
     The file is the same as that of `livesync export`, and is read back and checked before it gets its name.
     """
-    with database_to_read(configured(flags)) as engine:
+    config = configured(flags)
+    with database_to_read(config) as engine:
         reader = engine.snapshot()
         try:
             chosen = _chosen(reader, names)
             with showing.progress(f"saving to {file}", _events(chosen)) as advance:
                 done = write_file(
-                    reader, chosen, file, overwrite=overwrite, resume=False, on_events=advance, check=_check
+                    reader,
+                    chosen,
+                    file,
+                    overwrite=overwrite,
+                    resume=False,
+                    protected=database_files(config),
+                    on_events=advance,
+                    check=_check,
                 )
         finally:
             reader.close()
