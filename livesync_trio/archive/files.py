@@ -11,6 +11,7 @@ import gzip
 import os
 import stat
 import sys
+import zlib
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
@@ -273,7 +274,7 @@ def next_line(file: BinaryIO, path: Path) -> bytes:
     """
     try:
         line = file.readline(ARCHIVE_LINE_MAX_BYTES)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise CommandError(Kind.BAD_ARCHIVE, f"{path} cannot be read: {error}.") from error
     if len(line) >= ARCHIVE_LINE_MAX_BYTES:
         raise CommandError(Kind.BAD_ARCHIVE, f"{path} has a line of more than {ARCHIVE_LINE_MAX_BYTES} bytes.")

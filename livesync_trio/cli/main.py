@@ -11,11 +11,13 @@ import click
 
 from livesync_trio.cli.health import health
 from livesync_trio.cli.migrate import migrate
+from livesync_trio.cli.printable import printable
 from livesync_trio.cli.serve import serve
 from livesync_trio.errors import RULES, CommandError, StartupError
 from livesync_trio.version import VERSION
 
 _EXIT_FAULT: Final = 1
+_EXIT_USAGE: Final = 2
 _EXIT_INTERRUPTED: Final = 130
 """128 + SIGINT, as shells have it."""
 
@@ -75,9 +77,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code. Every failure has become one plain message on stderr; a traceback is shown only when
         `LOG_LEVEL=debug` asks for it.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for number, argument in enumerate(given, 1):
+        if not argument.isprintable() and any("\ud800" <= one <= "\udfff" for one in argument):
+            click.echo(f"livesync: argument {number} is not UTF-8", err=True)
+            return _EXIT_USAGE
     try:
-        return livesync.main(arguments, prog_name="livesync", standalone_mode=False) or 0
+        return livesync.main(given, prog_name="livesync", standalone_mode=False) or 0
     except click.ClickException as error:
+        error.message = printable(error.message)
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
@@ -91,7 +99,8 @@ def _ended_by(error: BaseException) -> int:
     causes = list(_leaves(error))
     for cause in causes:
         if isinstance(cause, StartupError | CommandError):
-            click.echo(f"livesync: {cause}", err=True)
+            text = "\n".join(map(printable, str(cause).split("\n")))
+            click.echo(f"livesync: {text}", err=True)
             code = RULES[cause.kind].exit_code
             return _EXIT_FAULT if code is None else code
     if any(isinstance(cause, SystemExit) for cause in causes):
