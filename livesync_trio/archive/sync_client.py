@@ -196,15 +196,15 @@ def place_of(url: str) -> str:
 
 def _sync_url(url: str, store_id: StoreId, payload: Any) -> str:
     """The URL that a client asks for (SPEC 3.1). Raises CommandError when it is none."""
+    unusable = CommandError(
+        Kind.BAD_CONFIG, f"{place_of(url)!r} is not the URL of a sync server: http, https, ws or wss."
+    )
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
+        if parts.scheme not in _SCHEMES or not parts.hostname or parts.port == 0:
+            raise unusable
     except ValueError:
-        usable = False
-    if not usable:
-        raise CommandError(
-            Kind.BAD_CONFIG, f"{place_of(url)!r} is not the URL of a sync server: http, https, ws or wss."
-        )
+        raise unusable from None
     query = f"storeId={quote_plus(store_id)}"
     if payload is not None:
         query += f"&payload={quote_plus(quote(json.dumps(payload), safe=''))}"

@@ -74,7 +74,7 @@ def events(
 ) -> None:
     """Show events of a store, from the first one on or behind --after."""
     since, until = (_moment(flags.pop(name), f"--{name}") for name in ("since", "until"))
-    choice = Choice(*(flags.pop(name) for name in ("name", "client", "session")), since, until)
+    choice = Choice(flags.pop("name"), flags.pop("client"), flags.pop("session"), since, until)
     with looking(url, flags) as place:
         found = place.events(StoreId(store), after, choice)
         chosen = found if everything else islice(found, limit)

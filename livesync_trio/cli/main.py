@@ -1,9 +1,11 @@
 """The command line's root: which commands there are, and how a failure ends."""
 
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Final
 
@@ -18,6 +20,8 @@ from livesync_trio.version import VERSION
 
 _EXIT_FAULT: Final = 1
 _EXIT_USAGE: Final = 2
+_EXIT_READER_GONE: Final = 141
+"""128 + SIGPIPE, as shells have it."""
 _EXIT_INTERRUPTED: Final = 130
 """128 + SIGINT, as shells have it."""
 
@@ -83,15 +87,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
             click.echo(f"livesync: argument {number} is not UTF-8", err=True)
             return _EXIT_USAGE
     try:
-        return livesync.main(given, prog_name="livesync", standalone_mode=False) or 0
+        code = livesync.main(given, prog_name="livesync", standalone_mode=False) or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        return _reader_gone()
+    except SystemExit as error:  # as click ends when the reader of its output is gone
+        if isinstance(error.__context__, BrokenPipeError):
+            return _reader_gone()
+        raise
+    except OSError as error:
+        if error.filename is not None or error.errno not in {errno.ENOSPC, errno.EIO, errno.EDQUOT}:
+            return _ended_by(error)
+        _forget_output()
+        click.echo(f"livesync: the output cannot be written: {error.strerror}", err=True)
+        return _EXIT_USAGE
     except click.ClickException as error:
-        error.message = printable(error.message)
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return _EXIT_INTERRUPTED
     except BaseException as error:
         return _ended_by(error)
+
+
+def _reader_gone() -> int:
+    """The reader of a pipe wanted no more: that is no failure to be told."""
+    _forget_output()
+    return _EXIT_READER_GONE
+
+
+def _forget_output() -> None:
+    """Let the interpreter, when it ends, write what is buffered to nowhere."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _ended_by(error: BaseException) -> int:

@@ -51,7 +51,7 @@ def restore(
         try:
             planned = plan(target, backup, frozenset(map(StoreId, names)))
             if dry_run:
-                _show_plan(planned, as_json)
+                _show_plan(planned, decide(target, planned, claim), as_json)
                 return
             if not names and not yes:
                 _check_replaces_nothing(planned)
@@ -127,15 +127,39 @@ def _show(done: Sequence[Restored], as_json: bool) -> None:
     )
 
 
-def _show_plan(planned: Sequence[Planned], as_json: bool) -> None:
+def _show_plan(planned: Sequence[Planned], verdicts: Sequence[Verdict | None], as_json: bool) -> None:
+    """What would become of each store."""
+    rows: list[dict[str, Any]] = []
+    for one, decided in zip(planned, verdicts, strict=True):
+        kept = decided is None or decided.keeps_identity
+        rows.append(
+            {
+                "storeId": one.store_id,
+                "events": one.events,
+                "head": one.head,
+                "inItsPlace": one.relation.value,
+                "outcome": "nothing to do" if decided is None else "would be restored",
+                "keptIdentity": kept,
+                "reason": one.relation.value if decided is None else decided.reason,
+            }
+        )
     if as_json:
-        for one in planned:
-            showing.line(
-                {"storeId": one.store_id, "events": one.events, "head": one.head, "inItsPlace": one.relation.value}
-            )
+        for row in rows:
+            showing.line(row)
         return
     showing.table(
-        ("store", "events#", "head#", "in the database"),
-        ((one.store_id, one.events, f"e{one.head}", one.relation.value) for one in planned),
+        ("store", "events#", "head#", "in the database", "outcome", "clients", "because"),
+        (
+            (
+                row["storeId"],
+                row["events"],
+                f"e{row['head']}",
+                row["inItsPlace"],
+                row["outcome"],
+                "go on" if row["keptIdentity"] else "start over",
+                row["reason"],
+            )
+            for row in rows
+        ),
         empty="The backup holds no stores.",
     )
