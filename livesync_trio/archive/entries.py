@@ -18,7 +18,7 @@ from livesync_trio.wire.reading import Unreadable, read
 _SPACE: Final = b" \t\r\n"
 """What may stand round a JSON value and is no part of it (RFC 8259, section 2)."""
 
-_MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+_MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 _event: Final = msgspec.json.Decoder(EventShape)
 
 
@@ -91,6 +91,7 @@ def entry_of_columns(row: Columns) -> Entry:
     Raises:
         Broken: they hold no event.
     """
+    _check_types(row)
     try:
         args = b"null" if row.args is None else row.args.encode().strip(_SPACE)
         read(_any, args)
@@ -108,13 +109,38 @@ def entry_of_columns(row: Columns) -> Entry:
     return Entry(event.seq_num, event.parent_seq_num, event.json, moment_of(row.created_at))
 
 
+def _check_types(row: Columns) -> None:
+    """A table may hold anything in any column: numbers are whole, the rest is text. Raises Broken."""
+    texts = {"name": row.name, "args": row.args or "", "client": row.client_id, "session": row.session_id}
+    if type(row.seq_num) is not int or type(row.parent_seq_num) is not int:
+        raise Broken(
+            f"an event has the number {row.seq_num!r} and the parent {row.parent_seq_num!r}, not whole numbers"
+        )
+    for what, text in texts.items():
+        if not isinstance(text, str):
+            raise Broken(f"the {what} of e{row.seq_num} is {type(text).__name__}, not text")
+
+
 _any: Final = msgspec.json.Decoder(Raw)
 
 
 def checked_moment(text: str) -> str:
     """The text, if it is a moment as storage keeps it. Raises Broken."""
-    if not _MOMENT.fullmatch(text):
-        raise Broken(f"{text!r} is not a moment like 2026-11-20T12:34:56.789Z")
+    try:
+        if _MOMENT.fullmatch(text):
+            datetime.fromisoformat(text)
+            return text
+    except ValueError:
+        pass
+    raise Broken(f"{text!r} is not a moment like 2026-11-20T12:34:56.789Z")
+
+
+def checked_text(text: str, what: str) -> str:
+    """The text, if it is Unicode that can be kept. Raises Broken."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Broken(f"{what} holds half a character (a lone surrogate)") from None
     return text
 
 
@@ -126,12 +152,17 @@ def moment_of(moment: str | datetime) -> str:
     """
     if isinstance(moment, str):
         if _MOMENT.fullmatch(moment):
-            return moment
+            return checked_moment(moment)
         try:
             moment = datetime.fromisoformat(moment)
         except ValueError:
             raise Broken(f"{moment!r} is not a moment") from None
-    moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if not isinstance(moment, datetime):
+        raise Broken(f"{moment!r} is not a moment")
+    try:
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise Broken(f"{moment} is out of the range of moments") from None
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -9,10 +9,10 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from livesync_trio.archive.entries import Broken, Entry, Walk, entry_of_text
+from livesync_trio.archive.entries import Broken, Entry, Walk, checked_text, entry_of_text
 from livesync_trio.archive.jsonl import FORMAT, VERSION, Checksums, End, FileEnd, Header, Line
 from livesync_trio.model import BackendId, StoreId
-from livesync_trio.wire.reading import Unreadable, read
+from livesync_trio.wire.reading import Unreadable, plain, read
 
 
 class _Shape(msgspec.Struct):
@@ -34,6 +34,16 @@ class _Shape(msgspec.Struct):
     stores: int = 0
 
 
+_TEXTS: Final = ("createdAt", "user", "eventText", "format", "storeId", "backendId", "end", "sha256")
+
+
+def _take_texts(shape: _Shape, members: dict[str, object]) -> None:
+    """Take every text as it was written."""
+    for name in _TEXTS:
+        if isinstance(text := members.get(name), str):
+            setattr(shape, name, text)
+
+
 _shape: Final = msgspec.json.Decoder(_Shape)
 
 
@@ -45,8 +55,13 @@ def line_of(text: bytes) -> Line:
     """
     try:
         shape, restore = read(_shape, text)
+        if restore is not bytes:  # a lone surrogate somewhere: msgspec has read stand-ins (`wire.surrogates`)
+            _take_texts(shape, plain(text))
     except Unreadable as error:
         raise Broken(f"it is not a line of an export: {error}") from None
+    for what in _TEXTS:
+        if isinstance(given := getattr(shape, what), str):
+            checked_text(given, what)
     if isinstance(shape.createdAt, str):
         if isinstance(shape.eventText, str):
             return entry_of_text(shape.eventText.encode(), shape.createdAt, shape.user)

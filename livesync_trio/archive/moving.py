@@ -14,7 +14,9 @@ from livesync_trio.archive.entries import Broken, Walk
 from livesync_trio.archive.reading import OnEvents, all_stores, log_entries, unheard
 from livesync_trio.archive.sources.base import Source, SourceStore
 from livesync_trio.archive.staging import Target, adopt, stage
-from livesync_trio.model import BackendId, LogState, StoreId
+from livesync_trio.errors import CommandError, Kind
+from livesync_trio.limits import STORE_ID_MAX_BYTES
+from livesync_trio.model import RESERVED_STORES, BackendId, LogState, StoreId
 
 Outcome = Literal["ready", "imported", "already there", "in the way", "refused"]
 """What came of one store: `ready` after a dry run only; `in the way` is another store of its name that is there and
@@ -107,6 +109,19 @@ def missing(stores: Sequence[SourceStore], wishes: Wishes) -> list[StoreId]:
     return sorted((wishes.only | wishes.renamed.keys()) - {store.store_id for store in stores})
 
 
+def name_problem(store_id: StoreId) -> str | None:
+    """Why no client could open a store of this name; None when one can."""
+    try:
+        size_bytes = len(store_id.encode())
+    except UnicodeEncodeError:
+        return "its name is not Unicode: rename it (--rename)"
+    if not 0 < size_bytes <= STORE_ID_MAX_BYTES or "\0" in store_id:
+        return f"no client can open a store of this name (1 to {STORE_ID_MAX_BYTES} bytes, no U+0000): --rename"
+    if store_id.startswith(RESERVED_STORES):
+        return f"names that begin with {RESERVED_STORES} are the server's own: --rename"
+    return None
+
+
 def _looked_at(
     source: Source, store: SourceStore, store_id: StoreId, wishes: Wishes, *, times: int, on_events: OnEvents
 ) -> Moved:
@@ -115,13 +130,16 @@ def _looked_at(
     problems, notes = list(store.problems), list(store.notes)
     if times > 1:
         problems.append(f"{times} stores would have this name: rename all but one (--rename)")
+    if (problem := name_problem(store_id)) is not None:
+        problems.append(problem)
+    if wishes.backend_id is not None and store.backend_id not in {None, wishes.backend_id}:
+        problems.append(f"the source knows its identity, {store.backend_id!r}: leave --backend-id out")
     try:
-        store_id.encode()
         for _ in walk.along(source.entries(store)):
             if walk.events % _TELL_EVENTS == 0:
                 on_events(_TELL_EVENTS)
         on_events(walk.events % _TELL_EVENTS)
-    except (Broken, UnicodeEncodeError) as error:
+    except (Broken, CommandError) as error:
         problems.append(str(error))
     backend_id = wishes.backend_id or store.backend_id
     if not problems and store.head is not None and store.head > walk.head:
@@ -147,9 +165,10 @@ def _brought(
         return looked
     try:
         staged = stage(target, looked.store_id, lambda: source.entries(store), on_events)
-    except Broken as error:
-        return attrs.evolve(looked, outcome="refused", problems=(str(error),))
-    state = adopt(target, looked.store_id, staged, looked.backend_id, found)
+        state = adopt(target, looked.store_id, staged, looked.backend_id, found)
+    except (Broken, CommandError) as error:  # this store stays out; the others still come in
+        used = isinstance(error, CommandError) and error.kind is Kind.ALREADY_THERE
+        return attrs.evolve(looked, outcome="in the way" if used else "refused", problems=(str(error),))
     return attrs.evolve(looked, outcome="imported", backend_id=state.backend_id)
 
 

@@ -6,14 +6,14 @@ them to start over. So the old identity is kept only where nothing that was ackn
 """
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Literal
 
 import attrs
 
 from livesync_trio.archive.entries import Entry
-from livesync_trio.archive.reading import OnEvents, log_entries, unheard
+from livesync_trio.archive.reading import OnEvents, all_stores, log_entries, unheard
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.staging import Target, adopt, stage
 from livesync_trio.errors import CommandError, Kind
@@ -137,25 +137,55 @@ def plan(target: Target, file: JsonlFile, only: frozenset[StoreId] = frozenset()
     return planned
 
 
-def restore(target: Target, file: JsonlFile, planned: Planned, claim: Claim, on_events: OnEvents = unheard) -> Restored:
-    """Bring one store of a backup back.
+def decide(target: Target, planned: Sequence[Planned], claim: Claim) -> list[Verdict | None]:
+    """What becomes of each store, before any of them is touched; None where there is nothing to do.
 
     Raises:
-        CommandError: the claim is refuted, or the store was used meanwhile.
-        Broken: the file was changed since it was checked.
-        StorageUnavailable: nothing was changed; try again later.
+        CommandError: the claim is refuted for one of them, or two stores would have one identity.
     """
-    found = planned.found
+    verdicts = [_verdict_of(one, claim) for one in planned]
+    owners = {one.state.backend_id: one.store_id for one in all_stores(target.reader)}
+    restored = {one.store_id for one, decided in zip(planned, verdicts, strict=True) if decided is not None}
+    owners = {backend_id: store_id for backend_id, store_id in owners.items() if store_id not in restored}
+    for one, decided in zip(planned, verdicts, strict=True):
+        if decided is None or not decided.keeps_identity or one.backend_id is None:
+            continue
+        owner = owners.setdefault(one.backend_id, one.store_id)
+        if owner != one.store_id:
+            raise CommandError(
+                Kind.ALREADY_THERE,
+                f"Store {one.store_id!r} cannot be restored with --complete: {owner!r} has its identity already.",
+            )
+    return verdicts
+
+
+def _verdict_of(planned: Planned, claim: Claim) -> Verdict | None:
     # Done before, unless the identity is not the one that is claimed to be right.
     undone_by = {Relation.SAME: Claim.LOST_TAIL, Relation.RENEWED: Claim.COMPLETE}.get(planned.relation)
-    if found is not None and undone_by not in {None, claim}:
-        return _told(planned, found, 0, "nothing to do", planned.relation.value)
+    if planned.found is not None and undone_by not in {None, claim}:
+        return None
     try:
-        decided = verdict(planned.relation, claim)
+        return verdict(planned.relation, claim)
     except ValueError as error:
         raise CommandError(
             Kind.ALREADY_THERE, f"Store {planned.store_id!r} cannot be restored with --complete: {error}."
         ) from None
+
+
+def restore(
+    target: Target, file: JsonlFile, planned: Planned, decided: Verdict | None, on_events: OnEvents = unheard
+) -> Restored:
+    """Bring one store of a backup back, as `decide` says.
+
+    Raises:
+        CommandError: the store was used meanwhile.
+        Broken: the file was changed since it was checked.
+        StorageUnavailable: nothing was changed; try again later.
+    """
+    found = planned.found
+    if decided is None:
+        assert found is not None
+        return _told(planned, found, 0, "nothing to do", planned.relation.value)
     lost = 0
     if found is not None and planned.relation in {Relation.AHEAD, Relation.DIVERGED, Relation.OTHER}:
         lost = found.event_count - (planned.events if planned.relation is Relation.AHEAD else 0)

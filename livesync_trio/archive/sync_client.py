@@ -6,6 +6,7 @@ application uses LiveStore's own client.
 
 import itertools
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, Final
@@ -16,7 +17,7 @@ from msgspec import UNSET, Raw, UnsetType
 from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from livesync_trio.archive.entries import Broken, Entry, entry_of_text, moment_of
+from livesync_trio.archive.entries import Broken, Entry, checked_text, entry_of_text, moment_of
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.limits import ARCHIVE_LINE_MAX_BYTES, PULL_ANSWER_LIMIT_S, PULL_CLOSE_LIMIT_S
 from livesync_trio.model import BackendId, StoreId
@@ -41,7 +42,7 @@ class _Item(msgspec.Struct):
 
 class _Page(msgspec.Struct):
     batch: list[_Item]
-    backendId: str  # noqa: N815
+    backendId: Raw  # noqa: N815
 
 
 class _Message(msgspec.Struct, rename={"kind": "_tag"}):
@@ -72,7 +73,7 @@ class SyncClient:
         self._store_id = store_id
         self._payload = payload
         self._ids = itertools.count()
-        self._place = urlunsplit(urlsplit(url)._replace(query="", fragment=""))
+        self._place = place_of(url)
         self._open = ExitStack()
         self._socket = self._connected(_sync_url(url, store_id, payload))
 
@@ -89,7 +90,8 @@ class SyncClient:
             text = (error.response.body or b"").decode(errors="replace").strip()[:300]
             raise self._failed(f"it refuses the connection with status {error.response.status_code} {text}") from error
         except (OSError, WebSocketException, TimeoutError) as error:
-            raise self._failed(str(error) or type(error).__name__) from error
+            shown = str(error) if isinstance(error, OSError) else type(error).__name__  # those hold the whole URL
+            raise self._failed(shown or type(error).__name__) from error
 
     def __enter__(self) -> "SyncClient":
         return self
@@ -115,7 +117,7 @@ class SyncClient:
                 self._check_success(message, restore)
                 return
             for page in message.values:
-                yield BackendId(page.backendId), [_entry(item, restore) for item in page.batch]
+                yield self._identity(restore(page.backendId)), [_entry(item, restore) for item in page.batch]
             self._send({"_tag": "Ack", "requestId": request_id})
 
     def push(self, events: Sequence[dict[str, Any]], backend_id: str | None = None) -> None:
@@ -168,19 +170,41 @@ class SyncClient:
                 return message, restore
 
     def _check_success(self, message: _Message, restore: Restore) -> None:
-        exit_ = plain(restore(message.exit)) if isinstance(message.exit, Raw) else {}
+        try:
+            exit_ = plain(restore(message.exit)) if isinstance(message.exit, Raw) else {}
+        except Unreadable as error:
+            raise self._failed(f"it sent what this client does not understand: {error}") from error
         if not isinstance(exit_, dict) or exit_.get("_tag") != "Success":
             raise self._failed(f"it refuses: {json.dumps(exit_)[:500]}")
+
+    def _identity(self, text: bytes) -> BackendId:
+        identity = plain(text)
+        if not isinstance(identity, str) or not identity:
+            raise self._failed("it gives a store no identity that is a text")
+        return BackendId(checked_text(identity, "the identity of the store"))
 
     def _failed(self, why: str) -> CommandError:
         return CommandError(Kind.SERVER_UNREACHABLE, f"{self._place}: {why}.")
 
 
+def place_of(url: str) -> str:
+    """A URL as it may be shown: without user, password, query and fragment."""
+    base = re.split(r"[?#]", url, maxsplit=1)[0]
+    scheme, separator, rest = base.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else base.rpartition("@")[2]
+
+
 def _sync_url(url: str, store_id: StoreId, payload: Any) -> str:
     """The URL that a client asks for (SPEC 3.1). Raises CommandError when it is none."""
-    parts = urlsplit(url)
-    if parts.scheme not in _SCHEMES or not parts.netloc:
-        raise CommandError(Kind.BAD_CONFIG, f"{url!r} is not the URL of a sync server: http, https, ws or wss.")
+    unusable = CommandError(
+        Kind.BAD_CONFIG, f"{place_of(url)!r} is not the URL of a sync server: http, https, ws or wss."
+    )
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in _SCHEMES or not parts.hostname or parts.port == 0:
+            raise unusable
+    except ValueError:
+        raise unusable from None
     query = f"storeId={quote_plus(store_id)}"
     if payload is not None:
         query += f"&payload={quote_plus(quote(json.dumps(payload), safe=''))}"

@@ -3,16 +3,15 @@
 Owns those tables. Names of stores that sync-cf itself would put into one table are refused.
 """
 
-import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from livesync_trio.archive.entries import Entry
-from livesync_trio.archive.files import PRIVATE, STANDARD_OUTPUT, cannot_write, part_of
+from livesync_trio.archive.files import STANDARD_OUTPUT, Part, cannot_write
 from livesync_trio.archive.reading import OnEvents, log_entries, unheard
 from livesync_trio.archive.sources.cloudflare import table_name
 from livesync_trio.errors import CommandError, Kind
@@ -54,6 +53,7 @@ def export_tables(
     path: Path,
     *,
     overwrite: bool = False,
+    protected: Collection[Path] = (),
     on_events: OnEvents = unheard,
 ) -> tuple[int, int]:
     """Write stores into an SQLite file.
@@ -63,41 +63,37 @@ def export_tables(
         stores: which, each up to the head it is given with.
         path: the file; it appears when it is whole.
         overwrite: replace a file of that name.
+        protected: files of the database, which are never replaced.
         on_events: told of progress.
 
     Returns:
         How many stores and events there are in it.
 
     Raises:
-        CommandError: the file exists or cannot be one, two stores would share a table, or a text is not Unicode.
+        CommandError: the file exists or cannot be written, two stores would share a table, or a text is not Unicode.
         StoreDamaged, StorageUnavailable, LogReplaced: as `reading.log_entries`.
     """
     wanted = list(stores)
     _check_names([store_id for store_id, _ in wanted])
     if str(path) == STANDARD_OUTPUT or path.suffix == ".gz":
-        raise CommandError(
-            Kind.BAD_CONFIG,
-            f"{path}: an SQLite file is neither compressed nor written to standard output: name a file.",
-        )
-    if path.exists() and not overwrite:
-        raise CommandError(Kind.ALREADY_THERE, f"{path} exists: name another file, or say --overwrite.")
-    part = part_of(path)
+        raise CommandError(Kind.BAD_CONFIG, "--format sqlite writes a plain file: name one, without .gz.")
     events = 0
-    try:
-        part.unlink(missing_ok=True)
-        os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE))
-        connection = sqlite3.connect(part, isolation_level=None)
+    with Part(path, overwrite=overwrite, protected=protected, resumable=False) as part:
         try:
-            connection.execute(_CONTEXT)
-            for store_id, log in wanted:
-                events += _fill(connection, reader, store_id, log, on_events)
-        finally:
-            connection.close()
-        part.replace(path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    except sqlite3.Error as error:
-        raise CommandError(Kind.BAD_CONFIG, f"{part} cannot be written: {error}.") from error
+            connection = sqlite3.connect(part.part, isolation_level=None)
+            try:
+                connection.execute("PRAGMA journal_mode = OFF")  # the file is synced as a whole before it gets its name
+                connection.execute("PRAGMA synchronous = OFF")
+                connection.execute(_CONTEXT)
+                for store_id, log in wanted:
+                    events += _fill(connection, reader, store_id, log, on_events)
+            finally:
+                connection.close()
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        except sqlite3.Error as error:
+            raise CommandError(Kind.BAD_CONFIG, f"{path} cannot be written: {error}.") from error
+        part.finish()
     return len(wanted), events
 
 

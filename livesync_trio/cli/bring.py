@@ -57,7 +57,7 @@ def bring(
             moved = _move(target, opened, wishes, as_json)
         finally:
             opened.close()
-    _judge(source, moved)
+    _judge(opened.describe(), moved)
 
 
 def _move(target: Target, source: Source, wishes: Wishes, as_json: bool) -> list[Moved]:
@@ -123,6 +123,10 @@ def _renamed(renames: Sequence[str]) -> Mapping[StoreId, StoreId]:
     for old, equals, new in pairs:
         if not (old and equals and new):
             raise click.BadParameter(f"{old!r} is not OLD=NEW", param_hint="--rename")
+    olds = [old for old, _, _ in pairs]
+    for old in olds:
+        if olds.count(old) > 1:
+            raise click.BadParameter(f"{old!r} is given two names", param_hint="--rename")
     return {StoreId(old): StoreId(new) for old, _, new in pairs}
 
 

@@ -12,9 +12,10 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
+from livesync_trio.archive.sync_client import place_of
 from livesync_trio.config import Secret
 from livesync_trio.errors import CommandError, Kind
-from livesync_trio.limits import PULL_ANSWER_LIMIT_S
+from livesync_trio.limits import ARCHIVE_LINE_MAX_BYTES, PULL_ANSWER_LIMIT_S
 from livesync_trio.wire.reading import Unreadable, plain, read
 
 _API: Final = "/api/v1"
@@ -38,10 +39,14 @@ class ControlPlane:
         Raises:
             CommandError: no such URL, or no secret.
         """
-        self._url = url.rstrip("/")
-        self._parts = urlsplit(self._url)
-        if self._parts.scheme not in {"http", "https"} or not self._parts.hostname:
-            raise CommandError(Kind.BAD_CONFIG, f"--url {url!r} is not an http or https URL.")
+        self._url = place_of(url).rstrip("/")
+        try:
+            self._parts = urlsplit(url.rstrip("/"))
+            usable = self._parts.scheme in {"http", "https"} and bool(self._parts.hostname) and self._parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise CommandError(Kind.BAD_CONFIG, f"--url {self._url!r} is not an http or https URL.")
         if secret is None:
             raise CommandError(
                 Kind.BAD_CONFIG, "A running server asks for its secret: give --admin-secret-file or ADMIN_SECRET."
@@ -127,8 +132,8 @@ class ControlPlane:
         headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
         connection.request(method, target, body, headers)
         answer = connection.getresponse()
-        if answer.status >= 400:
-            raise self._refused(answer.status, answer.read())
+        if answer.status != http.client.OK:
+            raise self._refused(answer.status, answer.read(ARCHIVE_LINE_MAX_BYTES))
         return answer
 
     def _plain(self, text: bytes) -> dict[str, Any]:
@@ -136,7 +141,8 @@ class ControlPlane:
             answer = plain(text)
         except Unreadable as error:
             raise self._failed(f"it answers what no livesync does ({error})") from error
-        assert isinstance(answer, dict)
+        if not isinstance(answer, dict):
+            raise self._failed("it answers what no livesync does")
         return answer
 
     def _refused(self, status: int, body: bytes) -> CommandError:

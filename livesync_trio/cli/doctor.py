@@ -10,11 +10,12 @@ from urllib.parse import urlsplit
 import click
 
 from livesync_trio.archive.entries import Broken
-from livesync_trio.archive.sync_client import SyncClient
+from livesync_trio.archive.sync_client import SyncClient, place_of
 from livesync_trio.cli import checks, showing
 from livesync_trio.cli.checks import Check
 from livesync_trio.cli.control_plane import ControlPlane
 from livesync_trio.cli.flags import configuration_flags
+from livesync_trio.cli.printable import printable
 from livesync_trio.cli.probe import payload, probe_flags, scratch, sync_probe, sync_url
 from livesync_trio.cli.showing import json_flag
 from livesync_trio.config import URL_ENV, Config, is_loopback, load
@@ -39,7 +40,7 @@ def doctor(*, url: str | None, sync_url: str | None, payload_file: Path | None, 
         if as_json:
             showing.line({"about": check.about, "state": check.state, "text": check.text})
         else:
-            click.echo(f"{check.state:<14}{check.about:<14}{check.text}")
+            click.echo(printable(f"{check.state:<14}{check.about:<14}{check.text}"))
     wrong = [check for check in found if check.state == "wrong"]
     if wrong:
         raise CommandError(Kind.CHECKS_FAILED, f"{len(wrong)} of {len(found)} checks failed.")
@@ -64,11 +65,11 @@ def _probed(config: Config, where: str, who: Any, plane: ControlPlane | None, *,
         with SyncClient(where, store, who) as client:
             synced = sync_probe(client)
             times = f"durable after {synced.push_s * 1000:.0f} ms, pulled in {synced.pull_s * 1000:.0f} ms"
-            yield Check("probe", "ok", f"e{synced.head} of {store!r} through {where}: {times}")
+            yield Check("probe", "ok", f"e{synced.head} of {store!r} through {place_of(where)}: {times}")
             yield proxy_check(config, where, plane, store)
     except (CommandError, Broken) as error:
         if asked is None:
-            yield Check("probe", "not looked at", f"no server answers at {where}: name one by --sync-url")
+            yield Check("probe", "not looked at", f"no server answers at {place_of(where)}: name one by --sync-url")
         else:
             yield Check("probe", "wrong", str(error))
         return

@@ -11,14 +11,14 @@ from livesync_trio.archive.export import export as write_file
 from livesync_trio.archive.files import STANDARD_OUTPUT
 from livesync_trio.archive.reading import all_stores
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
-from livesync_trio.archive.staging import STAGED
 from livesync_trio.archive.table_shape import export_tables
 from livesync_trio.cli import showing
 from livesync_trio.cli.looking import no_such_store
+from livesync_trio.cli.printable import printable
 from livesync_trio.cli.showing import json_flag
-from livesync_trio.cli.where import configured, database_flags, database_to_read
+from livesync_trio.cli.where import configured, database_files, database_flags, database_to_read
 from livesync_trio.errors import CommandError, Kind
-from livesync_trio.model import LogState, StoreId
+from livesync_trio.model import RESERVED_STORES, LogState, StoreId
 from livesync_trio.storage.base import Reader
 
 Format = Literal["jsonl", "sqlite"]
@@ -42,15 +42,25 @@ def export(*, file: str, names: Sequence[str], kind: Format, overwrite: bool, as
     A FILE that ends with .gz is compressed; - is standard output. An export that was interrupted goes on where it was
     when it is begun again, unless it is compressed.
     """
-    with database_to_read(configured(flags)) as engine:
+    config = configured(flags)
+    with database_to_read(config) as engine:
         reader = engine.snapshot()
         try:
             chosen = _chosen(reader, names)
             with showing.progress(f"exporting to {file}", _events(chosen)) as advance:
                 if kind == "sqlite":
-                    stores, events = export_tables(reader, chosen, Path(file), overwrite=overwrite, on_events=advance)
+                    stores, events = export_tables(
+                        reader,
+                        chosen,
+                        Path(file),
+                        overwrite=overwrite,
+                        protected=database_files(config),
+                        on_events=advance,
+                    )
                 else:
-                    done = write_file(reader, chosen, file, overwrite=overwrite, on_events=advance)
+                    done = write_file(
+                        reader, chosen, file, overwrite=overwrite, protected=database_files(config), on_events=advance
+                    )
                     stores, events = done.stores, done.events
         finally:
             reader.close()
@@ -68,13 +78,21 @@ def backup(*, file: str, names: Sequence[str], overwrite: bool, as_json: bool, *
 
     The file is the same as that of `livesync export`, and is read back and checked before it gets its name.
     """
-    with database_to_read(configured(flags)) as engine:
+    config = configured(flags)
+    with database_to_read(config) as engine:
         reader = engine.snapshot()
         try:
             chosen = _chosen(reader, names)
             with showing.progress(f"saving to {file}", _events(chosen)) as advance:
                 done = write_file(
-                    reader, chosen, file, overwrite=overwrite, resume=False, on_events=advance, check=_check
+                    reader,
+                    chosen,
+                    file,
+                    overwrite=overwrite,
+                    resume=False,
+                    protected=database_files(config),
+                    on_events=advance,
+                    check=_check,
                 )
         finally:
             reader.close()
@@ -84,7 +102,7 @@ def backup(*, file: str, names: Sequence[str], overwrite: bool, as_json: bool, *
 def _check(file: Path, done: Exported) -> None:
     """Read a backup from the disk as a restore would. Raises CommandError when it is not what was written."""
     with showing.progress(f"checking {file}", done.events) as advance:
-        backup_file = JsonlFile(file, advance)
+        backup_file = JsonlFile(file, advance, keep=False)
         try:
             headers = [section.header for section in backup_file.sections()]
         finally:
@@ -97,7 +115,17 @@ def _chosen(reader: Reader, names: Sequence[str]) -> _Stores:
     """The stores that are named, or all of them, but those that are only half imported."""
     if not names:
         found = all_stores(reader)
-        return [(one.store_id, one.state) for one in found if not one.store_id.startswith(STAGED)]
+        stores: _Stores = []
+        left: _Stores = []
+        for one in found:
+            (left if one.store_id.startswith(RESERVED_STORES) else stores).append((one.store_id, one.state))
+        if left:
+            names = ", ".join(repr(store_id) for store_id, _ in left[:3])
+            showing.note(
+                f"Left out: {len(left)} stores of imports that were not finished ({printable(names)}; "
+                f"{_events(left):,} events). Name one by --store to have it in the file."
+            )
+        return stores
     chosen: _Stores = []
     for name in dict.fromkeys(names):
         state = reader.state(StoreId(name))

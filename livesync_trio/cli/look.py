@@ -1,23 +1,28 @@
 """`livesync stores`, `events`, `tail`, `info` and `connections`: what is there, for a person or a pipe."""
 
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final
 
 import click
 
+from livesync_trio.archive.entries import Broken, moment_of
 from livesync_trio.cli import showing
 from livesync_trio.cli.control_plane import ControlPlane
 from livesync_trio.cli.looking import looking
+from livesync_trio.cli.printable import printable
 from livesync_trio.cli.showing import json_flag
 from livesync_trio.cli.shown import Shown
 from livesync_trio.cli.where import configured, database_flags, server_flags
 from livesync_trio.errors import CommandError, Kind
-from livesync_trio.limits import ADMIN_PAGE_MAX, SHOWN_ARGS_CHARACTERS
+from livesync_trio.limits import ADMIN_PAGE_MAX, SEQ_NUM_MAX, SHOWN_ARGS_CHARACTERS
 from livesync_trio.model import StoreId
 from livesync_trio.wire.choice import Choice
 from livesync_trio.wire.reading import plain
 
+_NUMBER: Final = click.IntRange(-SEQ_NUM_MAX, SEQ_NUM_MAX)
 _EVENT_COLUMNS: Final = ("event#", "name", "client", "session", "pushed", "args")
 
 
@@ -53,8 +58,8 @@ def stores(*, containing: str, as_json: bool, url: str | None, **flags: Any) -> 
 
 @click.command()
 @click.argument("store")
-@click.option("--after", type=int, default=0, metavar="NUMBER", help="Events behind this number only.")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most this many.")
+@click.option("--after", type=_NUMBER, default=0, metavar="NUMBER", help="Events behind this number only.")
+@click.option("--limit", type=click.IntRange(1, SEQ_NUM_MAX), default=100, show_default=True, help="At most this many.")
 @click.option("--all", "everything", is_flag=True, help="All of them, instead of --limit.")
 @click.option("--name", help="Events of this name only.")
 @click.option("--client", help="Events of this client only.")
@@ -68,7 +73,8 @@ def events(
     *, store: str, after: int, limit: int, everything: bool, as_json: bool, url: str | None, **flags: Any
 ) -> None:
     """Show events of a store, from the first one on or behind --after."""
-    choice = Choice(*(flags.pop(name) for name in ("name", "client", "session", "since", "until")))
+    since, until = (_moment(flags.pop(name), f"--{name}") for name in ("since", "until"))
+    choice = Choice(flags.pop("name"), flags.pop("client"), flags.pop("session"), since, until)
     with looking(url, flags) as place:
         found = place.events(StoreId(store), after, choice)
         chosen = found if everything else islice(found, limit)
@@ -88,7 +94,7 @@ def events(
 
 @click.command()
 @click.argument("store")
-@click.option("--after", type=int, metavar="NUMBER", help="Begin behind this number; at the head when absent.")
+@click.option("--after", type=_NUMBER, metavar="NUMBER", help="Begin behind this number; at the head when absent.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
 @server_flags
 @database_flags
@@ -159,10 +165,28 @@ def running_server(url: str | None, flags: dict[str, Any]) -> ControlPlane:
     return ControlPlane(url, configured(flags).admin_secret)
 
 
+_AGO: Final = re.compile(r"(\d{1,6})(min|h|d)", re.ASCII)
+_UNITS: Final = {"min": "minutes", "h": "hours", "d": "days"}
+
+
+def _moment(text: str | None, flag: str) -> str | None:
+    """A moment as events have theirs: `2h` ago, or ISO 8601, UTC where no zone is given. Raises BadParameter."""
+    if text is None:
+        return None
+    try:
+        if match := _AGO.fullmatch(text):
+            return moment_of(datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])}))
+        return moment_of(text)
+    except (Broken, OverflowError):
+        raise click.BadParameter(
+            f"{text!r} is no moment: say 2026-11-20T12:00:00Z, 2026-11-20, 30min, 2h or 3d (ago)", param_hint=flag
+        ) from None
+
+
 def _say(event: Shown) -> None:
     """One event in a line."""
     place = f"{event.created_at}  e{event.seq_num}  {event.name}  {event.client_id}  {_short(event.args)}"
-    click.echo(showing.printable(place))
+    click.echo(printable(place))
 
 
 def _rows(events: Iterator[Shown], last: list[Shown]) -> Iterator[tuple[object, ...]]:

@@ -1,5 +1,6 @@
 """The command line's root: which commands there are, and how a failure ends."""
 
+import errno
 import os
 import sys
 import traceback
@@ -12,12 +13,16 @@ import click
 
 from livesync_trio.cli.health import health
 from livesync_trio.cli.migrate import migrate
+from livesync_trio.cli.printable import printable
 from livesync_trio.cli.serve import serve
 from livesync_trio.errors import RULES, CommandError, StartupError
 from livesync_trio.telemetry import hold_standard_descriptors
 from livesync_trio.version import VERSION
 
 _EXIT_FAULT: Final = 1
+_EXIT_USAGE: Final = 2
+_EXIT_READER_GONE: Final = 141
+"""128 + SIGPIPE, as shells have it."""
 _EXIT_INTERRUPTED: Final = 130
 """128 + SIGINT, as shells have it."""
 
@@ -78,8 +83,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         `LOG_LEVEL=debug` asks for it.
     """
     hold_standard_descriptors()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for number, argument in enumerate(given, 1):
+        if not argument.isprintable() and any("\ud800" <= one <= "\udfff" for one in argument):
+            click.echo(f"livesync: argument {number} is not UTF-8", err=True)
+            return _EXIT_USAGE
     try:
-        return livesync.main(arguments, prog_name="livesync", standalone_mode=False) or 0
+        code = livesync.main(given, prog_name="livesync", standalone_mode=False) or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        return _reader_gone()
+    except SystemExit as error:  # as click ends when the reader of its output is gone
+        if isinstance(error.__context__, BrokenPipeError):
+            return _reader_gone()
+        raise
+    except OSError as error:
+        if error.filename is not None or error.errno not in {errno.ENOSPC, errno.EIO, errno.EDQUOT}:
+            return _ended_by(error)
+        _forget_output()
+        click.echo(f"livesync: the output cannot be written: {error.strerror}", err=True)
+        return _EXIT_USAGE
     except click.ClickException as error:
         with suppress(OSError):
             error.show()
@@ -90,12 +114,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _ended_by(error)
 
 
+def _reader_gone() -> int:
+    """The reader of a pipe wanted no more: that is no failure to be told."""
+    _forget_output()
+    return _EXIT_READER_GONE
+
+
+def _forget_output() -> None:
+    """Let the interpreter, when it ends, write what is buffered to nowhere."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 def _ended_by(error: BaseException) -> int:
     """Tell why the process ends; whatever escaped a Trio nursery comes as a group of one."""
     causes = list(_leaves(error))
     for cause in causes:
         if isinstance(cause, StartupError | CommandError):
-            _tell(f"livesync: {cause}")
+            text = "\n".join(map(printable, str(cause).split("\n")))
+            _tell(f"livesync: {text}")
             code = RULES[cause.kind].exit_code
             return _EXIT_FAULT if code is None else code
     if any(isinstance(cause, SystemExit) for cause in causes):

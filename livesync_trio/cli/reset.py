@@ -7,7 +7,7 @@ import click
 
 from livesync_trio.cli import showing
 from livesync_trio.cli.control_plane import ControlPlane
-from livesync_trio.cli.looking import no_such_store
+from livesync_trio.cli.looking import looking, no_such_store
 from livesync_trio.cli.showing import json_flag
 from livesync_trio.cli.where import configured, database_flags, server_flags, target_database
 from livesync_trio.config import Config
@@ -25,8 +25,12 @@ from livesync_trio.storage.base import Reset
 def reset(*, store: str, yes: bool, as_json: bool, url: str | None, **flags: Any) -> None:
     """Give STORE an empty log and a new identity: all of its events are gone, and its clients start over."""
     config = configured(flags)
+    with looking(url, flags) as place:
+        found = next((one for one in place.stores(store) if one["storeId"] == store), None)
+    if found is None:
+        raise no_such_store(store)
     if not yes:
-        _ask(store)
+        _ask(store, found)
     backend_id = _on_server(url, config, store) if url is not None else _in_database(config, store)
     if as_json:
         showing.line({"storeId": store, "backendId": backend_id, "head": 0})
@@ -34,15 +38,18 @@ def reset(*, store: str, yes: bool, as_json: bool, url: str | None, **flags: Any
         click.echo(f"{store} is empty now; its clients start over.")
 
 
-def _ask(store: str) -> None:
+def _ask(store: str, found: dict[str, Any]) -> None:
     """Let a person type the name; a program says --yes."""
     if not sys.stdin.isatty():
         raise CommandError(Kind.BAD_CONFIG, f"This deletes every event of {store!r}: say --yes.")
+    clients = f", and {found['peers']} clients are connected" if "peers" in found else ""
     typed = click.prompt(
-        f"This deletes every event of {store!r}. Type its name to go on", default="", show_default=False
+        f"This deletes all {found['events']:,} events of {store!r}{clients}. Type its name to go on",
+        default="",
+        show_default=False,
     )
     if typed != store:
-        raise click.Abort()
+        raise CommandError(Kind.BAD_CONFIG, f"That is not the name of {store!r}: nothing was changed.")
 
 
 def _on_server(url: str, config: Config, store: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from livesync_trio.archive.entries import Broken
-from livesync_trio.archive.restoring import Claim, Planned, Restored, plan
+from livesync_trio.archive.restoring import Claim, Planned, Restored, Verdict, decide, plan
 from livesync_trio.archive.restoring import restore as restored
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.staging import Target
@@ -51,14 +51,13 @@ def restore(
         try:
             planned = plan(target, backup, frozenset(map(StoreId, names)))
             if dry_run:
-                _show_plan(planned, as_json)
+                _show_plan(planned, decide(target, planned, claim), as_json)
                 return
             if not names and not yes:
                 _check_replaces_nothing(planned)
-            done = _carry_out(target, backup, planned, claim)
+            _carry_out(target, backup, planned, decide(target, planned, claim), as_json)
         finally:
             backup.close()
-    _show(done, as_json)
 
 
 def _check_replaces_nothing(planned: Sequence[Planned]) -> None:
@@ -75,13 +74,23 @@ def _check_replaces_nothing(planned: Sequence[Planned]) -> None:
         )
 
 
-def _carry_out(target: Target, backup: JsonlFile, planned: Sequence[Planned], claim: Claim) -> list[Restored]:
+def _carry_out(
+    target: Target, backup: JsonlFile, planned: Sequence[Planned], verdicts: Sequence[Verdict | None], as_json: bool
+) -> None:
+    """Restore one store after the other; what came of each is shown whatever happens to the next."""
     total = sum(one.events for one in planned)
-    with showing.progress(f"restoring from {backup.describe()}", total) as advance:
-        try:
-            return [restored(target, backup, one, claim, advance) for one in planned]
-        except Broken as error:
-            raise CommandError(Kind.BAD_ARCHIVE, f"{backup.describe()} changed while it was read: {error}.") from None
+    done: list[Restored] = []
+    try:
+        with showing.progress(f"restoring from {backup.describe()}", total) as advance:
+            for one, decided in zip(planned, verdicts, strict=True):
+                done.append(restored(target, backup, one, decided, advance))
+                if as_json:
+                    _show(done[-1:], as_json)
+    except Broken as error:
+        raise CommandError(Kind.BAD_ARCHIVE, f"{backup.describe()} changed while it was read: {error}.") from None
+    finally:
+        if not as_json and (done or not planned):
+            _show(done, as_json)
 
 
 def _show(done: Sequence[Restored], as_json: bool) -> None:
@@ -118,15 +127,39 @@ def _show(done: Sequence[Restored], as_json: bool) -> None:
     )
 
 
-def _show_plan(planned: Sequence[Planned], as_json: bool) -> None:
+def _show_plan(planned: Sequence[Planned], verdicts: Sequence[Verdict | None], as_json: bool) -> None:
+    """What would become of each store."""
+    rows: list[dict[str, Any]] = []
+    for one, decided in zip(planned, verdicts, strict=True):
+        kept = decided is None or decided.keeps_identity
+        rows.append(
+            {
+                "storeId": one.store_id,
+                "events": one.events,
+                "head": one.head,
+                "inItsPlace": one.relation.value,
+                "outcome": "nothing to do" if decided is None else "would be restored",
+                "keptIdentity": kept,
+                "reason": one.relation.value if decided is None else decided.reason,
+            }
+        )
     if as_json:
-        for one in planned:
-            showing.line(
-                {"storeId": one.store_id, "events": one.events, "head": one.head, "inItsPlace": one.relation.value}
-            )
+        for row in rows:
+            showing.line(row)
         return
     showing.table(
-        ("store", "events#", "head#", "in the database"),
-        ((one.store_id, one.events, f"e{one.head}", one.relation.value) for one in planned),
+        ("store", "events#", "head#", "in the database", "outcome", "clients", "because"),
+        (
+            (
+                row["storeId"],
+                row["events"],
+                f"e{row['head']}",
+                row["inItsPlace"],
+                row["outcome"],
+                "go on" if row["keptIdentity"] else "start over",
+                row["reason"],
+            )
+            for row in rows
+        ),
         empty="The backup holds no stores.",
     )

@@ -18,6 +18,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Table
 from rich.text import Text
 
+from livesync_trio.cli.printable import printable
+
 json_flag = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
 """The flag of every command that shows something."""
 
@@ -138,8 +140,3 @@ def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return escape(printable(f"{value:,}" if isinstance(value, int) else str(value)))
-
-
-def printable(text: str) -> str:
-    """A text as a terminal may be given it: users choose names, and a name may hold what moves the cursor."""
-    return "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in text)

@@ -30,7 +30,7 @@ def verify(*, names: Sequence[str], file: Path | None, as_json: bool, **flags: A
     Chain, numbers, sizes, checksums, head and identity. The exit code is 10 when anything is wrong.
     """
     if file is not None:
-        found = _of_file(file)
+        found = _of_file(file, names)
     else:
         with database_to_read(configured(flags)) as engine:
             reader = engine.snapshot()
@@ -65,13 +65,18 @@ def _named(reader: Reader, names: Sequence[str]) -> Iterable[StoreSummary]:
         yield summary
 
 
-def _of_file(path: Path) -> list[Verified]:
+def _of_file(path: Path, names: Sequence[str]) -> list[Verified]:
     with showing.progress(f"verifying {path}") as advance:
-        file = JsonlFile(path, advance)
+        file = JsonlFile(path, advance, keep=False)
         try:
             headers = [section.header for section in file.sections()]
         finally:
             file.close()
+    absent = sorted(set(names) - {header.store_id for header in headers})
+    if absent:
+        raise CommandError(Kind.NO_SUCH_STORE, f"{path} holds no store {absent[0]!r}.")
+    if names:
+        headers = [header for header in headers if header.store_id in names]
     return [Verified(header.store_id, header.events, header.head, None) for header in headers]
 
 

@@ -6,6 +6,7 @@ Owns the flags that say so, and what a failing database means to the operator of
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -40,6 +41,14 @@ def server_flags(command: _Command) -> _Command:
 def configured(flags: dict[str, Any]) -> Config:
     """The configuration, as far as a command takes flags for it. Raises StartupError."""
     return load(flags, os.environ)
+
+
+def database_files(config: Config) -> tuple[Path, ...]:
+    """The files of the database, which no export may replace; none where it is no file."""
+    if is_postgresql(config.database_url):
+        return ()
+    path = sqlite_path(config.database_url).resolve()
+    return tuple(path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm", "-journal", ".lock"))
 
 
 @contextmanager

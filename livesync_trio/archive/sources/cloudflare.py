@@ -71,14 +71,14 @@ class CloudflareFiles:
         contexts, tables = self._contexts(), self._found_tables()
         by_table: dict[str, list[_Context]] = defaultdict(list)
         for context in contexts:
-            by_table[table_name(context.store_id)].append(context)
-        stores = [self._store(path, table, by_table[table]) for path, table in tables]
+            by_table[table_name(context.store_id).lower()].append(context)
+        stores = [self._store(path, table, by_table[table.lower()]) for path, table in tables]
         stores += self._other_formats()
         stores += [
             _promised(context)
             for name, found in by_table.items()
             for context in found
-            if name not in {table for _, table in tables}
+            if name not in {table.lower() for _, table in tables}
         ]
         return sorted(stores, key=lambda store: store.store_id)
 

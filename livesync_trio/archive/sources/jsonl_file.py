@@ -4,10 +4,8 @@ Owns the index of a file: where each store begins. The whole file is checked bef
 """
 
 import gzip
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
@@ -35,8 +33,15 @@ class Section:
 class JsonlFile:
     """An export file (`Source`)."""
 
-    def __init__(self, path: Path, on_events: OnEvents = unheard) -> None:
-        """Nothing is read yet. `on_events` is told of progress while the file is checked."""
+    def __init__(self, path: Path, on_events: OnEvents = unheard, *, keep: bool = True) -> None:
+        """Nothing is read yet.
+
+        Args:
+            path: the file.
+            on_events: told of progress while the file is checked.
+            keep: False when it is to be checked only, and no event asked for: nothing is unpacked then.
+        """
+        self._keep = keep
         self._path = path
         self._on_events = on_events
         self._file: BinaryIO | None = None
@@ -77,18 +82,28 @@ class JsonlFile:
             self._file = None
 
     def _opened(self) -> BinaryIO:
+        """The checked file, as it is read for its events."""
         if self._file is None:
-            try:
-                self._file = self._path.open("rb")
-                if self._file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC:
-                    self._file = _unpacked(self._file)
-            except (OSError, EOFError) as error:
-                raise CommandError(Kind.BAD_ARCHIVE, f"{self._path} cannot be read: {error}.") from error
+            self.sections()
+        assert self._file is not None
         return self._file
 
     def _checked(self) -> list[Section]:
-        file = self._opened()
-        file.seek(0)
+        """Read the file to its end; a compressed one is unpacked on the way, each line once it was found right."""
+        try:
+            file = self._path.open("rb")
+            packed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+            file.seek(0)
+        except OSError as error:
+            raise CommandError(Kind.BAD_ARCHIVE, f"{self._path} cannot be read: {error.strerror}.") from error
+        if not packed:
+            self._file = file
+            return self._checked_lines(file, None)
+        with file, gzip.open(file) as unpacked:
+            self._file = tempfile.TemporaryFile() if self._keep else None  # noqa: SIM115 - until `close`
+            return self._checked_lines(cast("BinaryIO", unpacked), self._file)
+
+    def _checked_lines(self, file: BinaryIO, copy: BinaryIO | None) -> list[Section]:
         reading, sections, number, offset, told = Reading(), [], 0, 0, 0
         while text := next_line(file, self._path):
             number += 1
@@ -97,6 +112,14 @@ class JsonlFile:
                 line = reading.take(text)
             except Broken as error:
                 raise CommandError(Kind.BAD_ARCHIVE, f"{self._path}, line {number}: {error}.") from None
+            if copy is not None:
+                try:
+                    copy.write(text)
+                except OSError as error:
+                    raise CommandError(
+                        Kind.BAD_CONFIG,
+                        f"{self._path} cannot be unpacked in {tempfile.gettempdir()}: {error.strerror}.",
+                    ) from error
             if isinstance(line, Header):
                 sections.append(Section(line, offset))
                 told = 0
@@ -111,13 +134,3 @@ class JsonlFile:
 
 _TELL_EVENTS: Final = 1_000
 """Progress is told this often."""
-
-
-def _unpacked(packed: BinaryIO) -> BinaryIO:
-    """A compressed file, unpacked where temporary files stand: its stores are read several times, from anywhere."""
-    packed.seek(0)
-    with packed, gzip.open(packed) as plain, ExitStack() as undo:
-        file = undo.enter_context(tempfile.TemporaryFile())
-        shutil.copyfileobj(plain, file)
-        undo.pop_all()
-    return cast("BinaryIO", file)

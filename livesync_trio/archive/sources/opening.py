@@ -13,6 +13,7 @@ from livesync_trio.archive.sources.fastapi import FastApiTables
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.sources.sql_dump import SqlDump
 from livesync_trio.archive.sources.wire import OverTheWire
+from livesync_trio.archive.sync_client import place_of
 from livesync_trio.config import is_postgresql
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import StoreId
@@ -58,7 +59,9 @@ def _beginning(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(len(_SQLITE_HEADER))
     except OSError as error:
-        raise CommandError(Kind.BAD_ARCHIVE, f"{path} cannot be read: {error.strerror or error}.") from error
+        raise CommandError(
+            Kind.BAD_ARCHIVE, f"{place_of(str(path))} cannot be read: {error.strerror or error}."
+        ) from error
 
 
 def _directory(path: Path) -> Source:

@@ -7,9 +7,9 @@ after the last pull stays behind.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from livesync_trio.archive.entries import Entry
+from livesync_trio.archive.entries import Broken, Entry
 from livesync_trio.archive.sources.base import SourceStore
-from livesync_trio.archive.sync_client import SyncClient
+from livesync_trio.archive.sync_client import SyncClient, place_of
 from livesync_trio.model import StoreId
 
 
@@ -30,7 +30,7 @@ class OverTheWire:
 
     def describe(self) -> str:
         """The server."""
-        return f"server {self._url.partition('?')[0]}"
+        return f"server {place_of(self._url)}"
 
     def stores(self) -> list[SourceStore]:
         """The stores, with the identity that their server gives them now; see the contract."""
@@ -38,13 +38,20 @@ class OverTheWire:
 
     def _store(self, store_id: StoreId) -> SourceStore:
         with SyncClient(self._url, store_id, self._payload) as client:
-            backend_id, _ = next(client.pull())
-        return SourceStore(self._url.partition("?")[0], store_id, backend_id)
+            backend_id, page = next(client.pull(), (None, ()))
+        problem = (
+            "it has no events there; a name that the server did not know is made by asking for it: is it mistyped?"
+        )
+        return SourceStore(
+            place_of(self._url), store_id, backend_id, problems=() if page and backend_id else (problem,)
+        )
 
     def entries(self, store: SourceStore) -> Iterator[Entry]:
         """Events of one store; see the contract."""
         with SyncClient(self._url, store.store_id, self._payload) as client:
-            for _, page in client.pull():
+            for backend_id, page in client.pull():
+                if backend_id != store.backend_id:
+                    raise Broken("it was reset or replaced while it was read: begin again")
                 yield from page
 
     def close(self) -> None:

@@ -1,0 +1,140 @@
+"""What a source says comes in as it is, or is refused: nothing is changed on the way, and no value is a fault."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from livesync_trio.archive.entries import Broken, Columns, Entry, checked_moment, entry_of_columns, moment_of
+from livesync_trio.archive.jsonl import Header, Sections
+from livesync_trio.archive.jsonl_reading import line_of
+from livesync_trio.archive.sources.cloudflare import CloudflareFiles
+from livesync_trio.archive.sources.jsonl_file import JsonlFile
+from livesync_trio.archive.sync_client import place_of
+from livesync_trio.errors import CommandError
+from livesync_trio.model import BackendId, StoreId
+from tests.archive.conftest import Run
+from tests.archive.logs import Opened, plain_log, put
+from tests.archive.test_cloudflare_tables import CHAIN, make, rows
+
+
+def test_a_user_is_kept_where_the_event_holds_half_a_character() -> None:
+    (entry,) = plain_log(1)
+    odd = entry._replace(json=entry.json.replace(b'"n":1', b'"n":"\\ud83d"'))
+    line = Sections().entry(odd).replace(b'"event"', b'"user":"\\ud83d\\ude00","event"')
+    found = line_of(line)
+    assert isinstance(found, Entry)
+    assert (found.user, found.json) == ("\U0001f600", odd.json)
+
+
+def test_an_identity_that_is_not_unicode_is_refused() -> None:
+    line = Sections().begin(Header(StoreId("a"), BackendId("XY"), 0, 0)).replace(b"XY", b"\\ud83d")
+    with pytest.raises(Broken):
+        line_of(line)
+
+
+@pytest.mark.parametrize("text", ["9999-99-99T99:99:99.999Z", "\uff12026-11-20T12:00:00Z", "2026-02-30T00:00:00.000Z"])
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(Broken):
+        checked_moment(text)
+    with pytest.raises(Broken):
+        moment_of(text)
+    with pytest.raises(Broken):
+        moment_of("0001-01-01T00:00:00+14:00")
+
+
+@pytest.mark.parametrize("place", range(7))
+@pytest.mark.parametrize("value", [b"\xff", 1.5, "\ud800", 2**70])
+def test_no_value_in_any_column_is_rewritten(place: int, value: object) -> None:
+    good: list[object] = [5, 0, "name", "5", "client", "session", "2026-11-20T12:00:00.000Z"]
+    good[place] = value
+    with pytest.raises(Broken):
+        entry_of_columns(Columns(*good))  # type: ignore[arg-type]
+
+
+def test_stores_that_share_a_table_by_case_are_told(tmp_path: Path) -> None:
+    make(tmp_path / "d1.sqlite", {"eventlog_7_Notes": rows(CHAIN)}, [])
+    make(tmp_path / "do1.sqlite", {}, [("Notes", 3, "one")])
+    make(tmp_path / "do2.sqlite", {}, [("notes", 3, "two")])
+    source = CloudflareFiles(sorted(tmp_path.iterdir()), "files")
+    assert any("share this table" in problem for store in source.stores() for problem in store.problems)
+    source.close()
+
+
+@pytest.mark.parametrize("place", range(0, 60, 3))
+def test_a_changed_byte_of_a_compressed_file_is_no_fault(tmp_path: Path, place: int) -> None:
+    content = bytearray(gzip.compress(b"".join(b"%d,\n" % number for number in range(400))))
+    content[-1 - place if place % 2 else place] ^= 0x41
+    (tmp_path / "f.gz").write_bytes(content)
+    source = JsonlFile(tmp_path / "f.gz")
+    with pytest.raises(CommandError):
+        source.sections()
+    source.close()
+
+
+@pytest.mark.parametrize("name", ["", "livesync-staged/x", "x" * 2_000, "a\0b"])
+def test_a_store_that_no_client_can_open_is_not_imported(run: Run, tmp_path: Path, name: str) -> None:
+    with Opened(tmp_path / "one.db") as target:
+        put(target, "other", plain_log(1), "second")
+        put(target, name, plain_log(2))
+    export = ("export", str(tmp_path / "f"), "--database-url", f"sqlite:///{tmp_path}/one.db")
+    assert run(*export, "--store", name, "--store", "other")[0] == 0
+    code, out, _ = run("import", str(tmp_path / "f"), "--json", "--database-url", f"sqlite:///{tmp_path}/two.db")
+    assert (code, out.count('"refused"'), out.count('"imported"')) == (7, 1, 1)
+
+
+def test_a_backup_says_what_it_leaves_out(run: Run, tmp_path: Path) -> None:
+    with Opened(tmp_path / "one.db") as target:
+        put(target, "livesync-staged/s", plain_log(2))
+    _, _, error = run("backup", str(tmp_path / "f"), "--database-url", f"sqlite:///{tmp_path}/one.db")
+    assert "Left out: 1 stores" in error
+
+
+@pytest.mark.parametrize("more", [("--rename", "a=x", "--rename", "a=y"), ("--backend-id", "another")])
+def test_a_wish_that_contradicts_is_refused(run: Run, tmp_path: Path, more: tuple[str, ...]) -> None:
+    with Opened(tmp_path / "one.db") as target:
+        put(target, "a", plain_log(2))
+    assert run("export", str(tmp_path / "f"), "--database-url", f"sqlite:///{tmp_path}/one.db")[0] == 0
+    assert run("import", str(tmp_path / "f"), *more, "--database-url", f"sqlite:///{tmp_path}/two.db")[0] in {2, 7}
+
+
+def test_a_restore_is_decided_for_all_stores_before_the_first(run: Run, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/one.db"
+    with Opened(tmp_path / "one.db") as target:
+        put(target, "a", plain_log(2), "first")
+        put(target, "b", plain_log(2), "second")
+    assert run("backup", str(tmp_path / "f"), "--store", "a", "--database-url", url)[0] == 0
+    assert run("reset", "a", "--yes", "--database-url", url)[0] == 0
+    with Opened(tmp_path / "one.db") as target:
+        put(target, "c", plain_log(2), "first")
+    code, _, error = run("restore", str(tmp_path / "f"), "--complete", "--yes", "--database-url", url)
+    assert (code, "'c' has its identity already" in error) == (8, True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("verify", "--file", "F", "nosuchstore"),
+        ("events", "a", "--since", "yesterday"),
+        ("events", "a", "--after", "9" * 40),
+        ("events", "a", "--limit", "9" * 40),
+        ("stores", "\udcff"),
+        ("stores", "--url", "http://h:99999"),
+        ("import", "http://h:99999/", "--store", "a"),
+        ("import", "ftp://user:pass@h/\x1b]0;x"),
+        ("import", "http://[", "--store", "a"),
+        ("reset", "nosuch"),
+    ],
+)
+def test_no_argument_is_a_fault_of_the_program(run: Run, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    url = f"sqlite:///{tmp_path}/one.db"
+    with Opened(tmp_path / "one.db") as target:
+        put(target, "a", plain_log(2), "first")
+    assert run("backup", str(tmp_path / "F"), "--database-url", url)[0] == 0
+    given = (str(tmp_path / "F") if one == "F" else one for one in arguments)
+    code, out, error = run(*given, "--database-url", url)
+    assert (code not in {0, 1}, "pass" in error, "\x1b" in error, out) == (True, False, False, ""), error
+
+
+def test_a_place_shows_no_secret() -> None:
+    assert place_of("https://me:p@ss@h:1/x?payload=tok#f") == "https://h:1/x"
