@@ -4,7 +4,7 @@ Memory is left out: the head of its log is that of its last event, and no row of
 """
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -35,7 +35,7 @@ Hole = Callable[[str], None]
 
 
 @pytest.fixture(params=[name for name in ENGINES if name != "memory"])
-def holed(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Database, Hole]:
+def holed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Database, Hole]]:
     """An open database of each engine, and how an operator deletes events of it."""
     if request.param == "sqlite":
         database = Database(ENGINES["sqlite"](tmp_path))
@@ -44,8 +44,8 @@ def holed(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Database, Hol
         url = fresh_schema(str(tmp_path))
         database = Database(ENGINES["postgresql"](tmp_path))
         hole = lambda condition: _delete_from_postgres(url, condition)  # noqa: E731
-    request.addfinalizer(database.stop)
-    return database, hole
+    yield database, hole
+    database.stop()
 
 
 def read_by_pages(database: Database, log: LogState, after: int, **limits: int) -> list[int]:
