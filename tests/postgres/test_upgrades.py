@@ -29,13 +29,16 @@ def test_a_long_transaction_holds_up_the_migration_and_nobody_else(
     monkeypatch.setattr(postgres_schema, "POSTGRES_MIGRATION_LOCK_MS", 100)
     monkeypatch.setattr(postgres_schema, "POSTGRES_MIGRATION_PAUSE_S", 0.1)
     connector = Connector(shared_database)
-    with connector.connect() as old, connector.connect() as long, connector.connect() as new:
+    with connector.connect() as old, connector.connect() as new, connector.connect() as long:
         migrate(old)
         long.execute("BEGIN")
         long.execute(ASK.encode())
         migrating = threading.Thread(target=lambda: migrate(new, migrations=NEWER), daemon=True)
         migrating.start()
         old.execute("SET statement_timeout = '2s'")
+        waiting = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'livesync_7_stores'::regclass"
+        while old.execute(waiting.encode()).fetchone() is None:
+            assert migrating.is_alive()
         for _ in range(20):
             old.execute("BEGIN")
             old.execute(ASK.encode())  # fails when it queues behind the migration for good
@@ -90,7 +93,7 @@ def test_a_lost_race_is_an_answer_whatever_isolation_the_role_has(shared_databas
         reader = db.engine.reader()
         state = reader.state(StoreId("s"))
         reader.close()
-        for _ in range(30):
+        for _ in range(8):
             barrier.wait()
             assert state is not None
             [outcome] = writer.commit([append("s", state, run_of(1, after=state.head))])
