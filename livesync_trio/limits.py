@@ -506,6 +506,12 @@ POSTGRES_ANSWER_LIMIT_S: Final = 6.0
 POSTGRES_MIGRATION_LIMIT_S: Final = 3_600.0
 """How long a step of the schema may take: one of them looks at every event (a disk reads some 100 MB a second)."""
 
+POSTGRES_MIGRATION_LOCK_MS: Final = 500
+"""How long a step of the schema waits for a table's lock, while everybody else's statements queue behind it."""
+
+POSTGRES_MIGRATION_PAUSE_S: Final = 2.0
+"""Between two such waits: the servers of the version before are served meanwhile."""
+
 POSTGRES_LOCK_LIMIT_MS: Final = 3_000
 """How long a write waits for the row of its store. Shorter than the wait for the answer, so that PostgreSQL itself
 gives up first and the outcome is known. Stands in migration 1."""

@@ -143,3 +143,24 @@ def check_no_hole(log: LogState, events: int, first_ordinal: int, last_ordinal: 
             f"Log {log.log_id} is damaged: {events} events are stored from ordinal {first_ordinal} to {last_ordinal}. "
             "Restore a backup, or reset the store."
         )
+
+
+def check_ends(log: LogState, last: int, head: int, next_parent: int | None) -> None:
+    """Check that nothing is missing behind the last event that was read, or behind a cursor where none was.
+
+    Args:
+        log: for the message.
+        last: number of that event, or the cursor, which need not be an event.
+        head: number of the log's last event, as it is recorded.
+        next_parent: parent of the next event that is there; None when there is none.
+
+    Raises:
+        StoreDamaged: something is.
+    """
+    if next_parent is not None:
+        check_continues(log, last, next_parent)
+    elif last < head:
+        raise StoreDamaged(
+            f"Log {log.log_id} is damaged: nothing is stored behind e{last}, its head is recorded as e{head}. "
+            "Restore a backup, or reset the store."
+        )

@@ -17,7 +17,13 @@ from livesync_trio.storage.postgres_reader import PostgresReader
 from livesync_trio.storage.postgres_schema import MayNotCreate, NotOurs, migrate, pending, script
 from livesync_trio.storage.postgres_writer import PostgresWriter
 
-_FOR_GOOD = ("password authentication failed", "no pg_hba.conf entry", "does not exist", "no password supplied")
+_FOR_GOOD = (
+    "invalid sslmode value",
+    "password authentication failed",
+    "no pg_hba.conf entry",
+    "does not exist",
+    "no password supplied",
+)
 """What PostgreSQL says to whom it will never let in; libpq gives no code for it. When the server speaks another
 language, the start goes on waiting and shows the message."""
 

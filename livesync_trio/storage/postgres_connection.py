@@ -36,6 +36,16 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
 """Parameters that hold unless the URL says otherwise."""
 
 
+_ISOLATION: Final = """
+    SELECT set_config('default_transaction_isolation', 'read committed', false)
+    WHERE current_setting('default_transaction_isolation') <> 'read committed'
+"""
+"""Who waited for a row must see what is there by then. Under a stricter default, which a role or a database may have,
+a lost race would be an error instead of an answer."""
+_ASKED_AGAIN: Final = 4
+"""How often a statement that met such an error is asked again: behind a pooler a session may be another one."""
+
+
 class Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection on which no answer is awaited for ever."""
 
@@ -96,6 +106,7 @@ class Connector:
             connection = Connection.connect(
                 **self._parameters, autocommit=True, prepare_threshold=None, context=ADAPTERS
             )
+            connection.execute(_ISOLATION)
         except psycopg.Error as error:
             self._pause_s = min(max(2 * self._pause_s, limits.POSTGRES_BACKOFF_FIRST_S), limits.POSTGRES_BACKOFF_MAX_S)
             self._not_before_s = time.monotonic() + self._pause_s
@@ -119,6 +130,14 @@ class Session:
             StorageUnavailable: no connection; the statement was not sent.
             psycopg.Error: see `translated`. After those that mean trouble the next statement has a new connection.
         """
+        for _ in range(_ASKED_AGAIN):
+            try:
+                return self._ask(statement, parameters)
+            except psycopg.errors.SerializationFailure:
+                pass  # it had no effect; with a new snapshot it is decided by what is there now
+        return self._ask(statement, parameters)
+
+    def _ask(self, statement: str, parameters: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
         connection = self.connection()
         try:
             return connection.execute(statement, parameters, binary=True).fetchall()

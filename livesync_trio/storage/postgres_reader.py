@@ -9,7 +9,7 @@ import psycopg
 from livesync_trio.errors import LogReplaced
 from livesync_trio.model import BackendId, LogState, StoredEvent, StoreId
 from livesync_trio.storage.base import StoreSummary
-from livesync_trio.storage.chain import check_no_hole
+from livesync_trio.storage.chain import check_continues, check_ends, check_no_hole
 from livesync_trio.storage.postgres_arrays import Byteas
 from livesync_trio.storage.postgres_connection import Session, translated
 
@@ -30,10 +30,11 @@ _SUMMARIES: Final = """
 # limit are never fetched. Whether the log is still the current one comes with the rows, or alone when there are none.
 _PAGE: Final = """
     SELECT page.seq_num, page.ordinal, convert_to(page.event, 'UTF8'),
-        to_char(page.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), page.pushed_by
+        to_char(page.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), page.pushed_by,
+        page.parent_seq_num
     FROM (SELECT FROM livesync_7_stores WHERE log_id = %(log_id)s) AS current LEFT JOIN (
         SELECT * FROM (
-            SELECT seq_num, ordinal, event, created_at, pushed_by,
+            SELECT seq_num, parent_seq_num, ordinal, event, created_at, pushed_by,
                 sum(octet_length(event)) OVER (ORDER BY seq_num ROWS UNBOUNDED PRECEDING) AS total_bytes
             FROM livesync_7_events
             WHERE log_id = %(log_id)s AND seq_num > %(after)s AND seq_num <= %(up_to)s
@@ -42,6 +43,15 @@ _PAGE: Final = """
         WHERE total_bytes <= %(limit_bytes)s OR total_bytes = octet_length(event)
     ) AS page ON true
     ORDER BY page.seq_num
+"""
+
+# What stands behind an event, and where the log should end; nothing where the log is not the current one any more.
+_BEHIND: Final = """
+    SELECT stores.head, (
+        SELECT parent_seq_num FROM livesync_7_events AS events
+        WHERE events.log_id = stores.log_id AND events.seq_num > %s ORDER BY seq_num LIMIT 1
+    )
+    FROM livesync_7_stores AS stores WHERE stores.log_id = %s
 """
 
 
@@ -66,11 +76,25 @@ class PostgresReader:
                 },
             )
         if not rows:
-            raise LogReplaced(f"log {log.log_id} has been replaced")
+            raise _replaced(log)
         if rows[0][0] is None:
+            self._check_end(log, after, up_to)
             return []
         check_no_hole(log, len(rows), rows[0][1], rows[-1][1])
-        return [StoredEvent(*row) for row in rows]
+        check_continues(log, after, rows[0][5])
+        if len(rows) < limit_events:
+            self._check_end(log, rows[-1][0], up_to)
+        return [StoredEvent(number, ordinal, text, at, user) for number, ordinal, text, at, user, _ in rows]
+
+    def _check_end(self, log: LogState, last: int, up_to: int) -> None:
+        """Check that nothing is missing behind a page that ends before its range does; see `check_ends`."""
+        if last >= up_to:
+            return
+        with translating():
+            rows = self._session.ask(_BEHIND, (last, log.log_id))
+        if not rows:
+            raise _replaced(log)
+        check_ends(log, last, *rows[0])
 
     def state(self, store_id: StoreId) -> LogState | None:
         """State of a store; see the contract."""
@@ -118,6 +142,10 @@ def log_state(row: Sequence[Any]) -> LogState:
     """The state of a log from its number, identity, head and count."""
     log_id, backend_id, head, event_count = row
     return LogState(log_id, BackendId(backend_id), head, event_count)
+
+
+def _replaced(log: LogState) -> LogReplaced:
+    return LogReplaced(f"log {log.log_id} has been replaced")
 
 
 @contextmanager

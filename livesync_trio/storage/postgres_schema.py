@@ -5,6 +5,7 @@ every server on its start, under an advisory lock; *post* halves when an operato
 more, or at once in a database that is new.
 """
 
+import time
 from collections.abc import Iterable
 from typing import Final
 
@@ -12,7 +13,12 @@ import attrs
 import psycopg
 from psycopg import sql
 
-from livesync_trio.limits import PERSISTENCE_FORMAT_VERSION, POSTGRES_MIGRATION_LIMIT_S
+from livesync_trio.limits import (
+    PERSISTENCE_FORMAT_VERSION,
+    POSTGRES_MIGRATION_LIMIT_S,
+    POSTGRES_MIGRATION_LOCK_MS,
+    POSTGRES_MIGRATION_PAUSE_S,
+)
 from livesync_trio.storage.postgres_connection import Connection
 from livesync_trio.storage.postgres_tables import FUNCTIONS, GRANTS, MIGRATIONS, MIGRATIONS_TABLE, TABLES, Migration
 
@@ -88,6 +94,8 @@ def migrate(connection: Connection, *, finish: bool = False, migrations: tuple[M
     while steps := _in_order(found, finish):
         try:
             _apply(connection, steps[0])
+        except psycopg.errors.LockNotAvailable:
+            time.sleep(POSTGRES_MIGRATION_PAUSE_S)  # whoever queued behind us goes first
         except psycopg.errors.InsufficientPrivilege as error:
             raise MayNotCreate(script(connection, steps)) from error
         found = pending(connection, migrations)
@@ -111,7 +119,11 @@ def _in_order(found: Pending, finish: bool) -> list[Step]:
 def _apply(connection: Connection, step: Step) -> None:
     """Apply one step, unless somebody else has by now."""
     with connection.transaction():
+        connection.execute(
+            "SELECT set_config('statement_timeout', '0', true)"
+        )  # a role's would cancel it again and again
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        connection.execute("SELECT set_config('lock_timeout', %s, true)", (str(POSTGRES_MIGRATION_LOCK_MS),))
         if (PERSISTENCE_FORMAT_VERSION, step.number, step.half) in _seen(connection):
             return
         if not _exists(connection, "livesync_migrations"):  # even IF NOT EXISTS wants the right to create
@@ -158,7 +170,10 @@ def _check_known(seen: set[tuple[int, int, str]], migrations: tuple[Migration, .
 def _check_there(connection: Connection) -> None:
     missing = [name for name in TABLES if not _exists(connection, name)]
     if not missing:
-        rows = connection.execute("SELECT proname FROM pg_proc WHERE proname = ANY (%s)", (list(FUNCTIONS),)).fetchall()
+        rows = connection.execute(
+            "SELECT proname FROM pg_proc WHERE proname = ANY (%s) AND pronamespace = current_schema()::regnamespace",
+            (list(FUNCTIONS),),
+        ).fetchall()
         missing = sorted(set(FUNCTIONS) - {name for (name,) in rows})
     if missing:
         raise NotOurs(f"{', '.join(missing)} is missing from it: restore a backup")
@@ -166,5 +181,15 @@ def _check_there(connection: Connection) -> None:
 
 def _exists(connection: Connection, table: str) -> bool:
     # Not to_regclass: inside a transaction it may go on answering from a cache what was true before we got the lock.
-    rows = connection.execute("SELECT FROM pg_class WHERE relname = %s AND pg_table_is_visible(oid)", (table,))
-    return rows.fetchone() is not None
+    rows = connection.execute(
+        "SELECT relnamespace = current_schema()::regnamespace, relnamespace::regnamespace::text, current_schema() "
+        "FROM pg_class WHERE relname = %s AND pg_table_is_visible(oid)",
+        (table,),
+    )
+    found = rows.fetchone()
+    if found is not None and not found[0]:
+        raise NotOurs(
+            f"{table} lies in schema {found[1]}, but the first schema of its search_path is {found[2]}: "
+            f"put {found[1]} first to use that fleet's tables, or leave it out to have tables of your own"
+        )
+    return found is not None

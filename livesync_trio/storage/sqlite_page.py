@@ -70,6 +70,15 @@ CHECKSUMS: Final = """
     )
 """
 
+# What stands behind an event, and where the log should end; no row where the log is not the current one any more.
+BEHIND: Final = """
+    SELECT CAST(stores.head AS INTEGER), (
+        SELECT CAST(parent_seq_num AS INTEGER) FROM livesync_7_events AS events
+        WHERE events.log_id = stores.log_id AND events.seq_num > :last ORDER BY seq_num LIMIT 1
+    )
+    FROM livesync_7_stores AS stores WHERE stores.log_id = :log_id
+"""
+
 _SEPARATOR: Final = ","
 """What `group_concat` puts between two values."""
 

@@ -14,8 +14,18 @@ from livesync_trio.errors import LogReplaced, StorageUnavailable
 from livesync_trio.limits import SQLITE_READER_CACHE_KIB
 from livesync_trio.model import BackendId, LogState, StoredEvent, StoreId
 from livesync_trio.storage.base import StoreSummary
+from livesync_trio.storage.chain import check_ends
 from livesync_trio.storage.sqlite_connection import Connector, translated
-from livesync_trio.storage.sqlite_page import CHECKSUMS, CUT_PAGE, WHOLE_PAGE, Page, changed, events_of, is_as_written
+from livesync_trio.storage.sqlite_page import (
+    BEHIND,
+    CHECKSUMS,
+    CUT_PAGE,
+    WHOLE_PAGE,
+    Page,
+    changed,
+    events_of,
+    is_as_written,
+)
 from livesync_trio.storage.sqlite_summaries import SUMMARIES, SUMMARY, next_name, summaries
 
 STATE_OF_STORE: Final = """
@@ -44,14 +54,26 @@ class SqliteReader:
         if not page.events:  # nothing in the range, or too much for one answer
             page = Page(*self._ask(CUT_PAGE, question))
         if not page.is_current:
-            raise LogReplaced(f"log {log.log_id} has been replaced")
+            raise _replaced(log)
         if not page.events:
+            self._check_end(log, after, up_to)
             return []
         events = events_of(page, log, after, up_to)
         if not is_as_written(page, events):
             span = {"log_id": log.log_id, "first": events[0].seq_num, "last": events[-1].seq_num}
             raise changed(log, events, self._ask(CHECKSUMS, span)[0])
+        if len(events) < limit_events:
+            self._check_end(log, events[-1].seq_num, up_to)
         return events
+
+    def _check_end(self, log: LogState, last: int, up_to: int) -> None:
+        """Check that nothing is missing behind a page that ends before its range does; see `check_ends`."""
+        if last >= up_to:
+            return
+        behind = self._ask(BEHIND, {"log_id": log.log_id, "last": last})
+        if behind is None:
+            raise _replaced(log)
+        check_ends(log, last, *behind)
 
     def state(self, store_id: StoreId) -> LogState | None:
         """State of a store; see the contract."""
@@ -116,3 +138,7 @@ def log_state(row: tuple[int, str, int, int]) -> LogState:
     """The state of a log from a row of `STATE_OF_STORE`."""
     log_id, backend_id, head, event_count = row
     return LogState(log_id, BackendId(backend_id), head, event_count)
+
+
+def _replaced(log: LogState) -> LogReplaced:
+    return LogReplaced(f"log {log.log_id} has been replaced")

@@ -101,14 +101,12 @@ class StoreActor:
 
     @property
     def idle(self) -> bool:
-        """Nothing to do, nobody following, nobody waiting to post: the store may go dormant."""
-        statistics = self._mailbox.statistics()
-        return (
-            not self._busy
-            and not len(self.followers)
-            and not statistics.current_buffer_used
-            and not statistics.tasks_waiting_send
-        )
+        """Nothing to do, nobody following, nobody waiting to post: the store may go dormant.
+
+        The actor must really wait for a command: one that was handed over to it is in no buffer, and is not carried
+        out before the actor's next step.
+        """
+        return not len(self.followers) and self._mailbox.statistics().tasks_waiting_receive > 0
 
     def tell(self, found: LogState) -> bool:
         """Tell what the database holds by now, which may be news from another server.
@@ -252,13 +250,14 @@ class StoreActor:
             mark(pushes, "admitted")
         if any(map(admission.is_doubtful, verdicts)) and await self._reread():
             return  # another server knew more: decide anew
+        before = self._log_state
         if accepted:
             persisted = await self._persist(accepted)
             if persisted is _Persisted.HEAD_MOVED:
                 return  # another server was first: decide anew from the head that it left
             if persisted is _Persisted.UNKNOWN:
                 verdicts = [UNAVAILABLE if admission.quotes_head(verdict) else verdict for verdict in verdicts]
-        self._acknowledge(pushes, verdicts)
+        self._acknowledge(pushes, verdicts, before)
         del self._taken[: len(pushes)]
 
     def _admit(self, pushes: list[Push]) -> tuple[list[Refusal | None], list[Push]]:
@@ -318,8 +317,12 @@ class StoreActor:
     def _offer(self, publication: Publication) -> None:
         self._counters.followers_sent_back += self.followers.publish(publication)
 
-    def _acknowledge(self, pushes: list[Push], verdicts: list[Refusal | None]) -> None:
-        """Answer in the order of the mailbox. Everything said here is about durable events."""
+    def _acknowledge(self, pushes: list[Push], verdicts: list[Refusal | None], before: LogState) -> None:
+        """Answer in the order of the mailbox. Everything said here is about durable events.
+
+        `before`: the log before the first of them; each accepted push is told the log right after its own batch.
+        """
+        state = before
         for push, refusal in zip(pushes, verdicts, strict=True):
             if isinstance(refusal, ServerAhead) and refusal.provided > refusal.head:
                 self._counters.pushes_ahead_of_head += 1
@@ -329,7 +332,12 @@ class StoreActor:
                     head=refusal.head,
                     parent=refusal.provided,
                 )
-            push.reply.give(Accepted(self._log_state) if refusal is None else refusal)
+            if refusal is not None:
+                push.reply.give(refusal)
+                continue
+            count = state.event_count + len(push.batch.events)
+            state = LogState(state.log_id, state.backend_id, push.batch.last_seq_num, count)
+            push.reply.give(Accepted(state))
 
     # --- pulls, resets, questions ----------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@
 must not be is met even when the next step would mend it. The first violation ends the run.
 
 * What an actor takes for the state of its log was durable before, and never goes back.
+* A store has one actor: one that is no longer the store's has no command and no follower.
 * While an actor has nothing to do, everybody who follows it stands exactly at its head.
 * What a client has been sent is the beginning of the durable log, at that moment.
 * A batch that a client learns to be acknowledged is in the durable log, whole, where it was pushed to.
@@ -20,7 +21,7 @@ from livesync_trio.model import LogState
 from livesync_trio.store.actor import StoreActor
 from tests.simulation.disk import STORE, History
 from tests.simulation.leader import Attempt, Leader, Violation
-from tests.simulation.world import World
+from tests.simulation.world import ServerProcess, World
 
 
 class Watch(trio.abc.Instrument):
@@ -30,6 +31,7 @@ class Watch(trio.abc.Instrument):
         self._world = world
         self._received: dict[str, tuple[object, int]] = {}
         self._answered: dict[str, int] = {}
+        self._former: dict[ServerProcess, list[StoreActor]] = {}
         self._stood_at: dict[StoreActor, LogState] = {}
         self.leaders: Sequence[Leader] = ()
         self.scope = trio.CancelScope()
@@ -49,8 +51,14 @@ class Watch(trio.abc.Instrument):
     def _look(self) -> None:
         for server in self._world.servers:
             actor = server.registry.running(STORE)
+            for former in self._former.get(server, []):
+                if former is not actor and (former._taken or former.queued or len(former.followers)):
+                    raise Violation("two actors of one store are at work")
             if actor is not None:
                 self._check_actor(actor)
+                self._former[server] = [each for each in self._former.get(server, [])[-4:] if each is not actor] + [
+                    actor
+                ]
         for leader in self.leaders:
             self._check_received(leader)
             answered = self._answered.get(leader.name, 0)

@@ -116,6 +116,35 @@ def test_no_head_is_quoted_that_did_not_become_durable() -> None:
     assert [type(answer) for answer in answers] == [Refusal, Refusal]  # ServerAhead is another type
 
 
+async def swept_while_a_command_is_handed_over(world: World) -> None:
+    async with trio.open_nursery() as nursery:
+        await world.start_servers(nursery)
+        registry = world.servers[0].registry
+        handle = registry.handle(STORE)
+        await handle.inspect()
+        await trio.testing.wait_all_tasks_blocked()
+        first = registry.running(STORE)
+        assert first is not None
+        first.last_active_s = -math.inf
+        waiting: Waiting[Accepted] = Waiting()
+        handle.post_nowait(Push(Batch((event(1, "new"),)), None, b'"1"', None, waiting.reply))
+        registry.retire_quiet()  # the actor was given the push and has not made a step since
+        assert registry.running(STORE) is first
+        assert isinstance(await waiting.wait(), Accepted)
+        await trio.testing.wait_all_tasks_blocked()
+        first.last_active_s = -math.inf
+        registry.retire_quiet()
+        assert registry.running(STORE) is None
+        nursery.cancel_scope.cancel()
+
+
+def test_an_actor_that_was_given_a_command_is_not_idle() -> None:
+    dice = random.Random(0)
+    with squeezed(0, dice):
+        world = World(dice, servers=1, read_max_events=10, hooks=False)
+        trio.run(swept_while_a_command_is_handed_over, world, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
 async def asked_while_it_goes(world: World) -> None:
     async with trio.open_nursery() as nursery:
         await world.start_servers(nursery)

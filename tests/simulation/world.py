@@ -7,6 +7,7 @@ it are the real ones, from the peers down to the storage contract; only threads,
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import zlib
 from collections.abc import AsyncIterator
@@ -19,6 +20,8 @@ from livesync_trio.connection.peers import Peers
 from livesync_trio.connection.rpc_peer import RpcPeer
 from livesync_trio.connection.v3_peer import V3Peer
 from livesync_trio.hooks import HookContext, HookRunner, Hooks
+from livesync_trio.store.commands import Command
+from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.registry import Registry
 from livesync_trio.telemetry import Counters
 from tests.simulation.disk import STORE, Disk, DiskOfProcess
@@ -28,6 +31,7 @@ from tests.simulation.network import Link, SimulatedChannel
 DORMANT_AFTER_S = 20.0
 IDLE_LIMIT_S = 75.0
 NEWS_CHECK_S = 5.0
+SWEPT_AT_ONCE = 0.05
 
 
 class Trace(list[str]):
@@ -40,6 +44,26 @@ class Trace(list[str]):
 
     def hear(self, message: bytes) -> None:
         self.checksum = zlib.crc32(message, self.checksum)
+
+
+class SweptHandle(StoreHandle):
+    """A handle after whose commands the dormancy sweep comes at once now and then, before the actor's next step."""
+
+    __slots__ = ("_dice", "_registry")
+
+    def __init__(self, registry: Registry, dice: random.Random) -> None:
+        super().__init__(registry, STORE)
+        self._registry = registry
+        self._dice = dice
+
+    def post_nowait(self, command: Command) -> bool:
+        posted = super().post_nowait(command)
+        if self._dice.random() < SWEPT_AT_ONCE:
+            actor = self._registry.running(STORE)
+            if actor is not None:
+                actor.last_active_s = -math.inf
+                self._registry.retire_quiet()
+        return posted
 
 
 class ServerProcess:
@@ -72,7 +96,7 @@ class ServerProcess:
         channel = SimulatedChannel(link, self._world.trace.note)
         client = Client(HookContext(STORE, None, {}, "simulated"))
         make: type[Peer] = V3Peer if v3 else RpcPeer
-        peer = make(channel, self.registry.handle(STORE), client, self._surroundings)
+        peer = make(channel, SweptHandle(self.registry, self._world.sweep_dice), client, self._surroundings)
         self._nursery.start_soon(self._serve, peer)
 
     async def _serve(self, peer: Peer) -> None:
@@ -121,6 +145,7 @@ class World:
 
     def __init__(self, dice: random.Random, *, servers: int, read_max_events: int, hooks: bool) -> None:
         self.dice = dice
+        self.sweep_dice = random.Random(0)  # its own: the others fall as before
         self.trace = Trace()
         self.disk = Disk(dice, self.trace.note, read_max_events)
         self.hooks = Hooks(on_push=self._judge, on_pull=self._ponder, on_pull_res=self._ponder) if hooks else Hooks()

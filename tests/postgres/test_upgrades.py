@@ -1,0 +1,119 @@
+"""An upgrade beside what else uses the database, and schemas that are not the first of the search path."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from livesync_trio.errors import StartupError
+from livesync_trio.model import StoreId
+from livesync_trio.storage import postgres_schema
+from livesync_trio.storage.base import Appended, HeadMoved
+from livesync_trio.storage.postgres import PostgresEngine
+from livesync_trio.storage.postgres_connection import Connector
+from livesync_trio.storage.postgres_schema import migrate, pending
+from livesync_trio.storage.postgres_tables import MIGRATIONS
+from tests.postgres.server import fresh_schema, shared_url
+from tests.postgres.test_migrations import NEWER
+from tests.storage.making import Database, append, run_of
+
+ASK = "SELECT count(*) FROM livesync_7_stores"
+
+
+def test_a_long_transaction_holds_up_the_migration_and_nobody_else(
+    shared_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `pg_dump` does: what comes after the step that waits must not queue behind it for long."""
+    monkeypatch.setattr(postgres_schema, "POSTGRES_MIGRATION_LOCK_MS", 100)
+    monkeypatch.setattr(postgres_schema, "POSTGRES_MIGRATION_PAUSE_S", 0.1)
+    connector = Connector(shared_database)
+    with connector.connect() as old, connector.connect() as new, connector.connect() as long:
+        migrate(old)
+        long.execute("BEGIN")
+        long.execute(ASK.encode())
+        migrating = threading.Thread(target=lambda: migrate(new, migrations=NEWER), daemon=True)
+        migrating.start()
+        old.execute("SET statement_timeout = '2s'")
+        waiting = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'livesync_7_stores'::regclass"
+        while old.execute(waiting.encode()).fetchone() is None:
+            assert migrating.is_alive()
+        for _ in range(20):
+            old.execute("BEGIN")
+            old.execute(ASK.encode())  # fails when it queues behind the migration for good
+            old.execute("COMMIT")
+        assert migrating.is_alive()
+        long.execute("COMMIT")
+        migrating.join(30)
+        assert not migrating.is_alive()
+        assert pending(old, NEWER).pre == ()
+
+
+def test_the_statement_timeout_of_a_role_does_not_cancel_a_step(shared_database: str) -> None:
+    with Connector(shared_database).connect() as connection:
+        migrate(connection)
+        connection.execute("SET statement_timeout = '200ms'")
+        slow = NEWER[-1].__class__(len(MIGRATIONS) + 1, "slow", pre=("SELECT pg_sleep(0.5)",))
+        migrate(connection, migrations=(*MIGRATIONS, slow))
+
+
+def test_an_empty_first_schema_does_not_join_the_fleet_of_the_next(tmp_path: Path) -> None:
+    theirs, ours = fresh_schema(f"{tmp_path} theirs"), fresh_schema(f"{tmp_path} ours")
+    PostgresEngine(theirs).open()
+    schemas = [url.rsplit("%3D", 1)[1] for url in (ours, theirs)]
+    both = f"{ours}%2C{schemas[1]}"
+    for opening in (PostgresEngine(both).open, PostgresEngine(both).open_to_read):
+        with pytest.raises(StartupError, match=f"lies in schema {schemas[1]}, .* is {schemas[0]}"):
+            opening()
+    PostgresEngine(f"{theirs}%2C{schemas[0]}").open()
+    PostgresEngine(ours).open()
+    PostgresEngine(both).open()
+
+
+@pytest.mark.parametrize("mode", ["no-verify"])
+def test_an_ssl_mode_that_does_not_exist_is_not_waited_for(mode: str) -> None:
+    url = shared_url()
+    with pytest.raises((StartupError, ValueError), match="sslmode"):
+        PostgresEngine(f"{url}{'&' if '?' in url else '?'}sslmode={mode}").open()
+
+
+@pytest.mark.parametrize("level", ["serializable", "repeatable read"])
+def test_a_lost_race_is_an_answer_whatever_isolation_the_role_has(shared_database: str, level: str) -> None:
+    url = shared_database.replace("%3D", "%3D", 1).replace(
+        "options=", f"options=-cdefault_transaction_isolation%3D{level.replace(' ', '%5C%20')}%20", 1
+    )
+    db = Database(lambda: PostgresEngine(url))
+    db.open("s")
+    failures: list[object] = []
+    barrier = threading.Barrier(4)
+
+    def race() -> None:
+        writer = db.engine.writer()
+        reader = db.engine.reader()
+        state = reader.state(StoreId("s"))
+        reader.close()
+        for _ in range(8):
+            barrier.wait()
+            assert state is not None
+            [outcome] = writer.commit([append("s", state, run_of(1, after=state.head))])
+            if not isinstance(outcome, Appended | HeadMoved):
+                failures.append(outcome)
+                return
+            state = outcome.state
+        writer.close()
+
+    def guarded() -> None:
+        try:
+            race()
+        except Exception as error:
+            failures.append(error)
+            barrier.abort()
+
+    threads = [threading.Thread(target=guarded) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    db.stop()
