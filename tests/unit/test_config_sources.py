@@ -67,6 +67,7 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
     "store_id_pattern": ("[a-z]+", "'[a-z]+'", "[a-z]+"),
     "store_id_max_bytes": ("100", "100", 100),
     "audit_log": ("-", "'-'", "-"),
+    "audit_required": ("true", "true", True),
 }
 """Of every setting: text for flag and environment, TOML, and the value they mean."""
 
