@@ -159,7 +159,7 @@ def check_ends(log: LogState, last: int, head: int, next_parent: int | None) -> 
     """
     if next_parent is not None:
         check_continues(log, last, next_parent)
-    elif last < head:
+    elif max(last, ROOT_SEQ_NUM) < head:  # a cursor may lie below the root
         raise StoreDamaged(
             f"Log {log.log_id} is damaged: nothing is stored behind e{last}, its head is recorded as e{head}. "
             "Restore a backup, or reset the store."

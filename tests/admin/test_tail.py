@@ -160,7 +160,7 @@ async def test_it_ends_cleanly_when_the_server_stops(stage: Stage) -> None:
 
 
 async def test_there_are_only_so_many(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("livesync_trio.admin.tail.ADMIN_TAILS_MAX", 1)
+    monkeypatch.setattr("livesync_trio.admin.routes.ADMIN_TAILS_MAX", 1)
     await stage.fill(1)
     async with listening(stage):
         await stage.refused(429, "too-many-requests", PATH, storeId=STORE)

@@ -42,10 +42,14 @@ TABLES = {
     "store/history.py _ends": "history kept",
     "admin/rooms.py tails": "tails",
     "admin/tail.py _queue": "tails",
+    "admin/serving.py _open": "connections to the control plane",
+    "connection/http_rpc.py _queue": "bytes for a peer",
+    "transport/websocket.py _unsent": "bytes for a peer",
 }
 """Where it is, and its row of the page."""
 
 NOT_FILLED_BY_CLIENTS = {
+    "access/jwks.py _open": "the connections of one download",
     "access/jwks.py _keys": "the issuer's keys, of at most 1 MiB of JSON",
     "fairness/rules.py slots": "two at most for a connection",
     "transport/arrivals.py _listening": "one for each open WebSocket",
@@ -57,10 +61,12 @@ NOT_FILLED_BY_CLIENTS = {
     "store/readers.py _idle": "one for each reader thread",
     "store/writer.py _appends": "commands of active stores, one append for each",
     "store/writer.py _openings": "the same",
+    "store/writer.py _underway": "the same",
     "telemetry/counting.py connections_closed": "kinds of `errors.Kind`",
     "telemetry/counting.py refusals": "kinds of `errors.Kind`",
     "telemetry/counting.py storage_errors": "two kinds",
     "telemetry/logs.py _loggers": "modules",
+    "telemetry/standard.py _outputs": "standard output and standard error",
     "admin/plane.py _listeners": "addresses",
 }
 

@@ -57,6 +57,12 @@ CASES: Final[dict[str, tuple[Series, Series]]] = {
     "LivesyncDown": (named("up", f"0{ALWAYS}"), named("up", "1x58 0 1")),
     "LivesyncNotScraped": ({'up{job="nginx"}': f"1{ALWAYS}"}, UP),
     "LivesyncProcessUnseen": (UP | named("process_open_fds", f"9{ALWAYS}"), UP | process(9)),
+    "LivesyncTransactionHangs": both("livesync_transaction_age_seconds", "0x50 20x10", "0x57 20 0x2"),
+    "LivesyncLogLost": (
+        named("livesync_log_lines_lost_total", "0x40 7x20") | named("livesync_audit_lines_lost_total", f"0{ALWAYS}"),
+        named("livesync_log_lines_lost_total", f"7{ALWAYS}") | named("livesync_audit_lines_lost_total", f"0{ALWAYS}"),
+    ),
+    "LivesyncHookFails": both("livesync_hook_failures_total", "0+1x60", f"3{ALWAYS}"),
     "LivesyncStorageUnavailable": (healthy(f"0{ALWAYS}"), healthy("1x59 0")),
     "LivesyncStorageErrors": (
         healthy() | named("livesync_storage_errors_total", "0x40 1x20", operation="commit"),

@@ -43,12 +43,13 @@ class FastApiTables:
             self._connection = psycopg.connect(url, autocommit=True)
             self._connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             self._connection.read_only = True
+            self._name = self._connection.info.dbname
         except psycopg.Error as error:
             raise CommandError(Kind.BAD_ARCHIVE, f"the PostgreSQL database cannot be reached: {error}.") from None
 
     def describe(self) -> str:
         """The database, without secrets."""
-        return f"PostgreSQL database {self._connection.info.dbname}"
+        return f"PostgreSQL database {self._name}"
 
     def stores(self) -> list[SourceStore]:
         """Stores of the database; see the contract."""
