@@ -10,8 +10,7 @@ import trio
 from livesync_trio.errors import Kind, Refusal, TooFast
 from livesync_trio.fairness import Fairness, Held, Meter
 from livesync_trio.hooks import HookContext
-from livesync_trio.log.admission import text_bytes
-from livesync_trio.model import Principal
+from livesync_trio.model import Principal, text_bytes
 from livesync_trio.wire.messages import PushRequest
 
 READ_ONLY: Final = Refusal(Kind.NOT_ALLOWED, "This token may read the store, but not write to it.")

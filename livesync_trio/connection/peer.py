@@ -36,9 +36,9 @@ from livesync_trio.limits import (
     PUSHES_UNDER_WAY_MAX_BYTES,
     REQUESTS_PER_CONNECTION_MAX,
 )
-from livesync_trio.log.admission import check_batch, text_bytes
+from livesync_trio.log.admission import check_batch
 from livesync_trio.memory import Budget, Memory
-from livesync_trio.model import Batch
+from livesync_trio.model import Batch, text_bytes
 from livesync_trio.store.commands import Accepted, Push, Reply
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.supervision import Tasks, open_tasks

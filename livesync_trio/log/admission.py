@@ -1,6 +1,6 @@
 """Which batch a log takes (SPEC section 1, admission rule, and section 7: what the reference fails to check)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import attrs
 
@@ -38,11 +38,6 @@ class Quota:
         if self.max_bytes and size_bytes + batch.size_bytes > self.max_bytes:
             return Refusal(Kind.QUOTA_EXCEEDED, f"This store may hold {self.max_bytes} bytes and is full.")
         return None
-
-
-def text_bytes(events: Iterable[Event]) -> int:
-    """Bytes of the texts of events together."""
-    return sum(len(event.json) for event in events)
 
 
 def check_batch(events: Sequence[Event]) -> Refusal | None:

@@ -9,11 +9,13 @@ been. Where that cannot be had, `Lost` says so before anything is acknowledged.
 import errno
 import logging
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from livesync_trio.errors import StorageUnavailable
+from livesync_trio.storage.quick_files import Identity, beginning_of, identity_of
 from livesync_trio.storage.sqlite_wal import MAGIC, holds_more_than
 
 _logger: Final = logging.getLogger("livesync.storage")
@@ -36,17 +38,13 @@ class NamedFile:
     def __init__(self, path: Path) -> None:
         """It is any file so far."""
         self.path = path
-        self._name = str(path)
-        self.identity: tuple[int, int] | None = None
+        self.identity: Identity | None = None
+        self.found = identity_of(str(path))
+        """Device and inode of what is there now; raises OSError as `stat`. Asked with every commit."""
 
     def remember(self) -> None:
         """From now on it is this file, not whatever may be at its path. Raises OSError when it is not there."""
         self.identity = self.found()
-
-    def found(self) -> tuple[int, int]:
-        """Device and inode of what is there now; raises OSError as `stat`. Asked with every commit."""
-        status = os.stat(self._name)  # noqa: PTH116 - `Path.stat` takes twice as long
-        return status.st_dev, status.st_ino
 
     def is_there(self) -> bool:
         """Whether it is found under its name."""
@@ -70,6 +68,7 @@ class SideFiles:
         self._database = database
         self._wal, self._index = _Side(database, WAL), _Side(database, INDEX)
         self._content: int | None = None  # descriptor of the WAL, while it is held
+        self._beginning: Callable[[], bytes] = bytes  # reads the first bytes of it
         self._begun = False  # whether SQLite has written in it; before, it may be what a power cut left
 
     @property
@@ -116,6 +115,7 @@ class SideFiles:
             with suppress(OSError):  # no hard links here, or it is there already
                 os.link(side.path, side.spare)
         self._content = os.open(self._wal.path, os.O_RDONLY | os.O_CLOEXEC)
+        self._beginning = beginning_of(self._content, len(MAGIC[0]))
 
     def let_go(self) -> None:
         """Forget them, and take the spare names away."""
@@ -141,7 +141,7 @@ class SideFiles:
             return
         if not self._wal.is_there():
             self._put_back(self._wal)
-        begins = os.pread(self._content, len(MAGIC[0]), 0)
+        begins = self._beginning()
         if begins in MAGIC:
             self._begun = True
         elif self._begun and begins:

@@ -322,7 +322,7 @@ class StoreActor:
 
         `before`: the log before the first of them; each accepted push is told the log right after its own batch.
         """
-        state = before
+        state, last = before, self._log_state
         for push, refusal in zip(pushes, verdicts, strict=True):
             if isinstance(refusal, ServerAhead) and refusal.provided > refusal.head:
                 self._counters.pushes_ahead_of_head += 1
@@ -335,8 +335,12 @@ class StoreActor:
             if refusal is not None:
                 push.reply.give(refusal)
                 continue
-            count = state.event_count + len(push.batch.events)
-            state = LogState(state.log_id, state.backend_id, push.batch.last_seq_num, count)
+            head = push.batch.last_seq_num
+            if head == last.head:  # the usual case: one push
+                state = last
+            else:
+                count = state.event_count + len(push.batch.events)
+                state = LogState(state.log_id, state.backend_id, head, count)
             push.reply.give(Accepted(state))
 
     # --- pulls, resets, questions ----------------------------------------------------------------------------------
