@@ -1,7 +1,7 @@
 """livesync_trio: a self-hosted sync server for LiveStore apps.
 
 `serve` runs the server inside a Trio program; the command line is `livesync serve`. The names are looked up when they
-are used, so that importing one room of the house does not open all the others.
+are used, so that importing one layer does not load all the others.
 """
 
 from importlib import import_module

@@ -1,6 +1,6 @@
-"""The composition root: chooses the engine, puts the rooms together, opens the doors and orders the shutdown.
+"""The composition root: chooses the engine, puts the layers together, opens the listeners and orders the shutdown.
 
-The only place that knows concrete engines. Shutdown (design.md): close the doors → /health says draining → finish
+The only place that knows concrete engines. Shutdown: close the doors → /health says draining → finish
 what is in the mailboxes → close every WebSocket with 1012 → close the engine. A second signal is immediate.
 """
 
@@ -25,9 +25,9 @@ from livesync_trio.fairness import Attempts
 from livesync_trio.hooks import HookRunner, Hooks
 from livesync_trio.limits import ADMIN_READER_THREADS, GC_THRESHOLDS, READER_THREADS, SHARED_WRITER_THREADS
 from livesync_trio.listening import listen
-from livesync_trio.log.admission import Quota
 from livesync_trio.metrics import Metrics, Sources, pulse
 from livesync_trio.reloading import Reloader, Reread, prepare_audit
+from livesync_trio.rules.admission import Quota
 from livesync_trio.storage.base import Engine, SharedEngine
 from livesync_trio.storage.url import MEMORY_URL, engine_from_url
 from livesync_trio.store.news import Gazette, News, TellingWriter
@@ -158,7 +158,7 @@ async def serve(
 
 
 class Server:
-    """The rooms of one running server."""
+    """One running server: its services, and how they start and stop."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class Server:
         reread: Reread | None = None,
         ending: Ending | None = None,
     ) -> None:
-        """Put the rooms together, inside Trio; nothing is started yet. `engine` must be open."""
+        """Put everything together, inside Trio; nothing is started yet. `engine` must be open."""
         self._config = config
         self._ending = ending
         self._manager = manager
@@ -243,10 +243,10 @@ class Server:
         """The control plane, which sees the server through these doors only (decision 0006)."""
         # Quart and Hypercorn take a fifth of a second and 13 MB: a server without a control plane does not pay them.
         from livesync_trio.admin.plane import ControlPlane  # noqa: PLC0415
-        from livesync_trio.admin.rooms import Rooms  # noqa: PLC0415
+        from livesync_trio.admin.server_view import ServerView  # noqa: PLC0415
 
         return ControlPlane(
-            Rooms(
+            ServerView(
                 config=lambda: self.reloader.config,
                 engine=self._engine.name,
                 database=self._engine.describe,
@@ -395,7 +395,7 @@ def base_url(listener: trio.SocketListener, scheme: str = "http") -> str:
 def _tame_garbage_collection() -> None:
     """Look never again at what exists now, and at the rest more rarely.
 
-    Full collections over many idle actors pause for tenths of a second (technology.md).
+    Full collections over many idle actors pause for tenths of a second.
     """
     gc.collect()
     gc.freeze()

@@ -1,7 +1,7 @@
 """What can go wrong, and the one table that says how each of it is told to whom.
 
-Owns the kinds of refusal, the table `RULES`, and the few exceptions that cross a floor. Refusals are *values*
-(design.md, law 9): a push that comes too late is an expected outcome and is answered, not raised. Exceptions are for
+Owns the kinds of refusal, the table `RULES`, and the few exceptions that cross a layer. Refusals are *values*
+(invariant 9): a push that comes too late is an expected outcome and is answered, not raised. Exceptions are for
 what nobody can answer on the spot.
 
 The table is what `docs/errors.md` shows; a test compares them.
@@ -368,7 +368,7 @@ class TooFast(Refusal):
 
 
 class LivesyncError(Exception):
-    """Base of the exceptions that cross a floor.
+    """Base of the exceptions that cross a layer.
 
     LivesyncError
     ├── StorageUnavailable   the database does not answer now; later it may
@@ -389,7 +389,7 @@ class StorageFull(StorageUnavailable):
 
 
 class StoreDamaged(LivesyncError):
-    """What the database holds of a store is not a whole log; a hole is never served (design.md, storage contract).
+    """What the database holds of a store is not a whole log; a hole is never served (storage/base.py).
 
     Other stores are not affected. Trying again does not help: an operator restores a backup, or resets the store.
     """

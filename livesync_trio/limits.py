@@ -9,7 +9,7 @@ from typing import Final
 # --- the event log -------------------------------------------------------------------------------------------------
 
 PERSISTENCE_FORMAT_VERSION: Final = 7
-"""Format of the stored tables and part of their names; the number sync-cf uses (design.md, storage contract)."""
+"""Format of the stored tables and part of their names; the number sync-cf uses (storage/base.py)."""
 
 SEQ_NUM_MAX: Final = 2**53 - 1
 """Largest integer that JavaScript holds exactly; sequence numbers lie within ± this (SPEC section 1)."""
@@ -26,7 +26,7 @@ PAGE_MAX_BYTES: Final = 900_000
 """Bytes of one encoded PullResponse; a single larger event is a page of its own (SPEC 3.5)."""
 
 READ_MAX_EVENTS: Final = 1_000
-"""Events fetched from storage in one go: ten pages for one thread hop (technology.md measured 1,000-row reads)."""
+"""Events fetched from storage in one go: ten pages for one thread hop (measured with pages of 1,000 rows)."""
 
 HISTORY_KEPT_MAX_BYTES: Final = 16 * 1024 * 1024
 """Encoded pages kept for the next new client: some 37,000 events of 450 bytes (docs/performance.md)."""
@@ -37,7 +37,7 @@ READ_MAX_BYTES: Final = 1_000_000
 # --- frames and requests -------------------------------------------------------------------------------------------
 
 FRAME_MAX_BYTES: Final = 32 * 1024 * 1024
-"""Largest WebSocket message or HTTP body accepted (SPEC 3.5: at least 1 MiB, better 32 MiB; field.md #687, #1540)."""
+"""Largest WebSocket message or HTTP body accepted (SPEC 3.5: at least 1 MiB, better 32 MiB; LiveStore #687, #1540)."""
 
 FRAME_HEAD_MAX_BYTES: Final = 14
 """Longest head of a WebSocket frame: two bytes, eight of length, four of mask (RFC 6455, 5.2)."""
@@ -78,7 +78,7 @@ OPEN_PULLS_PER_CONNECTION_MAX: Final = 32
 # --- the actor -----------------------------------------------------------------------------------------------------
 
 MAILBOX_COMMANDS: Final = 256
-"""Commands a store's mailbox holds before it slows its senders down (bursts: 0.4 µs each, technology.md)."""
+"""Commands a store's mailbox holds before it slows its senders down (bursts: 0.4 µs each, measured)."""
 
 DORMANT_AFTER_S: Final = 30.0
 """Quiet time without followers after which a store leaves memory. Longer than a client's reconnect (SPEC 3.6)."""
@@ -96,7 +96,7 @@ CRASH_WINDOW_S: Final = 60.0
 # --- storage threads -----------------------------------------------------------------------------------------------
 
 GROUP_COMMIT_MAX_OPS: Final = 512
-"""Writes of any stores that share one transaction (technology.md: group commit, 10.8 k batches/s at 200 stores)."""
+"""Writes of any stores that share one transaction (measured: group commit, 10.8 k batches/s at 200 stores)."""
 
 GROUP_COMMIT_MAX_BYTES: Final = 16 * 1024 * 1024
 """Event bytes that share one transaction; a larger single batch is a group of its own."""
@@ -176,7 +176,7 @@ BACKEND_ID_RANDOM_BYTES: Final = 16
 # --- connections ---------------------------------------------------------------------------------------------------
 
 OUTBOX_MAX_BYTES: Final = 1024 * 1024
-"""Bytes queued for one peer above which its live pulls are sent back to the log (design.md, law 4)."""
+"""Bytes queued for one peer above which its live pulls are sent back to the log (invariant 4)."""
 
 OUTBOX_LOW_WATER_BYTES: Final = 256 * 1024
 """A pull that reads the log waits until the outbox holds less than this before it adds the next pages."""
@@ -231,7 +231,7 @@ VECTOR_MAX: Final = 512
 """Pieces of one vectored write; Linux takes 1,024."""
 
 WRITE_BATCH_BYTES: Final = 256 * 1024
-"""Queued messages joined into one write; many frames a system call (technology.md: 150-190 k deliveries/s)."""
+"""Queued messages joined into one write; many frames a system call (measured: 150-190 k deliveries/s)."""
 
 RECEIVE_BYTES: Final = 64 * 1024
 """Bytes asked of the socket at once."""
@@ -244,7 +244,7 @@ HANDSHAKES_PER_TURN: Final = 16
 some eight turns, and when everybody comes back at once it must not wait for all of them eight times."""
 
 STALL_LIMIT_S: Final = 60.0
-"""Default of `stall_limit_s`: a peer that takes no bytes for this long is closed (design.md, law 4)."""
+"""Default of `stall_limit_s`: a peer that takes no bytes for this long is closed (invariant 4)."""
 
 HANDSHAKE_LIMIT_S: Final = 10.0
 """Default of `handshake_limit_s`: from connecting to a complete request head (slowloris)."""
@@ -277,7 +277,7 @@ CLOSE_LIMIT_S: Final = 2.0
 
 ORPHAN_GRACE_S: Final = 0.5
 """After the sign of an orphaned pull: time for the client to open a live pull before its socket is closed (SPEC 3.6;
-"whatever a server does not know it must answer or close, within a second", field.md)."""
+"whatever a server does not know it must answer or close, within a second", LiveStore's issue #1365)."""
 
 ORPHAN_QUIET_S: Final = 5.0
 """Age a connection must have before a ping alone counts as such a sign. A new client pings and pulls at once; one that
@@ -301,7 +301,7 @@ WATCHDOG_PINGS_PER_PERIOD: Final = 3
 """Signs of life in a period of systemd's watchdog; sd_watchdog_enabled(3) asks for two, so one may come late."""
 
 HEALTH_ANSWER_LIMIT_S: Final = 5.0
-"""How long `livesync health` waits. Above a garbage collection of a full server (technology.md), below the pause
+"""How long `livesync health` waits. Above a garbage collection of a full server, below the pause
 between checks."""
 
 MANAGER_STATUS_EVERY_S: Final = 10.0
@@ -322,7 +322,7 @@ SECRET_FILE_MAX_BYTES: Final = 64 * 1024
 GC_THRESHOLDS: Final = (10_000, 3, 100)
 """Garbage collector thresholds after start-up. A collection of the middle generation looks at four times the first and
 takes 12 ms; of fifty times as many it took 840 ms when ten thousand clients came back. Connections leave it nothing to
-do (`Peer.let_go`), so a full collection, which pauses long beside many actors (technology.md), can be rare."""
+do (`Peer.let_go`), so a full collection, which pauses long beside many actors, can be rare."""
 
 # --- identity and fair use -----------------------------------------------------------------------------------------
 
@@ -372,7 +372,7 @@ PRINCIPAL_CONNECTIONS_MAX: Final = 1_000
 ADDRESS_CONNECTIONS_MAX: Final = 2_000
 PRINCIPAL_STORES_MAX: Final = 10_000
 """Defaults of `max_principal_connections`, `max_address_connections` and `max_principal_stores`: well above an office
-behind one address, well below what exhausts descriptors (9 KiB an idle connection, technology.md)."""
+behind one address, well below what exhausts descriptors (9 KiB an idle connection, measured)."""
 
 RELOAD_LIMIT_S: Final = 30.0
 RELOAD_THREADS: Final = 4
@@ -452,7 +452,7 @@ ADMIN_BODY_MAX_BYTES: Final = 64 * 1024
 """Largest request body of the control plane: a store id, twice, and much room."""
 
 ADMIN_TAIL_QUEUE_BYTES: Final = 256 * 1024
-"""Events queued for one tail above which it is sent back to the log (design.md, law 4)."""
+"""Events queued for one tail above which it is sent back to the log (invariant 4)."""
 
 ADMIN_TAILS_MAX_BYTES: Final = 32 * 1024 * 1024
 """History that all tails together hold; a single event may be larger."""
@@ -553,7 +553,7 @@ LOOP_DELAY_SECONDS_BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 """Buckets of the event loop's delay; the first holds what the kernel's timers alone cost."""
 
 GC_PAUSE_SECONDS_BUCKETS: Final = (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
-"""Buckets of garbage collection; full ones take 65 to 144 ms at 10,000 idle stores (technology.md)."""
+"""Buckets of garbage collection; full ones take 65 to 144 ms at 10,000 idle stores."""
 
 LOOP_PROBE_S: Final = 0.5
 """How often the event loop's delay is measured."""

@@ -1,4 +1,4 @@
-"""The nouns of the house: events as they are kept, batches, cursors, the state of a log, publications.
+"""The nouns of the domain: events as they are kept, batches, cursors, the state of a log, publications.
 
 Owns frozen values only; no behaviour beyond what follows from the fields, no I/O, no Trio.
 
@@ -14,7 +14,7 @@ import attrs
 import msgspec
 
 StoreId = NewType("StoreId", str)
-"""Name of a store, exactly as in the URL: never sanitised, folded or cut (design.md, storage contract)."""
+"""Name of a store, exactly as in the URL: never sanitised, folded or cut (storage/base.py)."""
 
 RESERVED_STORES: Final = "livesync-staged/"
 """Stores under names with this beginning are imports under way: no client ever meets one."""
@@ -63,7 +63,7 @@ _TEXT: Final = operator.attrgetter("json")
 
 @attrs.frozen
 class Batch:
-    """Events that are admitted together or not at all; never empty, ascending and chained (`log.admission`).
+    """Events that are admitted together or not at all; never empty, ascending and chained (`rules.admission`).
 
     Attributes:
         events: the events.

@@ -1,6 +1,6 @@
 """Where tasks are born and how they die.
 
-The only room that opens nurseries (design.md, law 6). A room that needs tasks gets a `Tasks`, which starts them under a
+The only module that opens nurseries (invariant 6). A module that needs tasks gets a `Tasks`, which starts them under a
 name; the policy for a crash is chosen where the scope is opened. Also the policy for actors that crash again and again.
 """
 
@@ -175,7 +175,7 @@ async def open_tasks(name: str) -> AsyncIterator[Tasks]:
 
 @attrs.define
 class CrashHistory:
-    """When the actor of one store crashed, and what follows from it (design.md, law 6)."""
+    """When the actor of one store crashed, and what follows from it (invariant 6)."""
 
     _times_s: deque[float] = attrs.field(factory=deque)
 

@@ -6,7 +6,7 @@ from msgspec import Meta
 
 from livesync_trio.admin.declaring import PAGE, Answer, Caller, Limit, Request, Time
 from livesync_trio.admin.reading import refused
-from livesync_trio.admin.rooms import Rooms, moment
+from livesync_trio.admin.server_view import ServerView, moment
 from livesync_trio.connection.peer import Peer
 from livesync_trio.connection.statistics import UNKNOWN
 from livesync_trio.errors import Kind, Refusal
@@ -63,24 +63,25 @@ class Closing(Answer, frozen=True):
     closing: bool = True
 
 
-async def list_connections(rooms: Rooms, asked: ListConnections, _caller: Caller) -> ConnectionPage:
+async def list_connections(server: ServerView, asked: ListConnections, _caller: Caller) -> ConnectionPage:
     """The open WebSockets of this server, oldest first, page by page."""
-    found = [peer for peer in rooms.peers if peer.number > asked.after and asked.store_id in ("", peer.handle.store_id)]
+    peers = (peer for peer in server.peers if asked.store_id in ("", peer.handle.store_id))
+    found = [peer for peer in peers if peer.number > asked.after]
     found.sort(key=lambda peer: peer.number)
     shown = found[: asked.limit]
     more = shown[-1].number if len(found) > asked.limit else None
     return ConnectionPage(connections=[_told(peer) for peer in shown], next=more)
 
 
-async def close_connection(rooms: Rooms, asked: CloseConnection, caller: Caller) -> Closing | Refusal:
+async def close_connection(server: ServerView, asked: CloseConnection, caller: Caller) -> Closing | Refusal:
     """Close a connection of this server in order; its client comes back."""
     number, store_id = asked.connection_id, asked.store_id
-    peer = next((peer for peer in rooms.peers if peer.number == number), None)
+    peer = next((peer for peer in server.peers if peer.number == number), None)
     if peer is None:
         return Refusal(Kind.NO_SUCH_CONNECTION, f"This server has no open connection {number}.")
     if peer.handle.store_id != store_id:
         return refused("`storeId` is not the store of this connection. Nothing was changed.")
-    rooms.audit.record(
+    server.audit.record(
         "close", store=store_id, address=caller.address, connection=str(number), peer=peer.asking.context.client_address
     )
     peer.close(Kind.CLOSED_BY_OPERATOR)

@@ -17,7 +17,7 @@ from livesync_trio.errors import Refusal
 from livesync_trio.limits import ADMIN_PAGE, ADMIN_PAGE_MAX, SEQ_NUM_MAX
 
 if TYPE_CHECKING:
-    from livesync_trio.admin.rooms import Rooms
+    from livesync_trio.admin.server_view import ServerView
 
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
@@ -76,7 +76,7 @@ class Caller:
     until_answered: ExitStack = attrs.field(factory=ExitStack)
 
 
-Handler = Callable[["Rooms", Any, Caller], Awaitable[Answer | Raw | Stream | Refusal]]
+Handler = Callable[["ServerView", Any, Caller], Awaitable[Answer | Raw | Stream | Refusal]]
 """Answers a request: the server, what is asked (`Route.takes`), who asks."""
 
 

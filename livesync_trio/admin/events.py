@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from livesync_trio.admin.declaring import PAGE, AfterEvent, Answer, Caller, Limit, Request, StoreName, Time
 from livesync_trio.admin.reading import moment_read
-from livesync_trio.admin.rooms import Rooms
+from livesync_trio.admin.server_view import ServerView
 from livesync_trio.admin.stores import unknown
 from livesync_trio.errors import Refusal
 from livesync_trio.limits import (
@@ -98,15 +98,15 @@ class SessionPage(Answer, frozen=True):
     next: int | None
 
 
-async def list_events(rooms: Rooms, asked: ListEvents, _caller: Caller) -> EventPage | Refusal:
+async def list_events(server: ServerView, asked: ListEvents, _caller: Caller) -> EventPage | Refusal:
     """Events of a store, page by page; a page may be empty although `next` names another."""
-    found = await rooms.readers.ask(lambda reader: _page(reader, asked))
+    found = await server.readers.ask(lambda reader: _page(reader, asked))
     return unknown(asked.store_id) if found is None else found
 
 
-async def list_sessions(rooms: Rooms, asked: ListSessions, _caller: Caller) -> SessionPage | Refusal:
+async def list_sessions(server: ServerView, asked: ListSessions, _caller: Caller) -> SessionPage | Refusal:
     """Client sessions seen in the next part of a log; a session may come again in the next one."""
-    found = await rooms.readers.ask(lambda reader: _sessions(reader, asked))
+    found = await server.readers.ask(lambda reader: _sessions(reader, asked))
     return unknown(asked.store_id) if found is None else found
 
 

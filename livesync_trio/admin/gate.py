@@ -6,7 +6,7 @@ from typing import Final
 import attrs
 import trio
 
-from livesync_trio.admin.rooms import Rooms
+from livesync_trio.admin.server_view import ServerView
 from livesync_trio.config.exposure import is_loopback
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.hooks import host_of
@@ -31,7 +31,7 @@ _FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-proto", "x-for
 class Gate:
     """Decides before anything else of a request is looked at."""
 
-    rooms: Rooms
+    server: ServerView
 
     def refusal(self, headers: Mapping[str, str], address: str, *, public: bool) -> Refusal | None:
         """Why a request is not served; None when it is.
@@ -47,19 +47,19 @@ class Gate:
                 Kind.ORIGIN_REFUSED, "Web pages of this origin may not use the control plane (admin_origins)."
             )
         host, now_s = host_of(address), trio.current_time()
-        attempts = self.rooms.public_attempts if public else self.rooms.attempts
+        attempts = self.server.public_attempts if public else self.server.attempts
         waiting = attempts.refusal(host, now_s)
         if waiting is not None and (public or not self._local(host, headers)):
             return waiting
         given = headers.get("authorization", "")
         if given[: len(_SCHEME)].lower() != _SCHEME:
             return Refusal(Kind.UNAUTHENTICATED, "Send the admin secret: `Authorization: Bearer …`.")
-        expected = self.rooms.secret()
+        expected = self.server.secret()
         if expected is not None and expected.matches(given[len(_SCHEME) :].strip()):
             return None
         if waiting is None:  # of local guesses that go on, no more are recorded than of a stranger's
             attempts.failed(host, now_s)
-            self.rooms.audit.record(
+            self.server.audit.record(
                 "refuse", store="", address=address, via="control plane", kind=str(Kind.UNAUTHENTICATED)
             )
         return Refusal(Kind.UNAUTHENTICATED, "This is not the admin secret.")
@@ -89,7 +89,7 @@ class Gate:
     def _allows(self, origin: str, headers: Mapping[str, str]) -> bool:
         """Whether a page may ask: one that is listed, or one that came from here itself."""
         host = headers.get("host")
-        return origin in self.rooms.config().admin_origins or origin in (f"http://{host}", f"https://{host}")
+        return origin in self.server.config().admin_origins or origin in (f"http://{host}", f"https://{host}")
 
     def _local(self, host: str, headers: Mapping[str, str]) -> bool:
         """Whether a request is of this machine's own users, at an address that nobody else reaches.
@@ -97,4 +97,4 @@ class Gate:
         They would lock each other out. What a proxy here passes on is not theirs, whether the proxy is believed or not.
         """
         forwarded = any(name in headers for name in _FORWARDED)
-        return is_loopback(host) and not forwarded and is_loopback(self.rooms.config().admin_host)
+        return is_loopback(host) and not forwarded and is_loopback(self.server.config().admin_host)

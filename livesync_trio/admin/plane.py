@@ -4,7 +4,7 @@ from typing import Final
 
 import trio
 
-from livesync_trio.admin.rooms import Rooms
+from livesync_trio.admin.server_view import ServerView
 from livesync_trio.admin.serving import Connections
 from livesync_trio.admin.web import ControlApp
 from livesync_trio.limits import ADMIN_GRACE_S, CRASH_BACKOFF_FIRST_S, CRASH_BACKOFF_MAX_S
@@ -21,13 +21,13 @@ STOPPED: Final = "stopped"
 class ControlPlane:
     """The control plane of one server."""
 
-    def __init__(self, rooms: Rooms) -> None:
+    def __init__(self, server: ServerView) -> None:
         """Nothing is opened before `listen`."""
-        self._rooms = rooms
+        self._server = server
         self._listeners: list[trio.SocketListener] = []
-        self.app = ControlApp(rooms)
+        self.app = ControlApp(server)
         """For the public door, which calls it without Hypercorn."""
-        self._connections = Connections(rooms, self.app)
+        self._connections = Connections(server, self.app)
         self._stopping = trio.Event()
         self._stopped = trio.Event()
         self._started = False
@@ -44,7 +44,7 @@ class ControlPlane:
 
     async def listen(self) -> bool:
         """Try to get the address. False: it cannot be had now, the log says why, and `run` tries again."""
-        config = self._rooms.config()
+        config = self._server.config()
         try:
             self._listeners = list(await trio.open_tcp_listeners(config.admin_port, host=config.admin_host))
         except (OSError, UnicodeError) as error:  # the latter: a name that DNS cannot have
@@ -90,7 +90,7 @@ class ControlPlane:
 
     def end(self) -> None:
         """The server begins to shut down: whoever listens for ever is told. Requests are still answered."""
-        self._rooms.end()
+        self._server.end()
 
     async def stop(self) -> None:
         """End in order: requests are finished, within the grace. Returns when it has ended."""
@@ -101,7 +101,7 @@ class ControlPlane:
     def close(self) -> None:
         """Release what it holds; called when nobody asks any more."""
         self._close_listeners()
-        self._rooms.readers.close()
+        self._server.readers.close()
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:

@@ -8,7 +8,7 @@ import msgspec
 import trio
 
 from livesync_trio.admin.declaring import Answer, Caller, Nothing, Raw, Time, camel
-from livesync_trio.admin.rooms import Rooms, moment
+from livesync_trio.admin.server_view import ServerView, moment
 from livesync_trio.config.showing import shown_settings
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.version import VERSION
@@ -44,26 +44,26 @@ class Settings(Answer, frozen=True):
     settings: list[Setting]
 
 
-async def info(rooms: Rooms, _asked: Nothing, _caller: Caller) -> Info:
+async def info(server: ServerView, _asked: Nothing, _caller: Caller) -> Info:
     """What this server is and how it is."""
-    well, health = rooms.health()
+    well, health = server.health()
     return Info(
         version=VERSION,
-        engine=rooms.engine,
-        database=rooms.database(),
-        started_at=moment(rooms.started_s),
-        uptime_seconds=round(trio.current_time() - rooms.started_s, 3),
+        engine=server.engine,
+        database=server.database(),
+        started_at=moment(server.started_s),
+        uptime_seconds=round(trio.current_time() - server.started_s, 3),
         healthy=well,
         health={camel(name): value for name, value in health.items()},
-        counters=_counters(rooms),
+        counters=_counters(server),
     )
 
 
-def _counters(rooms: Rooms) -> dict[str, Any]:
+def _counters(server: ServerView) -> dict[str, Any]:
     """The totals; histograms are left to the metrics."""
     totals: dict[str, Any] = {}
-    for field in attrs.fields(type(rooms.counters)):
-        value = getattr(rooms.counters, field.name)
+    for field in attrs.fields(type(server.counters)):
+        value = getattr(server.counters, field.name)
         if isinstance(value, int):
             totals[camel(field.name)] = value
         elif isinstance(value, Mapping) and all(isinstance(count, int) for count in value.values()):
@@ -71,13 +71,13 @@ def _counters(rooms: Rooms) -> dict[str, Any]:
     return totals
 
 
-async def show_config(rooms: Rooms, _asked: Nothing, _caller: Caller) -> Settings:
+async def show_config(server: ServerView, _asked: Nothing, _caller: Caller) -> Settings:
     """Every setting, its value and where it was given; of secrets only whether there is one."""
-    return Settings(settings=msgspec.convert(shown_settings(rooms.config()), list[Setting]))
+    return Settings(settings=msgspec.convert(shown_settings(server.config()), list[Setting]))
 
 
-async def show_metrics(rooms: Rooms, _asked: Nothing, _caller: Caller) -> Raw | Refusal:
+async def show_metrics(server: ServerView, _asked: Nothing, _caller: Caller) -> Raw | Refusal:
     """Metrics in Prometheus' text format."""
-    if rooms.metrics is None:
+    if server.metrics is None:
         return Refusal(Kind.NOT_FOUND, "This server renders no metrics.")
-    return Raw(*rooms.metrics())
+    return Raw(*server.metrics())

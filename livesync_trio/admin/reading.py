@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from livesync_trio.admin.declaring import Request, Route
-from livesync_trio.admin.rooms import wire_time
+from livesync_trio.admin.server_view import wire_time
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.model import RESERVED_STORES
 

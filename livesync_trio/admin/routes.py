@@ -17,7 +17,7 @@ from livesync_trio.admin.declaring import (
     Stream,
 )
 from livesync_trio.admin.reading import refused
-from livesync_trio.admin.rooms import Rooms
+from livesync_trio.admin.server_view import ServerView
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.limits import ADMIN_TAILS_MAX, LAST_EVENT_ID_MAX_DIGITS, SEQ_NUM_MAX
 from livesync_trio.model import StoreId
@@ -36,7 +36,7 @@ class TailStore(Request, frozen=True):
     ) = UNSET
 
 
-async def tail_store(rooms: Rooms, asked: TailStore, caller: Caller) -> Stream | Refusal:
+async def tail_store(server: ServerView, asked: TailStore, caller: Caller) -> Stream | Refusal:
     """Events as they come, as server-sent events; resumes behind `Last-Event-ID`.
 
     A tail counts from here on, until its answer has ended: many may be asked for before the first is open.
@@ -47,18 +47,18 @@ async def tail_store(rooms: Rooms, asked: TailStore, caller: Caller) -> Stream |
         if not (last.isascii() and last.isdigit()) or len(last) > LAST_EVENT_ID_MAX_DIGITS or int(last) > SEQ_NUM_MAX:
             return refused("Last-Event-ID is not the number of an event.")
         after = int(last)
-    if rooms.tails_admitted >= ADMIN_TAILS_MAX:
+    if server.tails_admitted >= ADMIN_TAILS_MAX:
         return Refusal(Kind.TOO_MANY_REQUESTS, f"{ADMIN_TAILS_MAX} tails are open already.")
 
     def ended() -> None:
-        rooms.tails_admitted -= 1
+        server.tails_admitted -= 1
 
-    rooms.tails_admitted += 1
+    server.tails_admitted += 1
     caller.until_answered.callback(ended)
-    return await tail.follow(rooms, StoreId(asked.store_id), after)
+    return await tail.follow(server, StoreId(asked.store_id), after)
 
 
-async def show_document(_rooms: Rooms, _asked: Nothing, _caller: Caller) -> Raw:
+async def show_document(_server: ServerView, _asked: Nothing, _caller: Caller) -> Raw:
     """This interface as an OpenAPI 3.1 document."""
     return Raw(msgspec.json.encode(openapi.document(ROUTES)))
 

@@ -16,7 +16,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
 from livesync_trio.admin.library_log import library_logger
-from livesync_trio.admin.rooms import Rooms
+from livesync_trio.admin.server_view import ServerView
 from livesync_trio.errors import Kind
 from livesync_trio.fairness.addresses import address_group
 from livesync_trio.limits import (
@@ -142,14 +142,14 @@ class Connections:
     holds connections never keeps an operator out. Only when all are busy the newcomer is refused.
     """
 
-    def __init__(self, rooms: Rooms, app: Any) -> None:
+    def __init__(self, server: ServerView, app: Any) -> None:
         """Nothing is opened.
 
         Args:
-            rooms: the server.
+            server: the server.
             app: ASGI app that answers.
         """
-        self._rooms = rooms
+        self._server = server
         self._app = ASGIWrapper(app)
         self._config = _hypercorn_config()
         self._context = WorkerContext(None)
@@ -165,13 +165,13 @@ class Connections:
         """Serve a connection from its first byte to its last. Never raises anything of ours."""
         connection = Connection(stream)
         try:
-            if not self._enter(connection, proxy=self._rooms.trusts(connection.host)):
-                self._rooms.counters.refusals[str(Kind.TOO_MANY_REQUESTS)] += 1
+            if not self._enter(connection, proxy=self._server.trusts(connection.host)):
+                self._server.counters.refusals[str(Kind.TOO_MANY_REQUESTS)] += 1
                 _log.debug("the control plane has no connection left", peer=connection.host)
                 return
             await connection.serve(self._app, self._config, self._context)
         except Exception as error:  # strangers can cause it at will: a line for each would fill the log
-            self._rooms.counters.refusals[str(Kind.BAD_HTTP)] += 1
+            self._server.counters.refusals[str(Kind.BAD_HTTP)] += 1
             _log.debug("a connection to the control plane failed", peer=connection.host, exc_info=error)
         finally:
             self._cut(connection)

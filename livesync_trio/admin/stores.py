@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from livesync_trio.admin.declaring import PAGE, Answer, Caller, Limit, Request, StoreName, Time
 from livesync_trio.admin.reading import refused
-from livesync_trio.admin.rooms import Rooms
+from livesync_trio.admin.server_view import ServerView
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import StoreSummary
@@ -63,24 +63,24 @@ class StoreReset(Answer, frozen=True):
     head: int
 
 
-async def list_stores(rooms: Rooms, asked: ListStores, _caller: Caller) -> StorePage:
+async def list_stores(server: ServerView, asked: ListStores, _caller: Caller) -> StorePage:
     """Stores in the order of their names, page by page."""
     after = StoreId(asked.after) if asked.after else None
-    found = await rooms.readers.ask(lambda reader: reader.stores(after, asked.limit + 1, asked.containing))
+    found = await server.readers.ask(lambda reader: reader.stores(after, asked.limit + 1, asked.containing))
     shown = found[: asked.limit]
-    connected = _connected(rooms)
+    connected = _connected(server)
     more = shown[-1].store_id if len(found) > asked.limit else None
-    return StorePage(stores=[_told(rooms, summary, connected) for summary in shown], next=more)
+    return StorePage(stores=[_told(server, summary, connected) for summary in shown], next=more)
 
 
-async def show_store(rooms: Rooms, asked: ShowStore, _caller: Caller) -> Store | Refusal:
+async def show_store(server: ServerView, asked: ShowStore, _caller: Caller) -> Store | Refusal:
     """One store."""
     store_id = StoreId(asked.store_id)
-    summary = await rooms.readers.ask(lambda reader: reader.summary(store_id))
-    return unknown(store_id) if summary is None else _told(rooms, summary, _connected(rooms))
+    summary = await server.readers.ask(lambda reader: reader.summary(store_id))
+    return unknown(store_id) if summary is None else _told(server, summary, _connected(server))
 
 
-async def reset_store(rooms: Rooms, asked: ResetStore, caller: Caller) -> StoreReset | Refusal:
+async def reset_store(server: ServerView, asked: ResetStore, caller: Caller) -> StoreReset | Refusal:
     """Give a store a new identity and an empty log.
 
     Through its mailbox; works on a damaged store, too.
@@ -88,18 +88,18 @@ async def reset_store(rooms: Rooms, asked: ResetStore, caller: Caller) -> StoreR
     store_id = StoreId(asked.store_id)
     if asked.confirm != store_id:
         return refused("`confirm` must repeat `storeId`. Nothing was changed.")
-    if await state_of(rooms, store_id) is None:
+    if await state_of(server, store_id) is None:
         return unknown(store_id)
-    rooms.audit.record("reset", store=store_id, address=caller.address, via="control plane")
-    answer = await rooms.open_store(store_id).reset()
+    server.audit.record("reset", store=store_id, address=caller.address, via="control plane")
+    answer = await server.open_store(store_id).reset()
     if isinstance(answer, Refusal):
         return answer
     return StoreReset(store_id=store_id, backend_id=answer.backend_id, head=answer.head)
 
 
-async def state_of(rooms: Rooms, store_id: StoreId) -> LogState | None:
+async def state_of(server: ServerView, store_id: StoreId) -> LogState | None:
     """What the database holds of a store; None when there is none, which asking its actor would create."""
-    return await rooms.readers.ask(lambda reader: reader.state(store_id))
+    return await server.readers.ask(lambda reader: reader.state(store_id))
 
 
 def unknown(store_id: str) -> Refusal:
@@ -107,12 +107,12 @@ def unknown(store_id: str) -> Refusal:
     return Refusal(Kind.NO_SUCH_STORE, f"There is no store {store_id[:80]!r}.")
 
 
-def _connected(rooms: Rooms) -> Counter[str]:
+def _connected(server: ServerView) -> Counter[str]:
     """Peers of this server by store."""
-    return Counter(peer.handle.store_id for peer in rooms.peers)
+    return Counter(peer.handle.store_id for peer in server.peers)
 
 
-def _told(rooms: Rooms, summary: StoreSummary, connected: Counter[str]) -> Store:
+def _told(server: ServerView, summary: StoreSummary, connected: Counter[str]) -> Store:
     state = summary.state
     return Store(
         store_id=summary.store_id,
@@ -122,6 +122,6 @@ def _told(rooms: Rooms, summary: StoreSummary, connected: Counter[str]) -> Store
         bytes=summary.text_bytes,
         created_at=summary.created_at,
         last_push_at=summary.last_push_at,
-        active=rooms.active(summary.store_id),
+        active=server.active(summary.store_id),
         peers=connected[summary.store_id],
     )

@@ -13,7 +13,7 @@ import trio
 
 from livesync_trio.admin.declaring import Stream
 from livesync_trio.admin.events import as_json
-from livesync_trio.admin.rooms import Rooms
+from livesync_trio.admin.server_view import ServerView
 from livesync_trio.admin.stores import state_of, unknown
 from livesync_trio.errors import BackendIdMismatch, Refusal
 from livesync_trio.limits import (
@@ -33,24 +33,24 @@ HEARTBEAT: Final = b": still here\n\n"
 FAREWELL: Final = b"event: end\ndata: {}\n\n"
 
 
-async def follow(rooms: Rooms, store_id: StoreId, after: int | None) -> Stream | Refusal:
+async def follow(server: ServerView, store_id: StoreId, after: int | None) -> Stream | Refusal:
     """Follow a store from a number on, or from its head."""
-    state = await state_of(rooms, store_id)
+    state = await state_of(server, store_id)
     if state is None:
         return unknown(store_id)
-    tail = Tail(rooms, rooms.open_store(store_id))
+    tail = Tail(server, server.open_store(store_id))
     return Stream(tail.run_from(state, state.head if after is None else after))
 
 
 class Tail(Subscription):
     """One subscription, and what is queued of it."""
 
-    __slots__ = ("_lost", "_news", "_queue", "_queued_bytes", "_rooms")
+    __slots__ = ("_lost", "_news", "_queue", "_queued_bytes", "_server")
 
-    def __init__(self, rooms: Rooms, handle: StoreHandle) -> None:
+    def __init__(self, server: ServerView, handle: StoreHandle) -> None:
         """Nothing is begun before `run_from`."""
         super().__init__(handle, None, live=True)
-        self._rooms = rooms
+        self._server = server
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
         self._lost = False  # the log is another one now, and that is to be told
@@ -84,7 +84,7 @@ class Tail(Subscription):
 
     async def read(self, log: LogState, after: int) -> Sequence[Page]:
         """With the control plane's own readers, so that the pulls of clients keep theirs."""
-        return self.render(await self._rooms.readers.read(log, after, log.head))
+        return self.render(await self._server.readers.read(log, after, log.head))
 
     def log_lost(self, refusal: BackendIdMismatch) -> None:
         """What is queued belongs to the log that is gone."""
@@ -113,14 +113,14 @@ class Tail(Subscription):
             state: of the store, read just now.
             after: number of the last event the client has.
         """
-        memory, held_bytes = self._rooms.tails_memory, 0
+        memory, held_bytes = self._server.tails_memory, 0
         self._cursor = Cursor(after, state.backend_id)
-        self._rooms.tails[self] = None
+        self._server.tails[self] = None
         try:
             yield _message("store", state)
             if after > state.head:  # this log has never had that number
                 self._lost = True
-            while not self._rooms.ending:
+            while not self._server.ending:
                 if self._lost:
                     yield await self._told_of_another_log(state)
                 elif self._queue:
@@ -150,12 +150,12 @@ class Tail(Subscription):
             yield FAREWELL
         finally:
             memory.give_back(held_bytes)
-            self._rooms.tails.pop(self, None)
+            self._server.tails.pop(self, None)
             self.close()
 
     async def _told_of_another_log(self, known: LogState) -> bytes:
         self._lost = False
-        state = await state_of(self._rooms, self._handle.store_id) or known
+        state = await state_of(self._server, self._handle.store_id) or known
         self.start_over(state.backend_id)
         return _message("reset", state)
 

@@ -19,8 +19,8 @@ from livesync_trio.admin.gate import PROTECTION, Gate
 from livesync_trio.admin.library_log import library_logger
 from livesync_trio.admin.openapi import Error, Fault
 from livesync_trio.admin.reading import read
-from livesync_trio.admin.rooms import UNAVAILABLE, Rooms
 from livesync_trio.admin.routes import ROUTES
+from livesync_trio.admin.server_view import UNAVAILABLE, ServerView
 from livesync_trio.errors import Kind, Refusal, StorageUnavailable, StoreDamaged, TooFast
 from livesync_trio.limits import ADMIN_ANSWER_LIMIT_S, ADMIN_BODY_MAX_BYTES, REQUEST_BODY_LIMIT_S, RETRY_AFTER_MAX_S
 from livesync_trio.telemetry import get_logger
@@ -46,7 +46,7 @@ _UNTIL_ANSWERED: Final = "livesync.until_answered"
 class ControlApp(QuartTrio):
     """The app. At the public port it is mounted, so its root path is not empty there."""
 
-    def __init__(self, rooms: Rooms) -> None:
+    def __init__(self, server: ServerView) -> None:
         """An app for a server."""
         super().__init__("livesync_trio.admin", static_folder=None)
         self.config.update(
@@ -56,8 +56,8 @@ class ControlApp(QuartTrio):
             TRAP_HTTP_EXCEPTIONS=False,
         )
         self.logger = library_logger()
-        self._rooms = rooms
-        self._gate = Gate(rooms)
+        self._server = server
+        self._gate = Gate(server)
         self.before_request(self._before)
         self.after_request(self._after)
         self.register_error_handler(HTTPException, self._on_http_error)
@@ -101,12 +101,12 @@ class ControlApp(QuartTrio):
             asked = read(route, request.query_string, body)
             if isinstance(asked, Refusal):
                 return self._refused(asked)
-            if route.method == "POST" and (unrecorded := self._rooms.audit.refusal) is not None:
+            if route.method == "POST" and (unrecorded := self._server.audit.refusal) is not None:
                 return self._refused(unrecorded)
             caller = Caller(_headers(), self._address(), request.scope[_UNTIL_ANSWERED])  # type: ignore[typeddict-item]
             with trio.move_on_after(ADMIN_ANSWER_LIMIT_S):
                 try:
-                    return await self._response(await route.handler(self._rooms, asked, caller))
+                    return await self._response(await route.handler(self._server, asked, caller))
                 except StorageUnavailable:
                     return self._refused(UNAVAILABLE)
                 except StoreDamaged as damage:
@@ -144,7 +144,7 @@ class ControlApp(QuartTrio):
 
     def _told(self, refusal: Refusal) -> bytes:
         """A refusal as it is sent, counted."""
-        self._rooms.counters.refusals[str(refusal.kind)] += 1
+        self._server.counters.refusals[str(refusal.kind)] += 1
         message = refusal.message.encode(errors="replace").decode()
         return msgspec.json.encode(Error(error=Fault(code=str(refusal.kind), message=message)))
 
@@ -160,7 +160,7 @@ class ControlApp(QuartTrio):
         """Who really asks."""
         host, port = (request.scope.get("client") or ("", 0))[:2]
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        return self._rooms.client_address(address, host, _headers())
+        return self._server.client_address(address, host, _headers())
 
 
 def _headers() -> dict[str, str]:

@@ -20,8 +20,8 @@ from livesync_trio.limits import (
     PUSH_PATIENCE_S,
     READ_MAX_BYTES,
 )
-from livesync_trio.log.admission import check_batch
 from livesync_trio.model import BackendId, Batch, Cursor, LogState, Page, Publication
+from livesync_trio.rules.admission import check_batch
 from livesync_trio.store.actor import UNAVAILABLE
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.subscription import Standing, Subscription

@@ -1,4 +1,4 @@
-"""What is queued for one peer, bounded in bytes (design.md, law 4).
+"""What is queued for one peer, bounded in bytes (invariant 4).
 
 Owns the queue and its watermarks. Filled by anybody without waiting, emptied by `writing`.
 """

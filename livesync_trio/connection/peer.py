@@ -5,7 +5,7 @@ What the messages mean is decided by the subclasses `RpcPeer` (0.4 and next) and
 
 Requests are served in the order in which they came. The reader hands them to the store itself; only when a hook must be
 asked first, or the store's mailbox is full, they queue for a worker task, so that a Ping is answered all the same
-(design.md, law 7).
+(invariant 7).
 """
 
 import abc
@@ -36,9 +36,9 @@ from livesync_trio.limits import (
     PUSHES_UNDER_WAY_MAX_BYTES,
     REQUESTS_PER_CONNECTION_MAX,
 )
-from livesync_trio.log.admission import check_batch
 from livesync_trio.memory import Budget, Memory
 from livesync_trio.model import Batch, text_bytes
+from livesync_trio.rules.admission import check_batch
 from livesync_trio.store.commands import Accepted, Push, Reply
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.supervision import Tasks, open_tasks

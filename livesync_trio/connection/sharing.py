@@ -1,4 +1,4 @@
-"""Events encoded once, whatever the number of their receivers (design.md, law 5): publications and pages of history.
+"""Events encoded once, whatever the number of their receivers (invariant 5): publications and pages of history.
 
 What is made of a publication for the first receiver is kept in `Publication.encoded` for the others; only the request
 id in front differs, and clients that started alike even share that. Pages of history are kept by `store.history`.
@@ -9,8 +9,8 @@ from typing import Final
 
 from livesync_trio.connection.channel import Message
 from livesync_trio.limits import MESSAGE_WHOLE_MAX_BYTES
-from livesync_trio.log.paging import pages
 from livesync_trio.model import Page, Publication, StoredEvent
+from livesync_trio.rules.paging import pages
 from livesync_trio.wire import rpc, v3
 from livesync_trio.wire.events import PAGE_OVERHEAD_BYTES, RPC_ITEM_OVERHEAD_BYTES, rpc_items, v3_items
 from livesync_trio.wire.messages import RequestId

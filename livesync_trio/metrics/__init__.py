@@ -1,7 +1,7 @@
 """What the server counts, in Prometheus' format.
 
 `declared` says which metrics there are and where each is read, `snapshot` gathers what is read, `exposition` writes it,
-`pulse` measures the event loop and the garbage collector. Nothing here is called when something happens: the rooms
+`pulse` measures the event loop and the garbage collector. Nothing here is called when something happens: the modules
 below count with plain numbers (`telemetry.Counters`), which are read when somebody asks.
 
     metrics = Metrics(Sources(...))               # `app.Server.metrics`

@@ -1,7 +1,7 @@
 """The storage contract: what every engine promises to the actor above it.
 
 Owns the protocol classes and the values that cross it; every engine passes `tests/storage/` unchanged. Storage is
-synchronous and knows no Trio (design.md, law 8): a `Writer` is used by one thread, each `Reader` by one thread at a
+synchronous and knows no Trio (invariant 8): a `Writer` is used by one thread, each `Reader` by one thread at a
 time.
 
 What an engine guarantees:

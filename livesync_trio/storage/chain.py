@@ -36,7 +36,7 @@ def _second(second: int) -> str:
 def check_chain(append: Append) -> None:
     """Check that each event of an append continues the one before it.
 
-    Admission has checked this already (`log.admission`). It is checked again where it becomes durable, because one
+    Admission has checked this already (`rules.admission`). It is checked again where it becomes durable, because one
     stored event that continues nothing would kill the pull of every subscriber for ever (SPEC section 2).
 
     Raises:

@@ -9,8 +9,8 @@ from livesync_trio.config import is_postgresql, sqlite_path
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.storage.base import Engine
 from livesync_trio.storage.memory import MemoryEngine
-from livesync_trio.storage.postgres import PostgresEngine
-from livesync_trio.storage.sqlite import SqliteEngine
+from livesync_trio.storage.postgresql.engine import PostgresEngine
+from livesync_trio.storage.sqlite.engine import SqliteEngine
 
 MEMORY_URL: Final = "memory:"
 """For tests and programs that embed the server; the configuration of `livesync serve` refuses it."""

@@ -1,7 +1,7 @@
 """One store's actor: the only one who appends to its log.
 
 Owns the cached state of the log and the followers. Takes commands from its mailbox strictly in order and carries out
-the one transition of the house (design.md, law 1): admit → persist (durable) → advance the head → publish →
+the one transition of a store (invariant 1): admit → persist (durable) → advance the head → publish →
 acknowledge. Never reads long history, never talks to a socket, never opens the database itself.
 """
 
@@ -20,8 +20,8 @@ from livesync_trio.errors import (
     StoreDamaged,
 )
 from livesync_trio.limits import MAILBOX_COMMANDS, STORAGE_BACKOFF_FIRST_S, STORAGE_BACKOFF_MAX_S
-from livesync_trio.log import admission
 from livesync_trio.model import LogState, Publication, StoredEvent, StoreId
+from livesync_trio.rules import admission
 from livesync_trio.storage import base
 from livesync_trio.storage.chain import server_time
 from livesync_trio.store.commands import (
@@ -191,7 +191,7 @@ class StoreActor:
         self.followers.drop_all()
 
     def _take_waiting(self, limit: int | None) -> None:
-        """Take what is in the mailbox without waiting (bursts: 0.4 µs a command instead of 6.4, technology.md)."""
+        """Take what is in the mailbox without waiting (bursts: 0.4 µs a command instead of 6.4, measured)."""
         while limit is None or len(self._taken) < limit:
             try:
                 self._taken.append(self._inbox.receive_nowait())

@@ -74,7 +74,7 @@ class Push:
     """Append a batch.
 
     Attributes:
-        batch: passed `log.admission.check_batch`.
+        batch: passed `rules.admission.check_batch`.
         backend_id: the identity the client remembers, None if none.
         request_id: id of the push, as JSON text (0.3 broadcasts carry it).
         origin: the pushing peer, compared by identity only.
@@ -114,7 +114,7 @@ class Registered:
 
 @attrs.define
 class Register:
-    """Register a pull: catch up, then follow (design.md, law 3).
+    """Register a pull: catch up, then follow (invariant 3).
 
     Attributes:
         cursor: where the client stands; None for "at the head" (0.3 sockets that have not pulled).

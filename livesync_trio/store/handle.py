@@ -1,4 +1,4 @@
-"""The only door to a store (design.md): post a command, read a page of its history, stop following.
+"""The only door to a store (docs/architecture.md): post a command, read a page of its history, stop following.
 
 Owns nothing: a handle names a store, and finds its present actor anew for each command, so that it outlives crashes
 and dormancy of the actor.

@@ -1,6 +1,6 @@
 """Pages of history, read for whoever pulls and kept a while for the next one who pulls the same.
 
-Owns what is kept. A log's past does not change, so a page once encoded serves every client (design.md, law 5). Kept are
+Owns what is kept. A log's past does not change, so a page once encoded serves every client (invariant 5). Kept are
 the stretches from the beginning of a log on, one behind the other, because that is what each new client asks for; who
 comes back asks for the little it missed, which is read for it alone. Used in the Trio thread only.
 """

@@ -35,7 +35,7 @@ class Writer(Protocol):
         """Finish what was begun and end. Not cancellable."""
 
     async def commit(self, write: base.Write) -> base.Outcome:
-        """Carry out one write durably. Not cancellable (design.md, law 1): its outcome is awaited.
+        """Carry out one write durably. Not cancellable (invariant 1): its outcome is awaited.
 
         Raises:
             StorageUnavailable: nothing is known to be durable; read the state again before relying on it.

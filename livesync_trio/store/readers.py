@@ -1,4 +1,4 @@
-"""The readers: a few handles and threads that read history for any number of pulls (design.md, law 3)."""
+"""The readers: a few handles and threads that read history for any number of pulls (invariant 3)."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -8,8 +8,8 @@ import attrs
 import trio
 
 from livesync_trio.errors import Kind, Refusal
-from livesync_trio.log.admission import Quota
 from livesync_trio.model import LogState, StoreId
+from livesync_trio.rules.admission import Quota
 from livesync_trio.store.actor import FAILED, StoreActor
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.history import History
@@ -200,7 +200,7 @@ class Registry:
             self._none_left.unpark_all()
 
     async def _sweep(self) -> None:
-        """Let stores go dormant that nobody needs (design.md, law 10). One timer for all of them."""
+        """Let stores go dormant that nobody needs (invariant 10). One timer for all of them."""
         while True:
             await trio.sleep(self._dormant_after_s / 2)
             self.retire_quiet()

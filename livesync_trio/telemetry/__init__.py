@@ -3,7 +3,7 @@
 `logs` sets structlog up, `output` and `standard` write without holding anybody up, `flood` keeps repeated lines from
 filling the log, `counting` holds totals and histograms, `pushes` follows single pushes where somebody wants to know.
 Lowest
-of the rooms with behaviour; nothing here decides anything, and nothing here knows Prometheus: `metrics` reads the
+of the modules with behaviour; nothing here decides anything, and nothing here knows Prometheus: `metrics` reads the
 numbers when somebody asks for them.
 """
 

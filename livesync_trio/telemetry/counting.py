@@ -1,6 +1,6 @@
 """Totals and histograms since the process started: plain numbers, so that counting costs next to nothing.
 
-Written by the room that sees the thing happen, in the Trio thread only; read by anybody, whenever somebody asks
+Written by the module that sees the thing happen, in the Trio thread only; read by anybody, whenever somebody asks
 (`metrics`).
 """
 

@@ -52,7 +52,7 @@ def configure_logging(level: str, style: Literal["console", "json"]) -> None:
 
 def rendered(level: str, event: str, **fields: object) -> bytes:
     """A line as the log would write it, for who writes it elsewhere; empty when it is below the log's level."""
-    line = getattr(structlog.wrap_logger(structlog.ReturnLogger(), room="telemetry"), level)(event, **fields)
+    line = getattr(structlog.wrap_logger(structlog.ReturnLogger(), component="telemetry"), level)(event, **fields)
     return f"{line}\n".encode(errors="backslashreplace") if isinstance(line, str) else b""
 
 
@@ -87,8 +87,8 @@ def _never_raising(level: int) -> type[structlog.typing.FilteringBoundLogger]:
     return NeverRaising
 
 
-def get_logger(room: str) -> structlog.typing.FilteringBoundLogger:
-    """The logger of a room of the house, named in each of its lines. For modules: it is never forgotten."""
-    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(room=room)
+def get_logger(component: str) -> structlog.typing.FilteringBoundLogger:
+    """The logger of a component, named in each of its lines. For modules: it is never forgotten."""
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(component=component)
     _loggers.append(logger)
     return logger

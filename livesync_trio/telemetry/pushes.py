@@ -1,6 +1,6 @@
 """The way of a push, stage by stage, for whoever wants to know: the log at DEBUG, and traces.
 
-Nobody wants to know in general. Then no push carries marks, and the rooms on its way only see that there are none.
+Nobody wants to know in general. Then no push carries marks, and the modules on its way only see that there are none.
 """
 
 import time

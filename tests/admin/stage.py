@@ -28,8 +28,8 @@ STORE = "store/ö 1"
 class Stage:
     """A running server."""
 
-    def __init__(self, rooms: app.Server, url: str, control_url: str, http: httpx.AsyncClient) -> None:
-        self.rooms = rooms
+    def __init__(self, server: app.Server, url: str, control_url: str, http: httpx.AsyncClient) -> None:
+        self.server = server
         self.url = url
         self.control_url = control_url
         self.http = http
@@ -97,7 +97,7 @@ async def seen(stage: Stage, wanted: Callable[[], bool]) -> None:
 async def running(hooks: Hooks | None = None, *, engine: Engine | None = None, **settings: Any) -> AsyncIterator[Stage]:
     """Run a server with its control plane. `settings`: of `Config`."""
     config = Config(**{"port": 0, "admin_port": 0, "admin_secret": Secret(SECRET), **settings})
-    rooms = app.Server(config, hooks or Hooks(), engine or MemoryEngine())
+    server = app.Server(config, hooks or Hooks(), engine or MemoryEngine())
     told: list[str] = []
     ready = trio.Event()
 
@@ -107,13 +107,13 @@ async def running(hooks: Hooks | None = None, *, engine: Engine | None = None, *
 
     with structlog.testing.capture_logs() as logs:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(rooms.run, on_ready, told.append)
+            nursery.start_soon(server.run, on_ready, told.append)
             with trio.fail_after(PATIENCE_S):
                 await ready.wait()
             control_url, url = told
             headers = {"authorization": f"Bearer {SECRET}"}
             async with httpx.AsyncClient(base_url=control_url, headers=headers, timeout=PATIENCE_S) as http:
-                stage = Stage(rooms, url, control_url, http)
+                stage = Stage(server, url, control_url, http)
                 stage.logs = logs
                 try:
                     yield stage

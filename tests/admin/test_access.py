@@ -80,7 +80,7 @@ async def test_guesses_at_the_public_port_keep_nobody_out_here() -> None:
             refusal(await public.get("/admin/api/v1/info", headers=guess), 401, "unauthenticated")
         refusal(await public.get("/admin/api/v1/info", headers=guess), 429, "too-fast")
         assert (await stage.http.get("/api/v1/info", headers=STRANGER)).status_code == 200
-        gate = stage.rooms.door.surroundings.admin_attempts  # of the admin messages of 0.3
+        gate = stage.server.door.surroundings.admin_attempts  # of the admin messages of 0.3
         for _ in range(ADMIN_FAILURES):
             gate.failed("203.0.113.9", trio.current_time())
         assert (await stage.http.get("/api/v1/info", headers=STRANGER)).status_code == 200
@@ -94,7 +94,7 @@ PATHS = ["/a%0A%1B]0;x", "/%ff%fe", "/a?storeId=%ff", "/api/v1/info?%ff", "/api/
 async def test_a_stranger_writes_nothing_into_the_log(public: bool, capfd: pytest.CaptureFixture[str]) -> None:
     async with running(admin_public=True) as stage:
         base = f"{stage.url}/admin" if public else stage.control_url
-        before = sum(stage.rooms.counters.refusals.values())
+        before = sum(stage.server.counters.refusals.values())
         asked = 0
         async with httpx.AsyncClient() as stranger:
             for origin in ORIGINS:
@@ -106,7 +106,7 @@ async def test_a_stranger_writes_nothing_into_the_log(public: bool, capfd: pytes
                         assert answer.headers["x-content-type-options"] == "nosniff"
                         assert answer.headers["cache-control"] == "no-store"
                         asked += method != "OPTIONS"
-        assert sum(stage.rooms.counters.refusals.values()) == before + asked
+        assert sum(stage.server.counters.refusals.values()) == before + asked
         loud = [line for line in stage.logs if line["log_level"] not in ("debug", "info")]
     assert loud == []
     said = capfd.readouterr()
@@ -114,12 +114,12 @@ async def test_a_stranger_writes_nothing_into_the_log(public: bool, capfd: pytes
 
 
 async def test_a_fault_is_logged_in_one_line_whatever_the_path(stage: Stage, capfd: pytest.CaptureFixture[str]) -> None:
-    assert stage.rooms.control is not None
+    assert stage.server.control is not None
 
     async def broken(_response: Response) -> Response:
         raise RuntimeError("canary")
 
-    stage.rooms.control.app.after_request(broken)
+    stage.server.control.app.after_request(broken)
     answer = await stage.http.get("/a%0A%1B]0;x")
     assert answer.status_code == 500
     faults = [line for line in stage.logs if line["log_level"] == "error"]
@@ -136,13 +136,13 @@ async def test_names_that_are_no_text_are_refused(stage: Stage) -> None:
 
 
 async def test_without_a_secret_there_is_no_control_plane() -> None:
-    rooms = app.Server(Config(port=0), Hooks(), MemoryEngine())
-    assert rooms.control is None
-    assert "control_plane" not in rooms.health()[1]
+    server = app.Server(Config(port=0), Hooks(), MemoryEngine())
+    assert server.control is None
+    assert "control_plane" not in server.health()[1]
 
 
 async def test_a_reload_of_the_secret_counts_here_at_once(stage: Stage) -> None:
-    stage.rooms.door.surroundings.admin_secret = Secret("another")
+    stage.server.door.surroundings.admin_secret = Secret("another")
     refusal(await stage.http.get("/api/v1/info"), 401, "unauthenticated")
     answer = await stage.http.get("/api/v1/info", headers={"authorization": "Bearer another"})
     assert answer.status_code == 200
@@ -202,8 +202,8 @@ async def test_a_fault_of_the_control_plane_is_an_answer_and_a_line_in_the_log(s
     def broken() -> tuple[bytes, str]:
         raise RuntimeError("canary of the traceback")
 
-    assert stage.rooms.control is not None
-    stage.rooms.control._rooms.metrics = broken
+    assert stage.server.control is not None
+    stage.server.control._server.metrics = broken
     answer = await stage.http.get("/metrics")
     assert "log" in refusal(answer, 500, "internal")
     assert "canary" not in answer.text

@@ -68,7 +68,7 @@ async def test_one_is_closed_in_order_and_recorded(tmp_path: Path) -> None:
         answer = await stage.post("/api/v1/connections/close", connectionId=number, storeId="a")
         assert answer.json() == {"connectionId": number, "storeId": "a", "closing": True}
         assert await goes.closed() == 1012
-        await seen(stage, lambda: len(stage.rooms.peers) == 1)
+        await seen(stage, lambda: len(stage.server.peers) == 1)
         await stays.check_ping()
         answer = await stage.post("/api/v1/connections/close", connectionId=number, storeId="a")
         refusal(answer, 404, "no-such-connection")

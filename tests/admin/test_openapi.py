@@ -45,10 +45,10 @@ def test_every_status_that_an_answer_may_have_is_in_the_document() -> None:
 
 
 async def test_every_route_of_the_app_is_in_the_document_and_nothing_else(stage: Stage) -> None:
-    assert stage.rooms.control is not None
+    assert stage.server.control is not None
     rules = {
         (method, rule.rule)
-        for rule in stage.rooms.control.app.url_map.iter_rules()
+        for rule in stage.server.control.app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
     told = {(method.upper(), path) for path, methods in document(ROUTES)["paths"].items() for method in methods}

@@ -63,7 +63,7 @@ async def test_a_tail_on_the_public_port_ends_with_the_server_and_is_no_burden_t
         await stage.fill(1, first=3)
         await wire.read_until(b"id: 3\n")
         with trio.fail_after(PATIENCE_S):
-            await stage.rooms.drain()
+            await stage.server.drain()
         assert b"event: end\n" in await wire.read_until(b"\r\n0\r\n\r\n")
 
 
@@ -75,9 +75,9 @@ async def test_a_tail_whose_listener_left_is_forgotten(monkeypatch: pytest.Monke
         await wire.send(head("GET /admin/api/v1/store/tail?storeId=store%2F%C3%B6+1&after=0 HTTP/1.1", BEARER))
         await wire.read_until(b"id: 1\n")
         await wire.reset()
-        control = stage.rooms.control
+        control = stage.server.control
         assert control is not None
-        await seen(stage, lambda: not control._rooms.tails)
+        await seen(stage, lambda: not control._server.tails)
         assert [line for line in stage.logs if line["log_level"] == "error"] == []
 
 
@@ -87,7 +87,7 @@ async def test_a_fault_of_the_app_ends_its_own_request_only() -> None:
         async def broken(scope: object, receive: object, send: object) -> None:
             raise RuntimeError("canary")
 
-        mount = stage.rooms.door._mount
+        mount = stage.server.door._mount
         assert mount is not None
         object.__setattr__(mount, "app", broken)
         wire = await stage.wire()

@@ -21,8 +21,8 @@ TAIL = head("GET /api/v1/store/tail?storeId=store%2F%C3%B6+1 HTTP/1.1", BEARER)
 
 
 def connections_of(stage: Stage) -> Connections:
-    assert stage.rooms.control is not None
-    return stage.rooms.control._connections
+    assert stage.server.control is not None
+    return stage.server.control._connections
 
 
 async def knock(stage: Stage) -> Wire:
@@ -111,9 +111,9 @@ async def test_where_all_are_busy_the_newcomer_is_refused_and_counted(
     for tail in tails:
         await tail.send(TAIL)
         await tail.read_until(b"event: store")
-    before = stage.rooms.counters.refusals["too-many-requests"]
+    before = stage.server.counters.refusals["too-many-requests"]
     assert await ended(await stage.wire(stage.control_url))
-    assert stage.rooms.counters.refusals["too-many-requests"] == before + 1
+    assert stage.server.counters.refusals["too-many-requests"] == before + 1
     await stage.fill(1, first=2)
     for tail in tails:
         await tail.read_until(b"id: 2\n")
@@ -138,8 +138,8 @@ async def test_a_flood_of_strangers_keeps_no_operator_out(stage: Stage, monkeypa
 
 async def test_pages_with_cookies_and_headers_of_their_own_can_be_served(stage: Stage) -> None:
     """What the console will need of the app and of Hypercorn, on one connection."""
-    assert stage.rooms.control is not None
-    app = stage.rooms.control.app
+    assert stage.server.control is not None
+    app = stage.server.control.app
 
     async def page() -> Response:
         answer = Response(f"seen {request.cookies.get('seen', '0')}", content_type="text/html")

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from livesync_trio.admin.declaring import Stream
-from livesync_trio.admin.rooms import Rooms
+from livesync_trio.admin.server_view import ServerView
 from livesync_trio.admin.tail import HEARTBEAT, Tail, follow
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.model import StoredEvent, StoreId
@@ -147,13 +147,13 @@ async def test_a_number_that_the_log_never_had_means_another_log(stage: Stage) -
     async with listening(stage, last="50") as tail:
         assert (await tail.next()).kind == "reset"
         assert await tail.numbers(2) == [1, 2]
-    assert stage.rooms.counters.cursors_ahead_of_head == 0
+    assert stage.server.counters.cursors_ahead_of_head == 0
 
 
 async def test_it_ends_cleanly_when_the_server_stops(stage: Stage) -> None:
     await stage.fill(1)
     async with listening(stage) as tail:
-        await stage.rooms.drain()
+        await stage.server.drain()
         assert (await tail.next()).kind == "end"
         with pytest.raises(Ended):
             await tail.next()
@@ -164,9 +164,9 @@ async def test_there_are_only_so_many(stage: Stage, monkeypatch: pytest.MonkeyPa
     await stage.fill(1)
     async with listening(stage):
         await stage.refused(429, "too-many-requests", PATH, storeId=STORE)
-    await seen(stage, lambda: not rooms_of(stage).tails)
+    await seen(stage, lambda: not view_of(stage).tails)
     assert (await stage.http.head(PATH, params={"storeId": STORE})).status_code == 200
-    assert not rooms_of(stage).tails
+    assert not view_of(stage).tails
     async with listening(stage):
         pass
 
@@ -186,7 +186,7 @@ async def test_tails_that_come_at_once_are_counted_as_they_come(stage: Stage, mo
             nursery.start_soon(listen)
     assert (let_in.count(200), let_in.count(429)) == (5, 35)
     await stage.hang_up()
-    await seen(stage, lambda: rooms_of(stage).tails_admitted == 0)
+    await seen(stage, lambda: view_of(stage).tails_admitted == 0)
 
 
 def test_line_ends_do_not_make_an_event_larger() -> None:
@@ -202,20 +202,20 @@ def test_line_ends_do_not_make_an_event_larger() -> None:
 @asynccontextmanager
 async def tailing(stage: Stage) -> AsyncIterator[AsyncGenerator[bytes, None]]:
     """A tail whose parts are taken by hand; its greeting has been taken."""
-    stream = await follow(rooms_of(stage), StoreId(STORE), None)
+    stream = await follow(view_of(stage), StoreId(STORE), None)
     assert isinstance(stream, Stream)
     async with aclosing(stream.parts):
         assert (await anext(stream.parts)).startswith(b"event: store\n")
         yield stream.parts
 
 
-def rooms_of(stage: Stage) -> Rooms:
-    assert stage.rooms.control is not None
-    return stage.rooms.control._rooms
+def view_of(stage: Stage) -> ServerView:
+    assert stage.server.control is not None
+    return stage.server.control._server
 
 
 def followers(stage: Stage) -> int:
-    actor = stage.rooms.registry.running(StoreId(STORE))
+    actor = stage.server.registry.running(StoreId(STORE))
     return 0 if actor is None else len(actor.followers)
 
 
@@ -235,10 +235,10 @@ async def test_who_reads_nothing_is_sent_back_to_the_log(stage: Stage, monkeypat
         async with trio.open_nursery() as nursery:  # it follows once it is asked for something
             nursery.start_soon(stage.fill, 1, STORE, 2)
             assert b"id: 2\n" in await anext(parts)
-        (tail,) = rooms_of(stage).tails
+        (tail,) = view_of(stage).tails
         for first in range(3, 103, 10):
             await stage.fill(10, first=first)
-        assert stage.rooms.counters.followers_sent_back == 1
+        assert stage.server.counters.followers_sent_back == 1
         assert followers(stage) == 0
         assert isinstance(tail, Tail)
         assert tail._queued_bytes < 3_000
@@ -258,7 +258,7 @@ async def test_who_reads_is_not_sent_back_however_much_comes(stage: Stage, monke
             await stage.fill(1, first=number, args="x" * 200)
             assert await tail.numbers(1) == [number]
         assert followers(stage) == 1
-        assert stage.rooms.counters.followers_sent_back == 0
+        assert stage.server.counters.followers_sent_back == 0
 
 
 async def test_who_leaves_is_forgotten(stage: Stage) -> None:
@@ -267,13 +267,13 @@ async def test_who_leaves_is_forgotten(stage: Stage) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stage.fill, 1, STORE, 2)
             await anext(parts)
-        assert (len(rooms_of(stage).tails), followers(stage)) == (1, 1)
-    assert (len(rooms_of(stage).tails), followers(stage)) == (0, 0)
+        assert (len(view_of(stage).tails), followers(stage)) == (1, 1)
+    assert (len(view_of(stage).tails), followers(stage)) == (0, 0)
 
 
 async def test_who_leaves_while_it_registers_is_forgotten_too(stage: Stage) -> None:
     await stage.fill(1)
-    handle = stage.rooms.registry.handle(StoreId(STORE))
+    handle = stage.server.registry.handle(StoreId(STORE))
     async with tailing(stage) as parts:
         with trio.CancelScope() as gone:
             gone.cancel()  # before the store has answered
@@ -285,11 +285,11 @@ async def test_who_leaves_while_it_registers_is_forgotten_too(stage: Stage) -> N
 
 async def test_a_trouble_is_told_and_it_goes_on_afterwards(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     await stage.fill(3)
-    stream = await follow(rooms_of(stage), StoreId(STORE), 0)
+    stream = await follow(view_of(stage), StoreId(STORE), 0)
     assert isinstance(stream, Stream)
     async with aclosing(stream.parts) as parts:
         await anext(parts)
-        readers = rooms_of(stage).readers
+        readers = view_of(stage).readers
 
         async def unavailable(*_: Any) -> list[StoredEvent]:
             raise StorageUnavailable

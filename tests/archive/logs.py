@@ -10,7 +10,7 @@ from livesync_trio.archive.entries import Entry
 from livesync_trio.archive.staging import Target, adopt, stage
 from livesync_trio.model import BackendId, LogState, StoreId
 from livesync_trio.storage.base import Engine
-from livesync_trio.storage.sqlite import SqliteEngine
+from livesync_trio.storage.sqlite.engine import SqliteEngine
 
 _numbers = st.sampled_from(["-0", "1.0", "1e400", "0.1e-7", "123456789012345678901234567890", "-9007199254740993"])
 _strings = st.sampled_from(

@@ -11,7 +11,7 @@ from livesync_trio.archive.staging import STAGED
 from livesync_trio.errors import LivesyncError
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.memory import MemoryEngine
-from livesync_trio.storage.sqlite import SqliteEngine
+from livesync_trio.storage.sqlite.engine import SqliteEngine
 from tests.archive.conftest import Run
 from tests.archive.logs import Opened, plain_log, put
 from tests.cli.conftest import command, environment

@@ -92,7 +92,7 @@ async def test_odd_but_legal_upgrades_succeed(server: TestedServer, target: str)
 
 
 async def test_the_upgrade_may_come_on_a_connection_that_was_used_before(server: TestedServer) -> None:
-    """Reverse proxies pool their connections (technology.md)."""
+    """Reverse proxies pool their connections."""
     wire = await server.wire()
     assert (await wire.ask(head("GET /health HTTP/1.1"))).status == 200
     assert (await wire.ask(head("GET /nothing HTTP/1.1"))).status == 404

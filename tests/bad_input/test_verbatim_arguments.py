@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from livesync_trio.storage.sqlite import SqliteEngine
+from livesync_trio.storage.sqlite.engine import SqliteEngine
 
 from .clients import http_rpc, pull, sync_url
 from .servers import STORE, TestedServer, running_server

@@ -121,7 +121,7 @@ class StageReaders:
 
 
 class Stage:
-    """The rooms of a server with a memory engine."""
+    """The parts of a server with a memory engine."""
 
     def __init__(self, hooks: Hooks | None = None, *, dormant_after_s: float = 30.0, max_open_pulls: int = 32) -> None:
         self.engine = MemoryEngine()

@@ -1,4 +1,4 @@
-"""Live pulls: catch up, then follow; lag, reset, trouble (design.md, laws 3 and 4)."""
+"""Live pulls: catch up, then follow; lag, reset, trouble (invariants 3 and 4)."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The one transition of a store: admit → persist → head → publish → acknowledge (design.md, law 1)."""
+"""The one transition of a store: admit → persist → head → publish → acknowledge (invariant 1)."""
 
 from typing import Any
 

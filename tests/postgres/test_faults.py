@@ -17,7 +17,7 @@ from livesync_trio import limits
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import Appended, Engine, HeadMoved
-from livesync_trio.storage.postgres import PostgresEngine
+from livesync_trio.storage.postgresql.engine import PostgresEngine
 from tests.conformance.proxy import TcpProxy
 from tests.conformance.waiting import eventually
 from tests.postgres.server import PostgresServer

@@ -13,11 +13,11 @@ import pytest
 from livesync_trio.cli.main import main
 from livesync_trio.errors import Kind, StartupError, StoreDamaged
 from livesync_trio.model import BackendId, Batch, LogState, StoreId
-from livesync_trio.storage import postgres_schema
-from livesync_trio.storage.postgres import PostgresEngine
-from livesync_trio.storage.postgres_connection import Connection, Connector
-from livesync_trio.storage.postgres_schema import MayNotCreate, NotOurs, migrate, pending
-from livesync_trio.storage.postgres_tables import MIGRATIONS, Migration
+from livesync_trio.storage.postgresql import schema as postgres_schema
+from livesync_trio.storage.postgresql.connection import Connection, Connector
+from livesync_trio.storage.postgresql.engine import PostgresEngine
+from livesync_trio.storage.postgresql.schema import MayNotCreate, NotOurs, migrate, pending
+from livesync_trio.storage.postgresql.tables import MIGRATIONS, Migration
 from tests.postgres.server import PostgresServer
 from tests.storage.making import CREATED_AT, Database, open_store, run_of
 

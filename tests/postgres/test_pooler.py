@@ -13,7 +13,7 @@ import psycopg
 import pytest
 import trio
 
-from livesync_trio.storage.postgres import PostgresEngine
+from livesync_trio.storage.postgresql.engine import PostgresEngine
 from tests.conformance.servers import ServerProcess
 from tests.postgres.peers import Answer, Follower, peer
 from tests.postgres.server import PostgresServer, as_other_user, base_directory, die_with_parent, free_port, give_away

@@ -9,12 +9,12 @@ import pytest
 
 from livesync_trio.errors import StartupError
 from livesync_trio.model import StoreId
-from livesync_trio.storage import postgres_schema
 from livesync_trio.storage.base import Appended, HeadMoved
-from livesync_trio.storage.postgres import PostgresEngine
-from livesync_trio.storage.postgres_connection import Connector
-from livesync_trio.storage.postgres_schema import migrate, pending
-from livesync_trio.storage.postgres_tables import MIGRATIONS
+from livesync_trio.storage.postgresql import schema as postgres_schema
+from livesync_trio.storage.postgresql.connection import Connector
+from livesync_trio.storage.postgresql.engine import PostgresEngine
+from livesync_trio.storage.postgresql.schema import migrate, pending
+from livesync_trio.storage.postgresql.tables import MIGRATIONS
 from tests.postgres.server import fresh_schema, shared_url
 from tests.postgres.test_migrations import NEWER
 from tests.storage.making import Database, append, run_of

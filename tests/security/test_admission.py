@@ -1,4 +1,4 @@
-"""Who comes in and what they may do there, over real sockets and every transport (field.md, test 21)."""
+"""Who comes in and what they may do there, over real sockets and every transport."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secrets are seen nowhere: a run with canaries, all of whose output and answers are searched (field.md, test 21)."""
+"""Secrets are seen nowhere: a run with canaries, all of whose output and answers are searched."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ TABLES = {
     "store/actor.py _taken": "commands for a store",
     "store/history.py _kept": "history kept",
     "store/history.py _ends": "history kept",
-    "admin/rooms.py tails": "tails",
+    "admin/server_view.py tails": "tails",
     "admin/tail.py _queue": "tails",
     "admin/serving.py _open": "connections to the control plane",
     "connection/http_rpc.py _queue": "bytes for a peer",

@@ -19,8 +19,8 @@ import trio
 import trio._core._run as trio_run
 
 from livesync_trio.connection import outbox
-from livesync_trio.log import paging
 from livesync_trio.model import BackendId
+from livesync_trio.rules import paging
 from livesync_trio.storage import memory
 from livesync_trio.store import actor
 from tests.simulation.disk import SimulatedBugError

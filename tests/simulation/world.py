@@ -1,6 +1,6 @@
 """A world in which everything that can go wrong goes wrong, decided by one seed.
 
-Owns the servers that are started and crashed on the simulated disk and network, and the trace. The server's rooms in
+Owns the servers that are started and crashed on the simulated disk and network, and the trace. The server's parts in
 it are the real ones, from the peers down to the storage contract; only threads, sockets and time are simulated.
 """
 

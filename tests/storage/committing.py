@@ -12,7 +12,7 @@ import sys
 
 from livesync_trio.model import LogState
 from livesync_trio.storage.base import Appended
-from livesync_trio.storage.sqlite import SqliteEngine
+from livesync_trio.storage.sqlite.engine import SqliteEngine
 from tests.storage.making import append, open_store, reset, run_of
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from livesync_trio.storage.base import Engine
 from livesync_trio.storage.memory import MemoryEngine
-from livesync_trio.storage.postgres import PostgresEngine
-from livesync_trio.storage.sqlite import SqliteEngine
+from livesync_trio.storage.postgresql.engine import PostgresEngine
+from livesync_trio.storage.sqlite.engine import SqliteEngine
 from tests.postgres.server import fresh_schema
 from tests.storage.making import Database
 

@@ -12,7 +12,7 @@ import pytest
 
 from livesync_trio.errors import StoreDamaged
 from livesync_trio.model import LogState
-from livesync_trio.storage.postgres_connection import Connector
+from livesync_trio.storage.postgresql.connection import Connector
 from tests.postgres.server import fresh_schema
 from tests.storage.conftest import ENGINES
 from tests.storage.making import Database, chain, run_of

@@ -19,17 +19,15 @@ from livesync_trio.limits import (
     SQLITE_WRITER_STATEMENTS,
 )
 from livesync_trio.model import BackendId, LogState, StoreId
-from livesync_trio.storage import (
-    sqlite_adopt,
-    sqlite_insert,
-    sqlite_known,
-    sqlite_page,
-    sqlite_reader,
-    sqlite_summaries,
-    sqlite_writer,
-)
 from livesync_trio.storage.base import Appended
-from livesync_trio.storage.sqlite import SqliteEngine
+from livesync_trio.storage.sqlite import adopt as sqlite_adopt
+from livesync_trio.storage.sqlite import insert as sqlite_insert
+from livesync_trio.storage.sqlite import known as sqlite_known
+from livesync_trio.storage.sqlite import page as sqlite_page
+from livesync_trio.storage.sqlite import reader as sqlite_reader
+from livesync_trio.storage.sqlite import summaries as sqlite_summaries
+from livesync_trio.storage.sqlite import writer as sqlite_writer
+from livesync_trio.storage.sqlite.engine import SqliteEngine
 from tests.storage.making import Database, append, chain, open_store, run_of
 from tests.storage.watched import Watched
 

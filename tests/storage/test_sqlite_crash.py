@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from livesync_trio.errors import Kind, StartupError
-from livesync_trio.storage.sqlite import SqliteEngine
+from livesync_trio.storage.sqlite.engine import SqliteEngine
 from tests.storage.making import Database, run_of
 
 ROOT = Path(__file__).parents[2]

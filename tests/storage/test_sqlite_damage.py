@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from livesync_trio.errors import StoreDamaged
 from livesync_trio.model import Batch
 from livesync_trio.storage.base import Appended
-from livesync_trio.storage.sqlite import SqliteEngine
-from livesync_trio.storage.sqlite_checksum import MODULUS, byte_sum
+from livesync_trio.storage.sqlite.checksum import MODULUS, byte_sum
+from livesync_trio.storage.sqlite.engine import SqliteEngine
 from tests.storage.making import Database, append, chain, open_store, reset, run_of, stored
 
 ENDS = {

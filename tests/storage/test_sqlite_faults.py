@@ -17,8 +17,8 @@ from livesync_trio.errors import StorageFull, StorageUnavailable, StoreDamaged
 from livesync_trio.limits import SQLITE_FILE_CHECK_S
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import Appended
-from livesync_trio.storage.sqlite import SqliteEngine
-from livesync_trio.storage.sqlite_connection import translated
+from livesync_trio.storage.sqlite.connection import translated
+from livesync_trio.storage.sqlite.engine import SqliteEngine
 from tests.storage.making import Database, append, chain, open_store, reset, run_of, stored
 from tests.storage.watched import Watched, error
 
@@ -226,7 +226,7 @@ def test_reading_goes_on_while_the_disk_takes_nothing(sqlite: Database) -> None:
 def test_another_program_that_holds_the_write_lock_makes_it_unavailable(
     sqlite: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("livesync_trio.storage.sqlite_connection.SQLITE_BUSY_TIMEOUT_MS", 20)
+    monkeypatch.setattr("livesync_trio.storage.sqlite.connection.SQLITE_BUSY_TIMEOUT_MS", 20)
     state = sqlite.filled("s", run_of(1))
     sqlite.restart()
     with closing(sqlite3.connect(tmp_path / "live.db", isolation_level=None)) as other:

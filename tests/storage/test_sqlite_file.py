@@ -16,8 +16,8 @@ import pytest
 
 from livesync_trio.errors import Kind, StartupError, StorageUnavailable
 from livesync_trio.limits import PERSISTENCE_FORMAT_VERSION
-from livesync_trio.storage import sqlite_schema
-from livesync_trio.storage.sqlite import SqliteEngine
+from livesync_trio.storage.sqlite import schema as sqlite_schema
+from livesync_trio.storage.sqlite.engine import SqliteEngine
 from tests.storage.making import Database, run_of
 from tests.storage.watched import Watched, error
 
@@ -244,7 +244,7 @@ def as_nobody(prepare: Callable[[Path], object]) -> str:
         script = f"""
 import os, sys
 from livesync_trio.errors import StartupError
-from livesync_trio.storage.sqlite import SqliteEngine
+from livesync_trio.storage.sqlite.engine import SqliteEngine
 if os.geteuid() == 0:
     os.setgroups([]), os.setgid({NOBODY}), os.setuid({NOBODY})
 try:

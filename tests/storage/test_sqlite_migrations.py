@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from livesync_trio.errors import StoreDamaged
-from livesync_trio.storage import sqlite_schema
-from livesync_trio.storage.sqlite import SqliteEngine
+from livesync_trio.storage.sqlite import schema as sqlite_schema
+from livesync_trio.storage.sqlite.engine import SqliteEngine
 from tests.storage.making import Database, chain, open_store, run_of, stored
 from tests.storage.test_sqlite_file import made, raw, unusable
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from livesync_trio.errors import Kind, StartupError
-from livesync_trio.storage import mounts
-from livesync_trio.storage.sqlite import SqliteEngine
+from livesync_trio.storage.sqlite import mounts
+from livesync_trio.storage.sqlite.engine import SqliteEngine
 from tests.storage.making import Database, chain, run_of
 from tests.storage.test_sqlite_crash import start
 from tests.storage.test_sqlite_file import made, unusable
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 _OPEN = """
 import sys
 from livesync_trio.errors import LivesyncError
-from livesync_trio.storage.sqlite import SqliteEngine
+from livesync_trio.storage.sqlite.engine import SqliteEngine
 engine = SqliteEngine(sys.argv[1])
 try:
     getattr(engine, sys.argv[2])()

@@ -12,8 +12,8 @@ import pytest
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.model import LogState
 from livesync_trio.storage.base import Append
-from livesync_trio.storage.sqlite import SqliteEngine
-from livesync_trio.storage.sqlite_wal import holds_more_than
+from livesync_trio.storage.sqlite.engine import SqliteEngine
+from livesync_trio.storage.sqlite.wal import holds_more_than
 from tests.storage.making import Database, append, chain, run_of, stored
 from tests.storage.test_sqlite_crash import check, kill, start
 from tests.storage.test_sqlite_file import made, unusable
@@ -57,7 +57,7 @@ def another_program(path: Path, statement: str = "SELECT count(*) FROM livesync_
 def test_what_is_acknowledged_after_a_removal_is_found_next_time(
     sqlite: Database, tmp_path: Path, removed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("livesync_trio.storage.sqlite_writer.SQLITE_FILE_CHECK_S", -1)
+    monkeypatch.setattr("livesync_trio.storage.sqlite.writer.SQLITE_FILE_CHECK_S", -1)
     state = sqlite.filled("s", run_of(3))
     inodes = {name: (tmp_path / name).stat().st_ino for name in removed}
     for name in removed:

@@ -4,7 +4,7 @@ import pytest
 
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.storage.memory import MemoryEngine
-from livesync_trio.storage.postgres import PostgresEngine
+from livesync_trio.storage.postgresql.engine import PostgresEngine
 from livesync_trio.storage.url import engine_from_url
 
 

@@ -224,7 +224,7 @@ def test_a_change_reaches_loggers_that_have_been_used(capsys: pytest.CaptureFixt
     written = json.loads(first)
     assert written["timestamp"].endswith("Z")
     assert {name: value for name, value in written.items() if name != "timestamp"} == {
-        "event": "now", "level": "info", "room": "room of this test"
+        "event": "now", "level": "info", "component": "room of this test"
     }  # fmt: skip
     assert "for people" in second
     assert not second.startswith("{")

@@ -15,8 +15,8 @@ from pathlib import Path
 from livesync_trio.errors import StartupError, StorageUnavailable, StoreDamaged
 from livesync_trio.model import LogState, StoredEvent, StoreId
 from livesync_trio.storage.base import OpenStore
-from livesync_trio.storage.sqlite import SqliteEngine
-from livesync_trio.storage.sqlite_reader import SqliteReader
+from livesync_trio.storage.sqlite.engine import SqliteEngine
+from livesync_trio.storage.sqlite.reader import SqliteReader
 from tests.simulation.leader import Violation
 from tests.torture.audit import read_logs
 

@@ -21,11 +21,12 @@ import attrs
 import psycopg
 
 from livesync_trio.model import StoreId
-from livesync_trio.storage import postgres_schema, postgres_tables
 from livesync_trio.storage.base import Reset
-from livesync_trio.storage.postgres_connection import Connector
-from livesync_trio.storage.postgres_tables import Migration
-from livesync_trio.storage.sqlite import SqliteEngine
+from livesync_trio.storage.postgresql import schema as postgres_schema
+from livesync_trio.storage.postgresql import tables as postgres_tables
+from livesync_trio.storage.postgresql.connection import Connector
+from livesync_trio.storage.postgresql.tables import Migration
+from livesync_trio.storage.sqlite.engine import SqliteEngine
 
 ROOT = Path(__file__).resolve().parents[2]
 END_LIMIT_S = 30.0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from livesync_trio.errors import StartupError, StoreDamaged
-from livesync_trio.storage.sqlite import SqliteEngine
+from livesync_trio.storage.sqlite.engine import SqliteEngine
 from tests.storage.making import Database, run_of
 
 

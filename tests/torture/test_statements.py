@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from livesync_trio.model import LogState
-from livesync_trio.storage import sqlite_schema
-from livesync_trio.storage.postgres import PostgresEngine
-from livesync_trio.storage.postgres_connection import Connector
-from livesync_trio.storage.postgres_schema import migrate, pending
-from livesync_trio.storage.sqlite import SqliteEngine
+from livesync_trio.storage.postgresql.connection import Connector
+from livesync_trio.storage.postgresql.engine import PostgresEngine
+from livesync_trio.storage.postgresql.schema import migrate, pending
+from livesync_trio.storage.sqlite import schema as sqlite_schema
+from livesync_trio.storage.sqlite.engine import SqliteEngine
 from tests.postgres.server import fresh_schema
 from tests.storage.making import Database, event_json, run_of
 from tests.torture.audit import read_logs

@@ -47,7 +47,7 @@ ROWS: dict[str, Row] = {
     "ws-14-raw-frames": better(
         "A request that can be named is refused by its Exit instead of Die; what names none closes the socket instead"
         " of a Defect, which would kill every request, or silence. An Ack or Interrupt for a request that this "
-        "connection does not know is answered with an Exit Failure, so that nobody waits for ever (field.md, #1365).",
+        "connection does not know is answered with an Exit Failure, so that nobody waits for ever (LiveStore #1365).",
         [after(conn, 0, closes()) for conn in (3, 6, 7)],
         [after(conn, 0, refused(7)) for conn in (5, 8)],
         after(10, 0, interrupted(99)),

@@ -1,4 +1,4 @@
-"""Rules of the house that import-linter cannot see."""
+"""Rules of the code that import-linter cannot see."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ def name_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_module_says_which_room_it_is(path: Path) -> None:
+def test_a_module_says_what_it_is(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 
 

@@ -41,7 +41,7 @@ class SlowDisk:
 
 
 async def test_who_waits_for_a_commit_cannot_be_interrupted() -> None:
-    """From persist through publish nobody interrupts (design.md, law 1): the actor needs no shield of its own."""
+    """From persist through publish nobody interrupts (invariant 1): the actor needs no shield of its own."""
     disk = SlowDisk()
     writer = ThreadWriter(lambda: disk)
     writer.start()

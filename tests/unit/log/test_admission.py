@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livesync_trio.errors import BackendIdMismatch, Kind, ServerAhead
-from livesync_trio.log.admission import check_batch, decide
 from livesync_trio.model import BackendId, Batch, Event, LogState
+from livesync_trio.rules.admission import check_batch, decide
 
 numbers = st.integers(-(2**53 - 1), 2**53 - 1)
 

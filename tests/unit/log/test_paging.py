@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livesync_trio.limits import PAGE_MAX_BYTES, PAGE_MAX_EVENTS
-from livesync_trio.log.paging import pages
 from livesync_trio.model import StoredEvent
+from livesync_trio.rules.paging import pages
 
 texts = cache(lambda size: b"x" * size)
 

@@ -16,7 +16,7 @@ from typing import Final
 import attrs
 
 from livesync_trio.limits import POSTGRES_LOCK_LIMIT_MS
-from livesync_trio.storage.postgres_summaries import (
+from livesync_trio.storage.postgresql.summaries import (
     APPEND_OF_BEFORE,
     APPEND_WITH_USER,
     COUNT,

@@ -9,7 +9,7 @@ from livesync_trio.errors import StoreDamaged
 from livesync_trio.model import BackendId, LogState, StoreId
 from livesync_trio.storage.base import StoreSummary
 
-# All stores in one value, since every row costs a fight for the interpreter lock (`sqlite_reader`). Texts are sent in
+# All stores in one value, since every row costs a fight for the interpreter lock (`reader`). Texts are sent in
 # hexadecimal digits: a name may hold any character, the separators too.
 SUMMARY: Final = """
     SELECT hex(store_id) || ' ' || log_id || ' ' || hex(backend_id) || ' ' || head || ' ' || event_count || ' ' ||

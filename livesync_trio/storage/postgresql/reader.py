@@ -10,8 +10,8 @@ from livesync_trio.errors import LogReplaced
 from livesync_trio.model import BackendId, LogState, StoredEvent, StoreId
 from livesync_trio.storage.base import StoreSummary
 from livesync_trio.storage.chain import check_continues, check_ends, check_no_hole
-from livesync_trio.storage.postgres_arrays import Byteas
-from livesync_trio.storage.postgres_connection import Session, translated
+from livesync_trio.storage.postgresql.arrays import Byteas
+from livesync_trio.storage.postgresql.connection import Session, translated
 
 _STATES: Final = """
     SELECT store_id, log_id, backend_id, head, event_count FROM livesync_7_stores WHERE store_id = ANY (%s)

@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from livesync_trio import limits
 from livesync_trio.errors import LivesyncError, StorageFull, StorageUnavailable, StoreDamaged
-from livesync_trio.storage.postgres_arrays import ADAPTERS
+from livesync_trio.storage.postgresql.arrays import ADAPTERS
 
 RV = TypeVar("RV")
 

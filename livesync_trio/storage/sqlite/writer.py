@@ -21,12 +21,12 @@ from livesync_trio.limits import SQLITE_FILE_CHECK_S, SQLITE_WRITER_CACHE_KIB, S
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import Adopt, Append, Appended, HeadMoved, OpenStore, Outcome, Reset, Write
 from livesync_trio.storage.chain import Ends, check_whole, is_expected, new_backend_id, state_after
-from livesync_trio.storage.sqlite_adopt import DELETE_STORE, NOTE_REPLACED, adopt
-from livesync_trio.storage.sqlite_connection import Connector, translated
-from livesync_trio.storage.sqlite_insert import statements
-from livesync_trio.storage.sqlite_known import KnownLogs
-from livesync_trio.storage.sqlite_reader import STATE_OF_STORE, log_state
-from livesync_trio.storage.sqlite_side_files import Foreign, Lost
+from livesync_trio.storage.sqlite.adopt import DELETE_STORE, NOTE_REPLACED, adopt
+from livesync_trio.storage.sqlite.connection import Connector, translated
+from livesync_trio.storage.sqlite.insert import statements
+from livesync_trio.storage.sqlite.known import KnownLogs
+from livesync_trio.storage.sqlite.reader import STATE_OF_STORE, log_state
+from livesync_trio.storage.sqlite.side_files import Foreign, Lost
 
 _CREATE_STORE: Final = "INSERT INTO livesync_7_stores (store_id, backend_id) VALUES (?, ?)"
 

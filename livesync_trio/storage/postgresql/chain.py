@@ -13,9 +13,9 @@ import psycopg
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.storage.base import Append, Appended, HeadMoved, Outcome, Write
 from livesync_trio.storage.chain import chained_events, state_after
-from livesync_trio.storage.postgres_arrays import Bigints, OptionalTexts, Texts
-from livesync_trio.storage.postgres_connection import Session, is_unclear
-from livesync_trio.storage.postgres_reader import states
+from livesync_trio.storage.postgresql.arrays import Bigints, OptionalTexts, Texts
+from livesync_trio.storage.postgresql.connection import Session, is_unclear
+from livesync_trio.storage.postgresql.reader import states
 
 _DURABLY: Final = "SELECT livesync_7_durably()"
 _APPEND: Final = """

@@ -1,7 +1,7 @@
 """Engine on PostgreSQL, for any number of servers on one database.
 
 Owns the choice of the database's connections and what must be true of it on opening. Reading, writing and the news from
-other servers are the business of `postgres_reader`, `postgres_writer` and `postgres_news`.
+other servers are the business of `reader`, `writer` and `news`.
 """
 
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ import psycopg
 
 from livesync_trio.errors import Kind, StartupError, StorageUnavailable
 from livesync_trio.limits import POSTGRES_VERSION_MIN
-from livesync_trio.storage.postgres_connection import Connection, Connector, Session, SnapshotSession, translated
-from livesync_trio.storage.postgres_news import PostgresListener, PostgresNews, new_sender
-from livesync_trio.storage.postgres_reader import PostgresReader
-from livesync_trio.storage.postgres_schema import MayNotCreate, NotOurs, migrate, pending, script
-from livesync_trio.storage.postgres_writer import PostgresWriter
+from livesync_trio.storage.postgresql.connection import Connection, Connector, Session, SnapshotSession, translated
+from livesync_trio.storage.postgresql.news import PostgresListener, PostgresNews, new_sender
+from livesync_trio.storage.postgresql.reader import PostgresReader
+from livesync_trio.storage.postgresql.schema import MayNotCreate, NotOurs, migrate, pending, script
+from livesync_trio.storage.postgresql.writer import PostgresWriter
 
 _FOR_GOOD = (
     "invalid sslmode value",

@@ -8,9 +8,9 @@ from livesync_trio.errors import StorageUnavailable
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import Adopt, Appended, HeadMoved
 from livesync_trio.storage.chain import adopted
-from livesync_trio.storage.postgres_arrays import Byteas
-from livesync_trio.storage.postgres_connection import Connection, Session, is_unclear
-from livesync_trio.storage.postgres_reader import log_state, states
+from livesync_trio.storage.postgresql.arrays import Byteas
+from livesync_trio.storage.postgresql.connection import Connection, Session, is_unclear
+from livesync_trio.storage.postgresql.reader import log_state, states
 
 _DURABLY: Final = "SELECT livesync_7_durably()"
 _LOCK: Final = """

@@ -1,6 +1,6 @@
 """The SQL of migrations 2 and 3: what PostgreSQL tells of a store without a walk through its events, who pushed them.
 
-Owns these statements; `postgres_tables` puts them in order.
+Owns these statements; `tables` puts them in order.
 """
 
 from typing import Final

@@ -19,7 +19,7 @@ from zlib import adler32
 from livesync_trio.limits import SQLITE_INSERT_MAX_BYTES, SQLITE_INSERT_MAX_ROWS, SQLITE_ROWS_EXACT
 from livesync_trio.storage.base import Append
 from livesync_trio.storage.chain import check_chain
-from livesync_trio.storage.sqlite_checksum import LOWER_HALF, beside_sum
+from livesync_trio.storage.sqlite.checksum import LOWER_HALF, beside_sum
 
 Value = int | str | None
 Statement = tuple[str, list[Value]]

@@ -1,6 +1,6 @@
 """Writes logs into PostgreSQL: many appends of many stores as one statement, one transaction, one round trip.
 
-Owns one connection that changes the database. What a write does stands in functions of the schema (`postgres_tables`);
+Owns one connection that changes the database. What a write does stands in functions of the schema (`tables`);
 here writes become parameters and rows become outcomes. The heads are compared inside the transaction, so any number
 of servers may write any store.
 
@@ -20,11 +20,11 @@ from livesync_trio.errors import LivesyncError, StorageUnavailable, StoreDamaged
 from livesync_trio.model import Event, LogState, StoreId
 from livesync_trio.storage.base import Adopt, Append, Appended, HeadMoved, OpenStore, Outcome, Reset, Write
 from livesync_trio.storage.chain import Ends, chained_events, check_whole, new_backend_id, state_after
-from livesync_trio.storage.postgres_adopt import adopt
-from livesync_trio.storage.postgres_arrays import Bigints, Byteas, OptionalTexts, Texts
-from livesync_trio.storage.postgres_chain import append_chain, is_chain
-from livesync_trio.storage.postgres_connection import Session, is_unclear, translated
-from livesync_trio.storage.postgres_reader import log_state, states, translating
+from livesync_trio.storage.postgresql.adopt import adopt
+from livesync_trio.storage.postgresql.arrays import Bigints, Byteas, OptionalTexts, Texts
+from livesync_trio.storage.postgresql.chain import append_chain, is_chain
+from livesync_trio.storage.postgresql.connection import Session, is_unclear, translated
+from livesync_trio.storage.postgresql.reader import log_state, states, translating
 
 _OPEN: Final = """
     SELECT stores.store_id, stores.log_id, stores.backend_id, stores.head, stores.event_count,

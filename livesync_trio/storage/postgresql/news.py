@@ -16,8 +16,8 @@ from psycopg import sql
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.limits import NOTIFY_PAYLOAD_MAX_BYTES
 from livesync_trio.model import LogState, StoreId
-from livesync_trio.storage.postgres_connection import Session
-from livesync_trio.storage.postgres_reader import PostgresReader, translating
+from livesync_trio.storage.postgresql.connection import Session
+from livesync_trio.storage.postgresql.reader import PostgresReader, translating
 
 # The number of the table is the same for all servers on it, and another one in another schema.
 _CHANNEL: Final = "'livesync_7_' || 'livesync_7_stores'::regclass::oid"

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from livesync_trio.errors import StoreDamaged
 from livesync_trio.model import LogState, StoredEvent
 from livesync_trio.storage.chain import check_continues, check_no_hole
-from livesync_trio.storage.sqlite_checksum import MODULUS, page_sum
+from livesync_trio.storage.sqlite.checksum import MODULUS, page_sum
 
 # All events of the range up to the limit in number, if all their texts are within the limit in bytes; else none. Their
 # sizes are asked first, so that long texts beyond the limit are never fetched. Checksums are added up as total(), which

@@ -15,8 +15,8 @@ from livesync_trio.limits import SQLITE_READER_CACHE_KIB
 from livesync_trio.model import BackendId, LogState, StoredEvent, StoreId
 from livesync_trio.storage.base import StoreSummary
 from livesync_trio.storage.chain import check_ends
-from livesync_trio.storage.sqlite_connection import Connector, translated
-from livesync_trio.storage.sqlite_page import (
+from livesync_trio.storage.sqlite.connection import Connector, translated
+from livesync_trio.storage.sqlite.page import (
     BEHIND,
     CHECKSUMS,
     CUT_PAGE,
@@ -26,7 +26,7 @@ from livesync_trio.storage.sqlite_page import (
     events_of,
     is_as_written,
 )
-from livesync_trio.storage.sqlite_summaries import SUMMARIES, SUMMARY, next_name, summaries
+from livesync_trio.storage.sqlite.summaries import SUMMARIES, SUMMARY, next_name, summaries
 
 STATE_OF_STORE: Final = """
     SELECT log_id, backend_id, head, event_count FROM livesync_7_stores WHERE store_id = ?

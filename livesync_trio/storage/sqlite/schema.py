@@ -69,7 +69,7 @@ _EVENTS: Final = """
 """
 
 # The database itself compares and advances the head, row by row: nothing enters a log, whoever writes it, but what
-# continues its head, and one INSERT is a whole append (`sqlite_writer`).
+# continues its head, and one INSERT is a whole append (`writer`).
 _EVENT_CONTINUES_HEAD: Final = """
     CREATE TRIGGER livesync_7_event_continues_head BEFORE INSERT ON livesync_7_events
     BEGIN
@@ -110,7 +110,7 @@ _SUMMARIES: Final = (
 # An event may announce a run of events that it begins: how many, which head, how many bytes of text; only how many,
 # when it is alone. With the announcement the head is compared and moved to the end of the run; what is not announced
 # is let in only where the head has been moved that far. So nothing gets behind a head, whoever writes it, but what
-# continues it, and one INSERT is a whole append (`sqlite_insert`). An event without a number, which fills a statement
+# continues it, and one INSERT is a whole append (`insert`). An event without a number, which fills a statement
 # up to its length, is passed over.
 _APPEND_CONTINUES_HEAD: Final = (
     "DROP TRIGGER livesync_7_event_continues_head",

@@ -14,7 +14,7 @@ from livesync_trio.limits import (
     SQLITE_STATEMENTS,
     SQLITE_WAL_KEPT_BYTES,
 )
-from livesync_trio.storage.sqlite_side_files import NamedFile, SideFiles
+from livesync_trio.storage.sqlite.side_files import NamedFile, SideFiles
 
 
 class Connector:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from livesync_trio.errors import StorageUnavailable
-from livesync_trio.storage.quick_files import Identity, beginning_of, identity_of
-from livesync_trio.storage.sqlite_wal import MAGIC, holds_more_than
+from livesync_trio.storage.sqlite.quick_files import Identity, beginning_of, identity_of
+from livesync_trio.storage.sqlite.wal import MAGIC, holds_more_than
 
 _logger: Final = logging.getLogger("livesync.storage")
 

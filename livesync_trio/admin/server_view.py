@@ -26,7 +26,7 @@ UNAVAILABLE: Final = Refusal(Kind.STORAGE_UNAVAILABLE, "The server's database ca
 
 
 @attrs.define(eq=False)
-class Rooms:
+class ServerView:
     """The server, as the control plane sees it.
 
     Attributes:

@@ -19,8 +19,8 @@ from livesync_trio.limits import (
     POSTGRES_MIGRATION_LOCK_MS,
     POSTGRES_MIGRATION_PAUSE_S,
 )
-from livesync_trio.storage.postgres_connection import Connection
-from livesync_trio.storage.postgres_tables import FUNCTIONS, GRANTS, MIGRATIONS, MIGRATIONS_TABLE, TABLES, Migration
+from livesync_trio.storage.postgresql.connection import Connection
+from livesync_trio.storage.postgresql.tables import FUNCTIONS, GRANTS, MIGRATIONS, MIGRATIONS_TABLE, TABLES, Migration
 
 _LOCK: Final = 0x6C697665_73796E63
 """Number of the advisory lock: "livesync" in ASCII."""

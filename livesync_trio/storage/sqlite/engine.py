@@ -1,7 +1,7 @@
 """Engine on one SQLite file: the default, and all that most installations need.
 
 Owns the file: that it is there, private, ours, of a known format, and served by one process only. Reading and writing
-are the business of `sqlite_reader` and `sqlite_writer`.
+are the business of `reader` and `writer`.
 """
 
 import errno
@@ -14,14 +14,14 @@ from typing import Final
 
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.limits import SQLITE_KEEPER_CACHE_KIB, SQLITE_VERSION_MIN
-from livesync_trio.storage.file_lock import FileLock
-from livesync_trio.storage.mounts import is_mounted_alone, mount_of
-from livesync_trio.storage.record_locks import RecordLocks
-from livesync_trio.storage.sqlite_connection import Connector, translated
-from livesync_trio.storage.sqlite_reader import SqliteReader, SqliteSnapshot
-from livesync_trio.storage.sqlite_schema import NotOurs, check, migrate
-from livesync_trio.storage.sqlite_side_files import WAL, Foreign, Lost
-from livesync_trio.storage.sqlite_writer import SqliteWriter
+from livesync_trio.storage.sqlite.connection import Connector, translated
+from livesync_trio.storage.sqlite.file_lock import FileLock
+from livesync_trio.storage.sqlite.mounts import is_mounted_alone, mount_of
+from livesync_trio.storage.sqlite.reader import SqliteReader, SqliteSnapshot
+from livesync_trio.storage.sqlite.record_locks import RecordLocks
+from livesync_trio.storage.sqlite.schema import NotOurs, check, migrate
+from livesync_trio.storage.sqlite.side_files import WAL, Foreign, Lost
+from livesync_trio.storage.sqlite.writer import SqliteWriter
 
 _PRIVATE: Final = 0o600
 """Mode of a new database file; SQLite gives the same to the files beside it."""

@@ -9,7 +9,7 @@ from typing import Final
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import Adopt, Appended, HeadMoved
 from livesync_trio.storage.chain import adopted
-from livesync_trio.storage.sqlite_reader import STATE_OF_STORE, log_state
+from livesync_trio.storage.sqlite.reader import STATE_OF_STORE, log_state
 
 # An empty log leaves nothing to clear.
 NOTE_REPLACED: Final = """
