@@ -23,7 +23,13 @@ from livesync_trio.ending import Ending
 from livesync_trio.errors import Kind, StartupError, StorageUnavailable
 from livesync_trio.fairness import Attempts
 from livesync_trio.hooks import HookRunner, Hooks
-from livesync_trio.limits import ADMIN_READER_THREADS, GC_THRESHOLDS, READER_THREADS, SHARED_WRITER_THREADS
+from livesync_trio.limits import (
+    ADMIN_READER_THREADS,
+    GC_THRESHOLDS,
+    POSTGRES_MIGRATION_LIMIT_S,
+    READER_THREADS,
+    SHARED_WRITER_THREADS,
+)
 from livesync_trio.listening import listen
 from livesync_trio.metrics import Metrics, Sources, pulse
 from livesync_trio.reloading import Reloader, Reread, prepare_audit
@@ -149,7 +155,7 @@ async def serve(
         StartupError: it could not start.
     """
     engine = engine_from_url(config.database_url, config.listen_url)
-    await open_engine(engine, config.database_wait_s)
+    await open_engine(engine, config.database_wait_s, partial(manager.starting, POSTGRES_MIGRATION_LIMIT_S))
     try:
         server = Server(config, hooks or Hooks(), engine, manager=manager, reread=reread, ending=ending)
         await server.run(on_ready, on_control)

@@ -509,6 +509,9 @@ POSTGRES_MIGRATION_LIMIT_S: Final = 3_600.0
 POSTGRES_MIGRATION_LOCK_MS: Final = 500
 """How long a step of the schema waits for a table's lock, while everybody else's statements queue behind it."""
 
+POSTGRES_MIGRATION_STORES: Final = 100
+"""Stores that a step of the schema counts in one transaction; a push to one of them waits for it."""
+
 POSTGRES_MIGRATION_PAUSE_S: Final = 2.0
 """Between two such waits: the servers of the version before are served meanwhile."""
 

@@ -52,6 +52,10 @@ class ServiceManager:
         period_us = int(given[WATCHDOG_USEC]) if ours and given[WATCHDOG_USEC].isdecimal() else 0
         return cls(address, period_us / 1e6 or None)
 
+    def starting(self, limit_s: float) -> None:
+        """The database is being opened, which may take so long from now: a new version brings its tables up to date."""
+        self._tell(f"EXTEND_TIMEOUT_USEC={int(limit_s * 1e6)}", "STATUS=opening the database")
+
     def ready(self) -> None:
         """Clients may connect."""
         self._tell("READY=1")

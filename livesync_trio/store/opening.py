@@ -1,5 +1,7 @@
 """Opening an engine, with patience for a database that is not up yet."""
 
+from collections.abc import Callable
+
 import trio
 
 from livesync_trio.errors import Kind, StartupError, StorageUnavailable
@@ -10,8 +12,13 @@ from livesync_trio.telemetry import get_logger
 _log = get_logger("store")
 
 
-async def open_engine(engine: Engine, patience_s: float) -> None:
-    """Open an engine, waiting for a database that cannot be reached yet; each attempt that fails says so in the log.
+async def open_engine(engine: Engine, patience_s: float, on_attempt: Callable[[], object] = lambda: None) -> None:
+    """Open an engine, waiting for a database that cannot be used yet; each attempt that fails says so in the log.
+
+    Args:
+        engine: which.
+        patience_s: for how long.
+        on_attempt: told before each attempt.
 
     Raises:
         StartupError: it cannot be used, or was not reached in time.
@@ -19,6 +26,7 @@ async def open_engine(engine: Engine, patience_s: float) -> None:
     deadline_s = trio.current_time() + patience_s
     pause_s = STORAGE_BACKOFF_FIRST_S
     while True:
+        on_attempt()
         try:
             await trio.to_thread.run_sync(engine.open)
             return

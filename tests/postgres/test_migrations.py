@@ -127,13 +127,18 @@ def append_as_before(connection: Connection, state: LogState) -> LogState:
     return attrs.evolve(state, head=state.head + 2, event_count=state.event_count + 2)
 
 
-@pytest.fixture
-def before(connection: Connection) -> LogState:
-    """A store with two events in a database of the first version."""
+def store_of_the_first_version(connection: Connection) -> LogState:
+    """A store with two events, and an empty one, in a database of the first version."""
     migrate(connection, migrations=MIGRATIONS[:1])
     connection.execute("SELECT livesync_7_create(ARRAY['s'::bytea, 'empty'], ARRAY['identity', 'another'])")
     [(log_id,)] = connection.execute("SELECT log_id FROM livesync_7_stores WHERE store_id = 's'").fetchall()
     return append_as_before(connection, LogState(log_id, BackendId("identity"), 0, 0))
+
+
+@pytest.fixture
+def before(connection: Connection) -> LogState:
+    """The first of them."""
+    return store_of_the_first_version(connection)
 
 
 def test_an_older_database_is_migrated_and_served(

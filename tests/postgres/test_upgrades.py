@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from livesync_trio.errors import StartupError
+from livesync_trio.errors import StartupError, StorageUnavailable
 from livesync_trio.model import StoreId
 from livesync_trio.storage.base import Appended, HeadMoved
 from livesync_trio.storage.postgresql import schema as postgres_schema
@@ -16,7 +16,7 @@ from livesync_trio.storage.postgresql.engine import PostgresEngine
 from livesync_trio.storage.postgresql.schema import migrate, pending
 from livesync_trio.storage.postgresql.tables import MIGRATIONS
 from tests.postgres.server import fresh_schema, shared_url
-from tests.postgres.test_migrations import NEWER
+from tests.postgres.test_migrations import NEWER, append_as_before, store_of_the_first_version
 from tests.storage.making import Database, append, run_of
 
 ASK = "SELECT count(*) FROM livesync_7_stores"
@@ -33,7 +33,17 @@ def test_a_long_transaction_holds_up_the_migration_and_nobody_else(
         migrate(old)
         long.execute("BEGIN")
         long.execute(ASK.encode())
-        migrating = threading.Thread(target=lambda: migrate(new, migrations=NEWER), daemon=True)
+        reasons: list[str] = []
+
+        def migrate_in_the_end() -> None:
+            while True:
+                try:
+                    migrate(new, migrations=NEWER)
+                    return
+                except StorageUnavailable as error:
+                    reasons.append(str(error))
+
+        migrating = threading.Thread(target=migrate_in_the_end, daemon=True)
         migrating.start()
         old.execute("SET statement_timeout = '2s'")
         waiting = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'livesync_7_stores'::regclass"
@@ -48,6 +58,55 @@ def test_a_long_transaction_holds_up_the_migration_and_nobody_else(
         migrating.join(30)
         assert not migrating.is_alive()
         assert pending(old, NEWER).pre == ()
+        assert reasons
+        assert f"process {long.info.backend_pid} of" in reasons[0]
+        assert ASK not in reasons[0]
+
+
+def test_health_does_not_return_while_a_table_is_locked(shared_database: str) -> None:
+    """What proves that the database can be written takes the locks that pushes take."""
+    engine = PostgresEngine(shared_database)
+    engine.open()
+    writer = engine.writer()
+    with Connector(shared_database).connect() as other:
+        writer.prove_writable()
+        other.execute("BEGIN")
+        other.execute("LOCK TABLE livesync_7_stores IN SHARE MODE")
+        with pytest.raises(StorageUnavailable):
+            writer.prove_writable()
+        other.execute("COMMIT")
+        writer.prove_writable()
+    writer.close()
+    engine.close()
+
+
+def test_servers_of_the_version_before_push_on_beside_a_long_transaction(
+    shared_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue 20.1: this version starts beside them, and somebody counts stores in a transaction that stays open."""
+    monkeypatch.setattr(postgres_schema, "POSTGRES_MIGRATION_LOCK_MS", 100)
+    monkeypatch.setattr(postgres_schema, "POSTGRES_MIGRATION_PAUSE_S", 0.1)
+    monkeypatch.setattr(postgres_schema, "POSTGRES_MIGRATION_STORES", 1)
+    connector = Connector(shared_database)
+    with connector.connect() as old, connector.connect() as long:
+        state = store_of_the_first_version(old)
+        long.execute("BEGIN")
+        long.execute(ASK.encode())
+        old.execute("SET statement_timeout = '2s'")
+        for _ in range(3):
+            with pytest.raises(StorageUnavailable, match=f"process {long.info.backend_pid} "):
+                PostgresEngine(shared_database).open()
+            state = append_as_before(old, state)  # fails when it queues behind the migration for good
+        long.execute("COMMIT")
+        engine = PostgresEngine(shared_database)
+        engine.open()
+        state = append_as_before(old, state)
+        reader = engine.reader()
+        found = reader.summary(StoreId("s"))
+        assert found is not None
+        assert (found.state, found.text_bytes) == (state, 5 * state.event_count)
+        reader.close()
+        engine.close()
 
 
 def test_the_statement_timeout_of_a_role_does_not_cancel_a_step(shared_database: str) -> None:

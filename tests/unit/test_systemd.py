@@ -117,3 +117,8 @@ def test_a_manager_that_cannot_be_told_disturbs_nothing(address: str) -> None:
     with manager.reloading():
         manager.ready()
     manager.stopping()
+
+
+def test_a_start_may_take_as_long_as_a_migration(address: str, inbox: socket.socket) -> None:
+    ServiceManager(address).starting(3_600.0)
+    assert heard(inbox) == [["EXTEND_TIMEOUT_USEC=3600000000", "STATUS=opening the database"]]

@@ -132,15 +132,21 @@ class Session:
         """
         for _ in range(_ASKED_AGAIN):
             try:
-                return self._ask(statement, parameters)
+                return self._carried_out(statement, parameters).fetchall()
             except psycopg.errors.SerializationFailure:
                 pass  # it had no effect; with a new snapshot it is decided by what is there now
-        return self._ask(statement, parameters)
+        return self._carried_out(statement, parameters).fetchall()
 
-    def _ask(self, statement: str, parameters: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
+    def do(self, statement: str) -> None:
+        """Carry out one statement that gives no rows. Raises as `ask`."""
+        self._carried_out(statement, ())
+
+    def _carried_out(
+        self, statement: str, parameters: Sequence[object] | Mapping[str, object]
+    ) -> psycopg.Cursor[tuple[Any, ...]]:
         connection = self.connection()
         try:
-            return connection.execute(statement, parameters, binary=True).fetchall()
+            return connection.execute(statement, parameters, binary=True)
         except psycopg.Error as error:
             if connection.broken or connection.closed or isinstance(translated(error), StorageUnavailable | None):
                 self.close()

@@ -13,11 +13,13 @@ import attrs
 import psycopg
 from psycopg import sql
 
+from livesync_trio.errors import StorageUnavailable
 from livesync_trio.limits import (
     PERSISTENCE_FORMAT_VERSION,
     POSTGRES_MIGRATION_LIMIT_S,
     POSTGRES_MIGRATION_LOCK_MS,
     POSTGRES_MIGRATION_PAUSE_S,
+    POSTGRES_MIGRATION_STORES,
 )
 from livesync_trio.storage.postgresql.connection import Connection
 from livesync_trio.storage.postgresql.tables import FUNCTIONS, GRANTS, MIGRATIONS, MIGRATIONS_TABLE, TABLES, Migration
@@ -48,6 +50,7 @@ class Step:
     half: str
     purpose: str
     statements: tuple[str, ...]
+    batches: tuple[str, str] | None = None
 
     def __str__(self) -> str:
         return f"{self.number} {self.half}: {self.purpose}"
@@ -81,9 +84,11 @@ def migrate(connection: Connection, *, finish: bool = False, migrations: tuple[M
     """Apply what is missing: *pre* halves, and with `finish` (or in a new database) *post* halves, too.
 
     Any number of servers may do this at once: they take turns, and find it done. On this connection answers are awaited
-    for as long as a step may take from then on.
+    for as long as a step may take from then on. A step waits for a table's lock for a moment only, since everybody else
+    queues behind it; the steps before it stay applied.
 
     Raises:
+        StorageUnavailable: a transaction of somebody else holds a table; says whose. Try again later.
         NotOurs: see `pending`.
         MayNotCreate: the role may not; nothing was changed.
         psycopg.Error: the database cannot be read or written.
@@ -94,8 +99,10 @@ def migrate(connection: Connection, *, finish: bool = False, migrations: tuple[M
     while steps := _in_order(found, finish):
         try:
             _apply(connection, steps[0])
-        except psycopg.errors.LockNotAvailable:
+        except psycopg.errors.LockNotAvailable as error:
+            reason = f"step {steps[0].number} of the schema waits for another transaction to end{_holders(connection)}"
             time.sleep(POSTGRES_MIGRATION_PAUSE_S)  # whoever queued behind us goes first
+            raise StorageUnavailable(reason) from error
         except psycopg.errors.InsufficientPrivilege as error:
             raise MayNotCreate(script(connection, steps)) from error
         found = pending(connection, migrations)
@@ -118,10 +125,10 @@ def _in_order(found: Pending, finish: bool) -> list[Step]:
 
 def _apply(connection: Connection, step: Step) -> None:
     """Apply one step, unless somebody else has by now."""
+    _count(connection, step)
     with connection.transaction():
-        connection.execute(
-            "SELECT set_config('statement_timeout', '0', true)"
-        )  # a role's would cancel it again and again
+        # That of a role would cancel the step again and again.
+        connection.execute("SELECT set_config('statement_timeout', '0', true)")
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         connection.execute("SELECT set_config('lock_timeout', %s, true)", (str(POSTGRES_MIGRATION_LOCK_MS),))
         if (PERSISTENCE_FORMAT_VERSION, step.number, step.half) in _seen(connection):
@@ -131,6 +138,40 @@ def _apply(connection: Connection, step: Step) -> None:
         for statement in step.statements:
             connection.execute(statement.encode())
         connection.execute(_note(connection, step).encode())
+
+
+def _count(connection: Connection, step: Step) -> None:
+    """Carry out the part of a step that goes over all stores, some of them a transaction."""
+    if step.batches is None:
+        return
+    choose, change = (statement.encode() for statement in step.batches)
+    while True:
+        with connection.transaction():
+            connection.execute("SELECT set_config('statement_timeout', '0', true)")
+            chosen = [store_id for (store_id,) in connection.execute(choose, (POSTGRES_MIGRATION_STORES,)).fetchall()]
+            if not chosen:
+                return
+            connection.execute(change, (chosen,))
+
+
+_HOLDERS: Final = """
+    SELECT DISTINCT activity.pid, activity.usename::text, activity.application_name, activity.state,
+        date_trunc('second', activity.xact_start)::text
+    FROM pg_locks AS locks JOIN pg_stat_activity AS activity USING (pid)
+    WHERE locks.granted AND locks.pid <> pg_backend_pid() AND locks.relation IN (
+        SELECT oid FROM pg_class WHERE relname = ANY (%s) AND relnamespace = current_schema()::regnamespace)
+    ORDER BY 5 LIMIT 3
+"""
+
+
+def _holders(connection: Connection) -> str:
+    """Who has a lock on one of our tables, the oldest transaction first; never what they ask."""
+    rows = connection.execute(_HOLDERS, (list(TABLES),)).fetchall()
+    told = [
+        f"process {pid} of {user or 'somebody'} ({application or 'unnamed'}, {state or 'unknown'}, since {since})"
+        for pid, user, application, state, since in rows
+    ]
+    return f": {'; '.join(told)}" if told else ""
 
 
 def _note(connection: Connection, step: Step) -> str:
@@ -146,7 +187,10 @@ def _seen(connection: Connection) -> set[tuple[int, int, str]]:
 
 
 def _steps(migrations: tuple[Migration, ...], half: str, seen: set[tuple[int, int, str]]) -> tuple[Step, ...]:
-    steps = (Step(one.number, half, one.purpose, one.pre if half == "pre" else one.post) for one in migrations)
+    steps = (
+        Step(one.number, half, one.purpose, *((one.pre, one.batches) if half == "pre" else (one.post, None)))
+        for one in migrations
+    )
     return tuple(
         step for step in steps if step.statements and (PERSISTENCE_FORMAT_VERSION, step.number, half) not in seen
     )

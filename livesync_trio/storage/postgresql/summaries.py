@@ -93,12 +93,7 @@ BEGIN
     END IF;
 END $$"""
 
-# A call that began before step 2 goes on as it began, and does not count. The lock waits for the last of them; whoever
-# comes later counts, once the counting here is done.
-COUNT: Final = (
-    "LOCK TABLE livesync_7_stores IN EXCLUSIVE MODE",
-    """
-UPDATE livesync_7_stores AS stores SET
+_COUNTED: Final = """
     text_bytes = (
         SELECT coalesce(sum(octet_length(events.event)), 0) FROM livesync_7_events AS events
         WHERE events.log_id = stores.log_id
@@ -106,5 +101,24 @@ UPDATE livesync_7_stores AS stores SET
     last_push_at = (
         SELECT events.created_at FROM livesync_7_events AS events
         WHERE events.log_id = stores.log_id ORDER BY events.seq_num DESC LIMIT 1
-    )""",
+    )"""
+
+# What is chosen is locked by a statement of its own, so that the counting sees all that was appended before. A store
+# whose call began before step 2 is not counted by that call; it is found again by what follows.
+COUNT_BATCH: Final = (
+    "SELECT store_id FROM livesync_7_stores WHERE text_bytes IS NULL ORDER BY store_id LIMIT %s FOR UPDATE",
+    f"UPDATE livesync_7_stores AS stores SET {_COUNTED} WHERE stores.store_id = ANY (%s)",  # noqa: S608 - ours
+)
+
+# A call that began before step 2 goes on as it began, and does not count. The lock waits for the last of them; whoever
+# comes later counts. Nearly all stores have been counted by then, so it is held for a moment; the few that such a call
+# has appended to since are those whose last push is not the one that is noted.
+COUNT: Final = (
+    "LOCK TABLE livesync_7_stores IN EXCLUSIVE MODE",
+    f"""
+UPDATE livesync_7_stores AS stores SET {_COUNTED}
+WHERE stores.text_bytes IS NULL OR stores.last_push_at IS DISTINCT FROM (
+    SELECT events.created_at FROM livesync_7_events AS events
+    WHERE events.log_id = stores.log_id ORDER BY events.seq_num DESC LIMIT 1
+)""",  # noqa: S608 - ours
 )

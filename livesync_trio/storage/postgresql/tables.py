@@ -20,6 +20,7 @@ from livesync_trio.storage.postgresql.summaries import (
     APPEND_OF_BEFORE,
     APPEND_WITH_USER,
     COUNT,
+    COUNT_BATCH,
     NO_APPEND_OF_BEFORE,
     PUSHED_BY,
     RESET_SUMMARY,
@@ -37,12 +38,15 @@ class Migration:
         purpose: what it is for, kept in the database for whoever looks.
         pre: SQL applied before servers of this version start; servers of the version before go on working with it.
         post: SQL applied when no server of the version before runs any more (`livesync migrate --finish`).
+        batches: what goes over all stores before `pre`, some of them a transaction, so that a push waits for its own
+            store only: a statement that chooses and locks up to so many, and one that changes those chosen.
     """
 
     number: int
     purpose: str
     pre: tuple[str, ...] = ()
     post: tuple[str, ...] = ()
+    batches: tuple[str, str] | None = None
 
 
 MIGRATIONS_TABLE: Final = """
@@ -205,7 +209,7 @@ MIGRATIONS: Final = (
         pre=(TEXT_BYTES, TEXT_BYTES_OF_NEW, PUSHED_BY, APPEND_WITH_USER, APPEND_OF_BEFORE, RESET_SUMMARY),
         post=(NO_APPEND_OF_BEFORE,),
     ),
-    Migration(3, "sizes and last pushes of the stores that are there", pre=COUNT),
+    Migration(3, "sizes and last pushes of the stores that are there", pre=COUNT, batches=COUNT_BATCH),
 )
 """The schema of `PERSISTENCE_FORMAT_VERSION`, in order."""
 

@@ -54,7 +54,12 @@ _FOUND: Final = """
 _LOOK_FOR_WORK: Final = """
     SELECT current_setting('transaction_read_only')::boolean, EXISTS (SELECT FROM livesync_7_replaced)
 """
-_PROVE: Final = "SELECT pg_logical_emit_message(true, 'livesync', '')"
+_PROVE: Final = """
+DO $$ BEGIN
+    LOCK TABLE livesync_7_stores, livesync_7_events IN ROW EXCLUSIVE MODE NOWAIT;
+    PERFORM pg_logical_emit_message(true, 'livesync', '');
+END $$"""
+"""A durable write that changes nothing, with the locks that an append takes: who holds those holds up every push."""
 _CLEAR: Final = "SELECT livesync_7_clear(%s)"
 
 
@@ -98,7 +103,7 @@ class PostgresWriter:
     def prove_writable(self) -> None:
         """Write a record into the write-ahead log that nobody reads; see the contract."""
         with translating():
-            self._session.ask(_PROVE)
+            self._session.do(_PROVE)
 
     def clear_replaced(self, limit_events: int) -> int:
         """Delete rows of replaced logs; see the contract. Also finds out that the database takes no writes."""
