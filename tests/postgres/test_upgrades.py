@@ -176,3 +176,14 @@ def test_a_lost_race_is_an_answer_whatever_isolation_the_role_has(shared_databas
         thread.join()
     assert failures == []
     db.stop()
+
+
+@pytest.mark.parametrize("host", ["db.invalid", "db..example", "d b", "x" * 64])
+def test_a_host_that_cannot_exist_is_not_waited_for(host: str) -> None:
+    with pytest.raises((StartupError, ValueError), match="no computer can have the name"):
+        PostgresEngine(f"postgresql://app:hunter2@{host.replace(' ', '%20')}/app")
+
+
+@pytest.mark.parametrize("host", ["db", "db.example.", "127.0.0.1", "%2Fvar%2Frun", "[::1]", "a,b_1", "my-db.internal"])
+def test_a_host_that_may_come_is_waited_for(host: str) -> None:
+    PostgresEngine(f"postgresql://app@{host}/app")

@@ -46,6 +46,14 @@ _ASKED_AGAIN: Final = 4
 """How often a statement that met such an error is asked again: behind a pooler a session may be another one."""
 
 
+def _may_exist(host: str) -> bool:
+    """Whether a host may be found some day; a name that is not known yet may come, as those of containers do."""
+    if not host or host[0] in "/@" or ":" in host:  # a socket's directory, or an IPv6 address
+        return True
+    labels = host.removesuffix(".").split(".")
+    return labels[-1].lower() != "invalid" and all(re.fullmatch(r"[A-Za-z0-9_-]{1,63}", label) for label in labels)
+
+
 class Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection on which no answer is awaited for ever."""
 
@@ -75,6 +83,8 @@ class Connector:
             raise ValueError(_advice_on_url(str(error))) from None
         if not re.fullmatch(r"[0-9,]*", str(given.get("port", ""))) or "@" in str(given.get("dbname", "")):
             raise ValueError(_UNESCAPED)  # a password with a slash is read as port and database
+        if not all(map(_may_exist, str(given.get("host", "")).split(","))):
+            raise ValueError("no computer can have the name that stands there as the host")
         self._parameters: dict[str, Any] = {**_DEFAULTS, **given}
         self._pause_s = 0.0
         self._not_before_s = 0.0
