@@ -17,7 +17,7 @@ from livesync_trio.archive.reading import OnEvents, all_stores, log_entries, unh
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.staging import Target, adopt, stage
 from livesync_trio.errors import CommandError, Kind
-from livesync_trio.model import BackendId, LogState, StoreId
+from livesync_trio.model import RESERVED_STORES, BackendId, LogState, StoreId
 
 Outcome = Literal["restored", "nothing to do"]
 
@@ -65,6 +65,12 @@ def verdict(relation: Relation, claim: Claim) -> Verdict:
         if claim is Claim.COMPLETE:
             raise ValueError("the database holds acknowledged events that the backup has not, so it is not complete")
         return Verdict(False, "events that are not in the backup are given up")
+    if claim is Claim.COMPLETE and relation in {Relation.OTHER, Relation.RENEWED}:
+        return Verdict(
+            True,
+            "the operator says that nothing came after the backup: clients of that time go on, those that have synced "
+            "with what is there now start over",
+        )
     if claim is Claim.COMPLETE:
         return Verdict(True, "the operator says that nothing came after the backup")
     if claim is Claim.LOST_TAIL:
@@ -109,6 +115,13 @@ class Planned:
     relation: Relation
 
     @property
+    def lost_events(self) -> int:
+        """Acknowledged events that are there now and would be given up."""
+        if self.found is None or self.relation not in {Relation.AHEAD, Relation.DIVERGED, Relation.OTHER}:
+            return 0
+        return self.found.event_count - (self.events if self.relation is Relation.AHEAD else 0)
+
+    @property
     def replaces(self) -> bool:
         """Whether events that are there now would go."""
         return (
@@ -131,6 +144,12 @@ def plan(target: Target, file: JsonlFile, only: frozenset[StoreId] = frozenset()
     planned = []
     for header in headers:
         if not only or header.store_id in only:
+            if header.store_id.startswith(RESERVED_STORES):
+                raise CommandError(
+                    Kind.BAD_ARCHIVE,
+                    f"{file.describe()} holds {header.store_id!r}, which was an import under way: name the others by "
+                    "--store.",
+                )
             found = target.reader.state(header.store_id)
             relation = _relation(target, file, header.store_id, header.backend_id, found)
             planned.append(Planned(header.store_id, header.events, header.head, header.backend_id, found, relation))
@@ -186,13 +205,10 @@ def restore(
     if decided is None:
         assert found is not None
         return _told(planned, found, 0, "nothing to do", planned.relation.value)
-    lost = 0
-    if found is not None and planned.relation in {Relation.AHEAD, Relation.DIVERGED, Relation.OTHER}:
-        lost = found.event_count - (planned.events if planned.relation is Relation.AHEAD else 0)
     staged = stage(target, planned.store_id, lambda: _entries(file, planned.store_id), on_events)
     backend_id = planned.backend_id if decided.keeps_identity else None
     state = adopt(target, planned.store_id, staged, backend_id, found)
-    return _told(planned, state, lost, "restored", decided.reason)
+    return _told(planned, state, planned.lost_events, "restored", decided.reason)
 
 
 def _told(planned: Planned, state: LogState, lost: int, outcome: Outcome, reason: str) -> Restored:

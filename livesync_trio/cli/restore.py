@@ -139,6 +139,7 @@ def _show_plan(planned: Sequence[Planned], verdicts: Sequence[Verdict | None], a
                 "head": one.head,
                 "inItsPlace": one.relation.value,
                 "outcome": "nothing to do" if decided is None else "would be restored",
+                "lostEvents": 0 if decided is None else one.lost_events,
                 "keptIdentity": kept,
                 "reason": one.relation.value if decided is None else decided.reason,
             }
@@ -148,13 +149,14 @@ def _show_plan(planned: Sequence[Planned], verdicts: Sequence[Verdict | None], a
             showing.line(row)
         return
     showing.table(
-        ("store", "events#", "head#", "in the database", "outcome", "clients", "because"),
+        ("store", "events#", "head#", "in the database", "given up#", "outcome", "clients", "because"),
         (
             (
                 row["storeId"],
                 row["events"],
                 f"e{row['head']}",
                 row["inItsPlace"],
+                row["lostEvents"],
                 row["outcome"],
                 "go on" if row["keptIdentity"] else "start over",
                 row["reason"],

@@ -194,3 +194,40 @@ def test_a_copy_by_another_tool_gets_a_new_identity_by_three_commands(run: Run, 
     found = state(database)
     assert (found.head, found.event_count) == (5, 5)
     assert found.backend_id != "identity-of-notes"
+
+
+def test_what_is_refuted_for_one_store_replaces_no_other(run: Run, backup: Path, database: Path) -> None:
+    with Opened(database) as target:
+        target.one(Reset(StoreId("notes")))
+    go_on(database, "todos")
+    before = state(database), state(database, "todos")
+    flags = ("--complete", "--yes", "--database-url", f"sqlite:///{database}")
+    code, out, error = run("restore", str(backup), *flags)
+    assert (code, out) == (8, "")
+    assert "'todos' cannot be restored with --complete" in error
+    assert (state(database), state(database, "todos")) == before
+
+
+def test_a_dry_run_says_what_would_be_given_up(run: Run, backup: Path, database: Path) -> None:
+    go_on(database)
+    told = restore(run, backup, database, "--dry-run", "--yes")
+    assert (told["notes"]["lostEvents"], told["todos"]["lostEvents"]) == (3, 0)
+    assert told["notes"]["outcome"] == "would be restored"
+
+
+def test_whose_clients_go_on_after_a_reset_is_told(run: Run, backup: Path, database: Path) -> None:
+    with Opened(database) as target:
+        target.one(Reset(StoreId("notes")))
+    done = restore(run, backup, database, "--complete", "--store", "notes")["notes"]
+    assert done["keptIdentity"] is True
+    assert "those that have synced with what is there now start over" in str(done["reason"])
+
+
+def test_an_import_under_way_is_not_restored(run: Run, tmp_path: Path) -> None:
+    with Opened(tmp_path / "one.db") as target:
+        stage(target, StoreId("half"), lambda: iter(plain_log(2)))
+    staged, url = "livesync-staged/half", f"sqlite:///{tmp_path}/one.db"
+    assert run("export", str(tmp_path / "staged.jsonl"), "--store", staged, "--database-url", url)[0] == 0
+    code, _, error = run("restore", str(tmp_path / "staged.jsonl"), "--database-url", f"sqlite:///{tmp_path}/two.db")
+    assert code == 7
+    assert "was an import under way" in error

@@ -1,18 +1,23 @@
 """What a source says comes in as it is, or is refused: nothing is changed on the way, and no value is a fault."""
 
 import gzip
+import json
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from livesync_trio.archive import files, moving
 from livesync_trio.archive.entries import Broken, Columns, Entry, checked_moment, entry_of_columns, moment_of
 from livesync_trio.archive.jsonl import Header, Sections
 from livesync_trio.archive.jsonl_reading import line_of
 from livesync_trio.archive.sources.cloudflare import CloudflareFiles
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
+from livesync_trio.archive.staging import Target, adopt
 from livesync_trio.archive.sync_client import place_of
-from livesync_trio.errors import CommandError
-from livesync_trio.model import BackendId, StoreId
+from livesync_trio.errors import CommandError, Kind
+from livesync_trio.model import BackendId, LogState, StoreId
 from tests.archive.conftest import Run
 from tests.archive.logs import Opened, plain_log, put
 from tests.archive.test_cloudflare_tables import CHAIN, make, rows
@@ -138,3 +143,51 @@ def test_no_argument_is_a_fault_of_the_program(run: Run, tmp_path: Path, argumen
 
 def test_a_place_shows_no_secret() -> None:
     assert place_of("https://me:p@ss@h:1/x?payload=tok#f") == "https://h:1/x"
+
+
+def test_a_store_that_cannot_come_in_keeps_no_other_out(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second of three meets somebody who uses it meanwhile."""
+    with Opened(tmp_path / "one.db") as target:
+        for store in ("a", "b", "c"):
+            put(target, store, plain_log(2), f"identity-{store}")
+    file = str(tmp_path / "all.jsonl")
+    assert run("export", file, "--database-url", f"sqlite:///{tmp_path}/one.db")[0] == 0
+
+    def adopt_others(target: Target, store_id: StoreId, *rest: Any) -> LogState:
+        if store_id == "b":
+            raise CommandError(Kind.ALREADY_THERE, "Store 'b' was used while its events came in")
+        return adopt(target, store_id, *rest)
+
+    monkeypatch.setattr(moving, "adopt", adopt_others)
+    code, out, error = run("import", file, "--json", "--database-url", f"sqlite:///{tmp_path}/two.db")
+    outcomes = {one["storeId"]: one["outcome"] for one in map(json.loads, out.splitlines())}
+    assert outcomes == {"a": "imported", "b": "in the way", "c": "imported"}
+    assert code == 8
+    assert "'b'" in error
+
+
+def test_a_small_file_cannot_fill_the_disk_before_its_first_line_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gzip bomb: 200 MB of one letter in 200 kB. What is unpacked is checked line by line before it is kept."""
+    bomb, kept = tmp_path / "bomb.jsonl.gz", []
+    with gzip.open(bomb, "wb", 1) as file:
+        for _ in range(200):
+            file.write(b"x" * 1_000_000)
+    made = tempfile.TemporaryFile
+
+    def watched(*args: Any, **more: Any) -> Any:
+        kept.append(made(*args, **more))
+        return kept[-1]
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", watched)
+    monkeypatch.setattr(files, "ARCHIVE_LINE_MAX_BYTES", 1_000_000)
+    source = JsonlFile(bomb)
+    with pytest.raises(CommandError):
+        source.sections()
+    assert all(file.closed or file.seek(0, 2) == 0 for file in kept)
+    source.close()
+    for file in kept:
+        file.close()
