@@ -31,6 +31,8 @@ class Budget:
         self.reads = trio.Semaphore(READS_AT_A_TIME)
         """Held by who reads with this budget: a page may turn out larger than what was taken for it, which must be
         counted before too many others have read as well."""
+        self.large_read = trio.Lock()
+        """Held besides by who knows that a page will be large."""
 
     @property
     def over(self) -> bool:

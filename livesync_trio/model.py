@@ -77,7 +77,7 @@ class Batch:
     @property
     def size_bytes(self) -> int:
         """Bytes of all event texts together."""
-        return sum(len(event.json) for event in self.events)
+        return sum([len(event.json) for event in self.events])
 
 
 class StoredEvent(NamedTuple):

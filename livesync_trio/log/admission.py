@@ -42,7 +42,7 @@ class Quota:
 
 def text_bytes(events: Iterable[Event]) -> int:
     """Bytes of the texts of events together."""
-    return sum(len(event.json) for event in events)
+    return sum([len(event.json) for event in events])
 
 
 def check_batch(events: Sequence[Event]) -> Refusal | None:
