@@ -104,6 +104,13 @@ async def large_publication(port: int, clients: int, nursery: trio.Nursery, _: i
     await fill(port, nursery, 1, LARGE)
 
 
+async def large_history(port: int, clients: int, nursery: trio.Nursery, _: int) -> None:
+    """Forty pulls of a log with three events of 30 MB, unread"""
+    await fill(port, nursery, 3, LARGE)
+    await trio.sleep(3)
+    await many(port, 40, nursery, upgrade(sync_url(STORE)) + text(pull("1", STORE, live=True)))
+
+
 async def unread_history(port: int, clients: int, nursery: trio.Nursery, _: int) -> None:
     """Pulls of 18 MB over WebSockets, unread"""
     await fill(port, nursery, 20, 900_000)
@@ -131,7 +138,11 @@ async def half_bodies(port: int, clients: int, nursery: trio.Nursery, _: int) ->
 
 async def unread_pongs(port: int, clients: int, nursery: trio.Nursery, _: int) -> None:
     """Pings without end, their pongs unread"""
-    await many(port, clients, nursery, upgrade(sync_url(STORE)) + frame(TEXT, b'{"_tag":"Ping"}') * 30_000)
+    streams = [await opened(port) for _ in range(clients)]
+    for stream in streams:
+        await say(stream, upgrade(sync_url(STORE)))  # all are in before the first of them floods
+    for stream in streams:
+        nursery.start_soon(say, stream, frame(TEXT, b'{"_tag":"Ping"}') * 30_000)
 
 
 async def tails(port: int, clients: int, nursery: trio.Nursery, control_port: int) -> None:
@@ -148,7 +159,7 @@ async def tails(port: int, clients: int, nursery: trio.Nursery, control_port: in
 
 
 ATTACKS: Final[tuple[Attack, ...]] = (
-    *(closed_pulls, large_pushes, large_publication, unread_history, unread_answers),
+    *(closed_pulls, large_pushes, large_publication, large_history, unread_history, unread_answers),
     *(half_messages, half_bodies, unread_pongs, tails),
 )
 
