@@ -71,6 +71,18 @@ class Budget:
                 self._serve()
             raise
 
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[None, None]:
+        """Hold `reads`. No checkpoint when it is to be had: a turn of the loop for each page would slow down a pull."""
+        try:
+            self.reads.acquire_nowait()
+        except trio.WouldBlock:
+            await self.reads.acquire()
+        try:
+            yield
+        finally:
+            self.reads.release()
+
     def give_back(self, size_bytes: int) -> None:
         """Give back what was taken."""
         self.used_bytes -= size_bytes

@@ -104,7 +104,7 @@ class Pull(Subscription):
     async def read(self, log: LogState, after: int) -> Sequence[Page]:
         """See `Subscription`. What it turns out to hold is counted before others may read as well."""
         sending = self._carrier.sending
-        async with sending.large_read if self._large_comes else nullcontext(), sending.reads:
+        async with sending.large_read if self._large_comes else nullcontext(), sending.reading():
             await sending.wait_for(READ_MAX_BYTES)
             self._held_bytes = READ_MAX_BYTES
             pages = await super().read(log, after)
