@@ -191,7 +191,8 @@ SENDING_MAX_BYTES: Final = 96 * 1024 * 1024
 """Pages of history being read, and bytes that sockets do not take at once, of all clients together (hardening.md)."""
 
 READS_AT_A_TIME: Final = 2
-"""Pulls that read a page at the same time. While an event of 30 MB is read and encoded it is there four times."""
+"""Pulls that read a page at the same time, and one only where the page is known to be large: while an event of 30 MB is
+read and encoded, it is there four times."""
 
 SHED_AFTER_S: Final = 10.0
 SHED_BYTES_PER_S: Final = 64 * 1024

@@ -31,6 +31,8 @@ class Budget:
         self.reads = trio.Semaphore(READS_AT_A_TIME)
         """Held by who reads with this budget: a page may turn out larger than what was taken for it, which must be
         counted before too many others have read as well."""
+        self.large_read = trio.Lock()
+        """Held besides by who knows that a page will be large."""
 
     @property
     def over(self) -> bool:
@@ -68,6 +70,18 @@ class Budget:
                 self._waiting.remove(ticket)
                 self._serve()
             raise
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[None, None]:
+        """Hold `reads`. No checkpoint when it is to be had: a turn of the loop for each page would slow down a pull."""
+        try:
+            self.reads.acquire_nowait()
+        except trio.WouldBlock:
+            await self.reads.acquire()
+        try:
+            yield
+        finally:
+            self.reads.release()
 
     def give_back(self, size_bytes: int) -> None:
         """Give back what was taken."""

@@ -3,8 +3,8 @@
 How pages look is decided by the subclasses in `rpc_peer` and `v3_peer`.
 """
 
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Protocol
 
 import trio
@@ -13,7 +13,7 @@ from livesync_trio.connection.outbox import Outbox
 from livesync_trio.errors import Refusal
 from livesync_trio.limits import PUBLICATION_MAX_BYTES, READ_MAX_BYTES
 from livesync_trio.memory import Budget
-from livesync_trio.model import Cursor, Publication
+from livesync_trio.model import Cursor, LogState, Page, Publication
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.subscription import Subscription
 from livesync_trio.telemetry import get_logger
@@ -52,13 +52,15 @@ class Carrier(Protocol):
 class Pull(Subscription):
     """One pull, live or not; `close` ends it for good."""
 
-    __slots__ = ("_carrier", "_outbox")
+    __slots__ = ("_carrier", "_held_bytes", "_large_comes", "_outbox")
 
     def __init__(self, carrier: Carrier, cursor: Cursor | None, *, live: bool) -> None:
         """`cursor` is where the client stands; None for "at the head, whatever it is"."""
         super().__init__(carrier.handle, cursor, live=live)
         self._carrier = carrier
         self._outbox = carrier.outbox
+        self._held_bytes = 0  # of the server's budget, by the pages that are being sent
+        self._large_comes = False  # the next page to be read is known to be large
 
     @property
     def has_task(self) -> bool:
@@ -81,21 +83,36 @@ class Pull(Subscription):
 
     def has_room(self, publication: Publication) -> bool:
         """What is large is read from the log, by one follower after the other, instead of being queued for all."""
-        return not self._outbox.overfull and publication.size_bytes <= PUBLICATION_MAX_BYTES
+        if publication.size_bytes > PUBLICATION_MAX_BYTES:
+            self._large_comes = True
+            return False
+        return not self._outbox.overfull
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[None, None]:
-        """One page for each connection, and so many for the server; not before the client has taken the last ones."""
+        """One page for each connection, and not before the client has taken the last ones."""
         sending = self._carrier.sending
         async with self._outbox.reading:
             await self._outbox.low()
-            async with sending.reads:
-                await sending.wait_for(READ_MAX_BYTES)
-                try:
-                    yield
-                    await trio.lowlevel.checkpoint()  # what the socket does not take is counted in this turn
-                finally:
-                    sending.give_back(READ_MAX_BYTES)
+            self._held_bytes = 0
+            try:
+                yield
+                await trio.lowlevel.checkpoint()  # what the socket does not take is counted in this turn
+            finally:
+                sending.give_back(self._held_bytes)
+
+    async def read(self, log: LogState, after: int) -> Sequence[Page]:
+        """See `Subscription`. What it turns out to hold is counted before others may read as well."""
+        sending = self._carrier.sending
+        async with sending.large_read if self._large_comes else nullcontext(), sending.reading():
+            await sending.wait_for(READ_MAX_BYTES)
+            self._held_bytes = READ_MAX_BYTES
+            pages = await super().read(log, after)
+            more_bytes = max(0, sum([len(page.items) for page in pages]) - READ_MAX_BYTES)  # one event may be larger
+            sending.take(more_bytes)
+            self._held_bytes += more_bytes
+            self._large_comes = False
+            return pages
 
     def troubled(self, refusal: Refusal) -> None:
         """A pull is never failed for a passing trouble (SPEC section 2); the log is told."""

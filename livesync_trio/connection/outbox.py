@@ -88,9 +88,9 @@ class Outbox:
     @property
     def overfull(self) -> bool:
         """Whether a live pull must be sent back to the log instead of adding more."""
-        if self._budget is None or not self._budget.over:
-            return self._queued_bytes > OUTBOX_MAX_BYTES
-        return self._queued_bytes > OUTBOX_SHARE_BYTES
+        if self._queued_bytes <= OUTBOX_SHARE_BYTES:
+            return False
+        return self._queued_bytes > OUTBOX_MAX_BYTES or (self._budget is not None and self._budget.over)
 
     @property
     def flooded(self) -> bool:

@@ -384,8 +384,9 @@ class Peer(abc.ABC):
     async def _serve(self, request: OpenPush | OpenPull) -> None:
         if isinstance(request, OpenPush):
             await trio.sleep_until(request.not_before_s)
-            if request.interrupted:
-                return  # while it was queued: no hook is asked about a push that nobody makes
+            if request.interrupted:  # while it was queued: no hook is asked about a push that nobody makes
+                self._push_ended(request)
+                return
         refusal, annotation = await self.asking.may(request.request)
         if refusal is None and isinstance(request, OpenPush):
             refusal = self.client.refusal_to_push(trio.current_time())  # the token may have expired meanwhile

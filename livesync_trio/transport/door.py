@@ -312,7 +312,7 @@ class Door:
         return min(int(said), most) if said.isascii() and said.isdigit() and len(said) < _MAX_DIGITS else most
 
     async def _served(self, body: bytes, client: Client) -> http_rpc.Answer:
-        if not is_utf8(body):
+        if not (body.isascii() or is_utf8(body)):
             refusal = Refusal(Kind.BAD_TEXT, "The body is not UTF-8.")
             note_refusal(self.surroundings, client.context, refusal)
             return http_rpc.refuse_all(b"", refusal)

@@ -270,7 +270,7 @@ class WebSocketChannel:
     def _take_message(self, data: bytes, incoming: list[Incoming], *, text: bool) -> None:
         if self._reserved_bytes:
             self._need_no_room()
-        if is_utf8(data):
+        if data.isascii() or is_utf8(data):
             incoming.append(Incoming(data, text))
         else:
             self._fail(Kind.BAD_TEXT, 1007, "not UTF-8")
@@ -315,27 +315,32 @@ class WebSocketChannel:
             ChannelEnded: the peer is gone.
         """
         pieces, self._control = self._control, []
+        size_bytes = 0  # of the last message; a large one is given alone
         if self._changed:
             self._changed.unpark_all()
         if self._open:
             for message in messages:
                 if isinstance(message, bytes):
-                    pieces.append(text_head(len(message)))
+                    size_bytes = len(message)
+                    pieces.append(text_head(size_bytes))
                     pieces.append(message)
                 else:
-                    pieces.append(text_head(sum(map(len, message))))
+                    size_bytes = sum(map(len, message))
+                    pieces.append(text_head(size_bytes))
                     pieces.extend(message)
-        size_bytes = sum(map(len, pieces))
-        self._traffic.sent_bytes += size_bytes
         try:
-            if size_bytes > WRITE_BATCH_BYTES:  # one large message: others may hold the same buffers
+            if size_bytes > WRITE_BATCH_BYTES:  # others may hold the same buffers: they are not copied
+                self._traffic.sent_bytes += sum(map(len, pieces))
                 self._unsent = direct.write_now(self._stream, pieces)
-            else:
-                unsent = direct.send_now(self._stream, b"".join(pieces))
-                self._unsent = [unsent] if unsent else []  # it holds on to all that was written
+                return not self._unsent
+            data = b"".join(pieces)
+            self._traffic.sent_bytes += len(data)
+            unsent = direct.send_now(self._stream, data)
         except direct.PeerGone as gone:
             raise ChannelEnded(None, str(gone)) from None
-        return not self._unsent
+        if unsent:
+            self._unsent = [unsent]  # only then: it holds on to all that was written
+        return not unsent
 
     async def finish(self) -> None:
         """Send what `begin` left.
@@ -386,10 +391,11 @@ def _nobody(_: list[Incoming]) -> bool:
 
 def is_utf8(data: bytes) -> bool:
     """Whether it is valid UTF-8, without making a text of it."""
-    if data.isascii():
-        return True
-    decoder = codecs.getincrementaldecoder("utf-8")()
     try:
+        if len(data) <= WRITE_BATCH_BYTES:
+            data.decode()
+            return True
+        decoder = codecs.getincrementaldecoder("utf-8")()
         for start in range(0, len(data), WRITE_BATCH_BYTES):  # as text, a large message would take four times its size
             decoder.decode(data[start : start + WRITE_BATCH_BYTES])
         decoder.decode(b"", final=True)

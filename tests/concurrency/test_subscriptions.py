@@ -13,7 +13,7 @@ from livesync_trio.access.client import Client
 from livesync_trio.connection import http_rpc
 from livesync_trio.connection.sharing import rpc_pages
 from livesync_trio.connection.v3_peer import V3Peer
-from livesync_trio.hooks import HookContext
+from livesync_trio.hooks import HookContext, Hooks
 from livesync_trio.limits import HTTP_PULL_STORAGE_PATIENCE_S, PUBLICATION_MAX_BYTES, READ_MAX_EVENTS
 from livesync_trio.memory import Budget, Memory
 from livesync_trio.model import BackendId, LogState, Publication, StoredEvent, StoreId
@@ -21,7 +21,7 @@ from livesync_trio.storage import base
 from livesync_trio.wire.messages import Generation, RequestId
 from tests.bad_input.clients import NO_CURSOR
 from tests.bad_input.clients import http_rpc as http_body
-from tests.concurrency.stage import UNAVAILABLE, A, Stage, batch, connected, event, running
+from tests.concurrency.stage import UNAVAILABLE, A, Gate, Stage, batch, connected, event, running
 from tests.concurrency.test_pulls import fill, receive_until
 
 V3 = "/websocket?storeId=a"
@@ -293,6 +293,28 @@ async def test_who_does_not_read_is_closed_when_others_wait_for_memory(autojump_
                     assert (await receive_until(healthy, 3_000))[0] == 1
             deaf.read_again()
     assert stage.door.surroundings.memory.sending.used_bytes == 0
+
+
+async def test_a_slow_hook_holds_up_its_own_page_only(autojump_clock: trio.testing.MockClock) -> None:
+    """One page is read at a time, not shown to its hook at a time."""
+    gate, asked = Gate(), []
+
+    async def on_pull_res(*arguments: object) -> None:
+        asked.append(arguments)
+        await gate()
+
+    stage = Stage(Hooks(on_pull_res=on_pull_res))
+    async with running(stage) as nursery:
+        await fill(stage, 10)
+        async with connected(stage, nursery) as one, connected(stage, nursery) as other:
+            gate.close()
+            for client in (one, other):
+                await client.pull("1")
+                await trio.testing.wait_all_tasks_blocked()
+            assert len(asked) == 2
+            gate.open()
+            for client in (one, other):
+                assert await receive_until(client, 10) == list(range(1, 11))
 
 
 # --- the budget itself ------------------------------------------------------------------------------------------------

@@ -54,8 +54,8 @@ class TcpProxy:
     """Listens on a port of its own and carries connections to ``127.0.0.1:target_port``.
 
     ``silence()`` lets nothing through on the existing connections without closing them, while new ones work (what a
-    laptop's sleep looks like); ``deafen()`` does so in one direction. ``cut()`` resets the existing ones and refuses
-    new ones until ``restore()``.
+    laptop's sleep looks like); ``deafen()`` and ``mute()`` do so in one direction. ``cut()`` resets the existing ones
+    and refuses new ones until ``restore()``.
     """
 
     def __init__(self, target_port: int) -> None:
@@ -105,6 +105,12 @@ class TcpProxy:
         with self._lock:
             for link in self._links:
                 link.to_client.open = False
+
+    def mute(self) -> None:
+        """From now on the clients of the existing connections hear but are not heard."""
+        with self._lock:
+            for link in self._links:
+                link.to_server.open = False
 
     def refuse(self) -> None:
         """Refuse new connections; those that exist go on."""

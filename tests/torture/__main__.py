@@ -18,6 +18,7 @@ import trio
 
 from tests.conformance import node_packages
 from tests.postgres.server import fresh_schema
+from tests.security.memory_under_attack import LIMIT_MIB, beyond_limit
 from tests.simulation.leader import Violation
 from tests.torture import clients, crash, disk, logs, mutants, network, shim, storm
 from tests.torture.bits import flip_bits
@@ -127,6 +128,13 @@ async def _storm(count: int, directory: Path, dice: random.Random, tell: Callabl
     await storm.storm(directory, count, dice, tell)
 
 
+def memory_attack(run: Run) -> None:
+    """Thousands of clients that want the server to hold much: it stays below the figure of docs/hardening.md."""
+    beyond = beyond_limit(run.size(2_000, 100), run.size(12, 4), say)
+    if beyond:
+        raise Violation(f"more than {LIMIT_MIB} MiB: {', '.join(beyond)}")
+
+
 def clients_attack(run: Run) -> None:
     """Real LiveStore clients while the server restarts every few seconds; then two servers on one PostgreSQL."""
     _needs(node_packages.missing_programs())
@@ -174,6 +182,7 @@ ATTACKS: dict[str, Callable[[Run], None]] = {
     "disk": disk_attack,
     "logs": logs_attack,
     "network": network_attack,
+    "memory": memory_attack,
     "clients": clients_attack,
     "mutants": mutants_attack,
     "soak": soak_attack,
