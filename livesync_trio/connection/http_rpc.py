@@ -199,7 +199,7 @@ class HttpPull(Subscription):
         super().__init__(asked.handle, Cursor(request.after, backend_id), live=False)
         self._asked = asked
         self._request = request
-        self._queue: list[bytes] = []
+        self._queue: list[bytes | tuple[Page, int, BackendId]] = []
         self._sent = False
         self._patient_until_s = trio.current_time() + HTTP_PULL_STORAGE_PATIENCE_S
         self.refusal: Refusal | None = None
@@ -218,8 +218,8 @@ class HttpPull(Subscription):
         sending, held_bytes = self._asked.surroundings.memory.sending, 0
         try:
             while True:
-                for message in self._queue:
-                    yield message
+                for queued in self._queue:
+                    yield queued if isinstance(queued, bytes) else await self._shown(*queued)
                 sending.give_back(held_bytes)
                 held_bytes, self._queue = 0, []
                 if self.over:
@@ -231,7 +231,7 @@ class HttpPull(Subscription):
                     await sending.wait_for(READ_MAX_BYTES)
                     held_bytes = READ_MAX_BYTES
                     await self.advance()
-                    more_bytes = max(0, sum(map(len, self._queue)) - held_bytes)  # a single event may be larger
+                    more_bytes = max(0, self._queued_bytes() - held_bytes)  # a single event may be larger
                     sending.take(more_bytes)
                     held_bytes += more_bytes
             if self.refusal is not None:
@@ -251,11 +251,18 @@ class HttpPull(Subscription):
         """It follows nothing."""
 
     async def send_page(self, page: Page, remaining: int, state: LogState, *, live: bool) -> None:
-        """A `Chunk` with one page; the hook sees it first."""
-        await self._asked.asking.tell_page(self._request, page, remaining)
-        self._queue.append(rpc.chunk(self._request.id, rpc.page(page.items, remaining, state.backend_id)))
+        """Queue it. The hook sees it when nobody waits for this reading to end: it may be slow."""
+        self._queue.append((page, remaining, state.backend_id))
         self._sent = True
         self._patient_until_s = trio.current_time() + HTTP_PULL_STORAGE_PATIENCE_S
+
+    async def _shown(self, page: Page, remaining: int, backend_id: BackendId) -> bytes:
+        """A `Chunk` with one page; the hook sees it first."""
+        await self._asked.asking.tell_page(self._request, page, remaining)
+        return rpc.chunk(self._request.id, rpc.page(page.items, remaining, backend_id))
+
+    def _queued_bytes(self) -> int:
+        return sum(len(queued) if isinstance(queued, bytes) else len(queued[0].items) for queued in self._queue)
 
     def send_empty(self, state: LogState) -> None:
         """The one empty page of a pull without history (SPEC 3.3, 3.)."""

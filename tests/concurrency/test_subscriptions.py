@@ -14,7 +14,7 @@ from livesync_trio.connection import http_rpc
 from livesync_trio.connection.sharing import rpc_pages
 from livesync_trio.connection.v3_peer import V3Peer
 from livesync_trio.hooks import HookContext, Hooks
-from livesync_trio.limits import HTTP_PULL_STORAGE_PATIENCE_S, PUBLICATION_MAX_BYTES, READ_MAX_EVENTS
+from livesync_trio.limits import HTTP_PULL_STORAGE_PATIENCE_S, PUBLICATION_MAX_BYTES, READ_MAX_EVENTS, READS_AT_A_TIME
 from livesync_trio.memory import Budget, Memory
 from livesync_trio.model import BackendId, LogState, Publication, StoredEvent, StoreId
 from livesync_trio.storage import base
@@ -315,6 +315,30 @@ async def test_a_slow_hook_holds_up_its_own_page_only(autojump_clock: trio.testi
             gate.open()
             for client in (one, other):
                 assert await receive_until(client, 10) == list(range(1, 11))
+
+
+async def test_slow_hooks_of_pulls_over_http_hold_up_nobody_else(autojump_clock: trio.testing.MockClock) -> None:
+    gate, asked = Gate(), []
+
+    async def on_pull_res(*arguments: object) -> None:
+        asked.append(arguments)
+        await gate()
+
+    stage = Stage(Hooks(on_pull_res=on_pull_res))
+    async with running(stage) as nursery:
+        await fill(stage, 10)
+        gate.close()
+
+        async def pull() -> None:
+            async with http_pull(stage) as answer:
+                assert b'"seqNum":10' in b"".join(await rest_of(answer))
+
+        for _ in range(READS_AT_A_TIME + 1):
+            nursery.start_soon(pull)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(asked) == READS_AT_A_TIME + 1
+        gate.open()
+        await trio.testing.wait_all_tasks_blocked()
 
 
 # --- the budget itself ------------------------------------------------------------------------------------------------
