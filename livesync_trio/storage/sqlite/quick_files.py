@@ -8,19 +8,18 @@ every commit. Where the C library cannot be called (not Linux, or a very old one
 
 import ctypes
 import os
-import struct
 from collections.abc import Callable
 from typing import Final
 
-Identity = tuple[int, int]
-"""Device and inode."""
+Identity = bytes | tuple[int, int]
+"""Device and inode, in a form to be compared with others of this process."""
 
 _AT_FDCWD: Final = -100
 _AT_STATX_DONT_SYNC: Final = 0x4000
 _STATX_INO: Final = 0x100
 _STATX_BYTES: Final = 256
-_INODE: Final = struct.Struct("=32xQ")
-_DEVICE: Final = struct.Struct("=136xII")
+_INODE: Final = slice(32, 40)
+_DEVICE: Final = slice(136, 144)
 """Where `struct statx` has them (statx(2)); its layout is the same on every architecture."""
 
 
@@ -35,8 +34,8 @@ def identity_of(path: str) -> Callable[[], Identity]:
         answer = struct_statx()  # one a call: several threads ask
         if statx(_AT_FDCWD, name, _AT_STATX_DONT_SYNC, _STATX_INO, answer) != 0:
             return _identity(path)  # it fails there as well, with the right exception
-        major, minor = _DEVICE.unpack_from(answer)
-        return os.makedev(major, minor), _INODE.unpack_from(answer)[0]
+        raw = answer.raw
+        return raw[_INODE] + raw[_DEVICE]
 
     return found
 

@@ -172,8 +172,7 @@ class SideFiles:
         _logger.error("%s was removed while in use. It has been put back, and nothing was lost.", side.path)
 
     def _link(self, side: _Side, *, in_the_way: bool) -> None:
-        status = side.spare.stat()
-        if (status.st_dev, status.st_ino) != side.identity:
+        if identity_of(str(side.spare))() != side.identity:
             raise FileNotFoundError(errno.ENOENT, "the spare name leads elsewhere")
         if in_the_way:  # what a program made that opened the database in the meantime
             between = side.spare.with_name(side.spare.name + "~")
