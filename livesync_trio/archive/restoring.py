@@ -88,7 +88,7 @@ class Restored:
         head: number of the last one.
         lost_events: acknowledged events that were in the database and are given up.
         backend_id: its identity now; None after a dry run that would give a new one.
-        kept_identity: whether that is the one of the backup.
+        kept_identity: whether clients go on: that is the one of the backup, or nothing was done.
         outcome: see `Outcome`.
         reason: why the identity is what it is.
     """
@@ -212,7 +212,7 @@ def restore(
 
 
 def _told(planned: Planned, state: LogState, lost: int, outcome: Outcome, reason: str) -> Restored:
-    kept = state.backend_id == planned.backend_id
+    kept = outcome == "nothing to do" or state.backend_id == planned.backend_id
     return Restored(planned.store_id, state.event_count, state.head, lost, state.backend_id, kept, outcome, reason)
 
 

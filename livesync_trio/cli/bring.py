@@ -66,25 +66,34 @@ def _move(target: Target, source: Source, wishes: Wishes, as_json: bool) -> list
     absent = missing(there, wishes)
     if absent:
         raise CommandError(Kind.NO_SUCH_STORE, f"There is no store {absent[0]!r} in {source.describe()}.")
+    ignored = sorted(wishes.renamed.keys() - wishes.only) if wishes.only else []
+    if ignored:
+        raise CommandError(Kind.BAD_CONFIG, f"--rename of {ignored[0]!r}, which is not among the stores of --store.")
     if wishes.backend_id is not None and len(wishes.only or there) != 1:
         raise CommandError(Kind.BAD_CONFIG, "--backend-id is the identity of one store: name which by --store.")
-    moved = []
+    moved: list[Moved] = []
     what = f"{'looking at' if wishes.dry_run else 'importing'} {source.describe()}"
-    with showing.progress(what, _steps(there, wishes)) as advance:
-        for one in move_in(target, source, wishes, on_events=advance):
-            moved.append(one)
-            if as_json:
-                showing.line(_as_json(one))
-    if not as_json:
-        showing.table(
-            ("store", "from", "events#", "head#", "outcome", "remarks"),
-            (
-                (one.store_id, one.place, one.events, f"e{one.head}", one.outcome, "; ".join(one.problems + one.notes))
-                for one in moved
-            ),
-            empty=f"{source.describe()} holds no stores.",
-        )
+    try:
+        with showing.progress(what, _steps(there, wishes)) as advance:
+            for one in move_in(target, source, wishes, on_events=advance):
+                moved.append(one)
+                if as_json:
+                    showing.line(_as_json(one))
+    finally:  # what came in is told, whatever ends the rest
+        if not as_json and (moved or not there):
+            _table(source, moved)
     return moved
+
+
+def _table(source: Source, moved: Sequence[Moved]) -> None:
+    showing.table(
+        ("store", "from", "events#", "head#", "outcome", "remarks"),
+        (
+            (one.store_id, one.place, one.events, f"e{one.head}", one.outcome, "; ".join(one.problems + one.notes))
+            for one in moved
+        ),
+        empty=f"{source.describe()} holds no stores.",
+    )
 
 
 def _steps(stores: Sequence[SourceStore], wishes: Wishes) -> int | None:

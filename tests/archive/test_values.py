@@ -16,7 +16,7 @@ from livesync_trio.archive.sources.cloudflare import CloudflareFiles
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.staging import Target, adopt
 from livesync_trio.archive.sync_client import place_of
-from livesync_trio.errors import CommandError, Kind
+from livesync_trio.errors import CommandError, Kind, StorageUnavailable
 from livesync_trio.model import BackendId, LogState, StoreId
 from tests.archive.conftest import Run
 from tests.archive.logs import Opened, plain_log, put
@@ -191,3 +191,35 @@ def test_a_small_file_cannot_fill_the_disk_before_its_first_line_is_read(
     source.close()
     for file in kept:
         file.close()
+
+
+def test_what_came_in_is_told_although_the_rest_could_not(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Opened(tmp_path / "one.db") as target:
+        for store in ("a", "b"):
+            put(target, store, plain_log(2), f"identity-{store}")
+    file = str(tmp_path / "all.jsonl")
+    assert run("export", file, "--database-url", f"sqlite:///{tmp_path}/one.db")[0] == 0
+
+    def adopt_one(target: Target, store_id: StoreId, *rest: Any) -> LogState:
+        if store_id == "b":
+            raise StorageUnavailable("the disk is full")
+        return adopt(target, store_id, *rest)
+
+    monkeypatch.setattr(moving, "adopt", adopt_one)
+    code, out, error = run("import", file, "--database-url", f"sqlite:///{tmp_path}/two.db")
+    assert code == 11
+    assert "imported" in out
+    assert "the disk is full" in error
+
+
+def test_a_rename_that_would_be_ignored_is_refused(run: Run, tmp_path: Path) -> None:
+    with Opened(tmp_path / "one.db") as target:
+        for store in ("a", "b"):
+            put(target, store, plain_log(2), f"identity-{store}")
+    file, two = str(tmp_path / "all.jsonl"), f"sqlite:///{tmp_path}/two.db"
+    assert run("export", file, "--database-url", f"sqlite:///{tmp_path}/one.db")[0] == 0
+    code, _, error = run("import", file, "--store", "a", "--rename", "b=c", "--database-url", two)
+    assert code == 2
+    assert "--rename of 'b'" in error
