@@ -1,6 +1,7 @@
 """`livesync config`: every setting as it would count, and where it was given."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -22,11 +23,16 @@ def config(*, everything: bool, url: str | None, as_json: bool, **flags: Any) ->
     """Show the settings that `livesync serve` would have here, and where each was given; never a secret."""
     loaded = load(flags, os.environ)
     if url is not None:
-        settings = ControlPlane(url, loaded.admin_secret).get("/config")["settings"]
-    else:
-        settings = shown_settings(loaded)
-        for remark in loaded.remarks:
-            click.echo(f"careful: {remark}", err=True)
+        plane = ControlPlane(url, loaded.admin_secret)
+        with plane.understood():
+            _show(plane.get("/config")["settings"], everything, as_json)
+        return
+    for remark in loaded.remarks:
+        click.echo(f"careful: {remark}", err=True)
+    _show(shown_settings(loaded), everything, as_json)
+
+
+def _show(settings: Sequence[dict[str, Any]], everything: bool, as_json: bool) -> None:
     chosen = [one for one in settings if everything or one["origin"] != "default"]
     if as_json:
         for setting in chosen:

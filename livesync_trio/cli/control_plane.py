@@ -7,6 +7,7 @@ import http.client
 import json
 import ssl
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
@@ -102,6 +103,18 @@ class ControlPlane:
             raise self._failed(str(error) or type(error).__name__) from error
         finally:
             connection.close()
+
+    @contextmanager
+    def understood(self) -> Iterator[None]:
+        """What is done inside relies on the answers: what they lack, or have of another kind, is the server's fault.
+
+        Raises:
+            CommandError: instead of what such a member led to.
+        """
+        try:
+            yield
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise self._failed("it answers what no livesync of this version does") from error
 
     # --- one request ------------------------------------------------------------------------------------------------
 

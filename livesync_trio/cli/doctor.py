@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -66,7 +66,9 @@ def _probed(config: Config, where: str, who: Any, plane: ControlPlane | None, *,
             synced = sync_probe(client)
             times = f"durable after {synced.push_s * 1000:.0f} ms, pulled in {synced.pull_s * 1000:.0f} ms"
             yield Check("probe", "ok", f"e{synced.head} of {store!r} through {place_of(where)}: {times}")
-            yield proxy_check(config, where, plane, store)
+            with nullcontext() if plane is None else plane.understood():
+                proxy = proxy_check(config, where, plane, store)
+            yield proxy
     except (CommandError, Broken) as error:
         if asked is None:
             yield Check("probe", "not looked at", f"no server answers at {place_of(where)}: name one by --sync-url")

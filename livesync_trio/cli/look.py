@@ -1,7 +1,7 @@
 """`livesync stores`, `events`, `tail`, `info` and `connections`: what is there, for a person or a pipe."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final
@@ -138,6 +138,11 @@ def connections(*, store: str | None, as_json: bool, url: str | None, **flags: A
         for text in found:
             showing.raw_line(text)
         return
+    with plane.understood():
+        _show_connections(map(plain, found))
+
+
+def _show_connections(found: Iterable[Any]) -> None:
     showing.table(
         ("number#", "store", "address", "user", "client", "pulls#", "lag#", "queued#", "since"),
         (
@@ -152,7 +157,7 @@ def connections(*, store: str | None, as_json: bool, url: str | None, **flags: A
                 showing.size(one["queuedBytes"]),
                 showing.ago(one["since"]),
             )
-            for one in map(plain, found)
+            for one in found
         ),
         empty="Nobody is connected.",
     )

@@ -42,7 +42,9 @@ def looking(url: str | None, flags: dict[str, Any]) -> Iterator[Looking]:
     """The place that the flags mean."""
     config = configured(flags)
     if url is not None:
-        yield ServerLooking(ControlPlane(url, config.admin_secret))
+        plane = ControlPlane(url, config.admin_secret)
+        with plane.understood():
+            yield ServerLooking(plane)
         return
     with database_to_read(config) as engine:
         reader = engine.reader()

@@ -53,8 +53,9 @@ def _ask(store: str, found: dict[str, Any]) -> None:
 
 
 def _on_server(url: str, config: Config, store: str) -> str:
-    answer = ControlPlane(url, config.admin_secret).post("/store/reset", {"storeId": store, "confirm": store})
-    return str(answer["backendId"])
+    plane = ControlPlane(url, config.admin_secret)
+    with plane.understood():
+        return str(plane.post("/store/reset", {"storeId": store, "confirm": store})["backendId"])
 
 
 def _in_database(config: Config, store: str) -> str:

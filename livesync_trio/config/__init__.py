@@ -5,7 +5,7 @@ Owns the settings (each declared once, in `settings`), how they are given (`sour
 a database, never loads a hook.
 """
 
-from livesync_trio.config.database_url import is_postgresql, sqlite_path
+from livesync_trio.config.database_url import check_database_url, is_postgresql, sqlite_path
 from livesync_trio.config.declaring import Setting
 from livesync_trio.config.environment import CONFIG_ENV, URL_ENV
 from livesync_trio.config.exposure import exposure_problems, exposure_warnings, is_loopback, is_placeholder
@@ -26,6 +26,7 @@ __all__ = [
     "Rate",
     "Secret",
     "Setting",
+    "check_database_url",
     "exposure_problems",
     "exposure_warnings",
     "is_loopback",

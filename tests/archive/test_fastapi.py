@@ -73,3 +73,13 @@ def test_backup_and_restore_between_engines(run: Run, theirs: str, tmp_path: Pat
     for url, name in ((ours, "one"), (elsewhere, "two")):
         assert run("export", str(tmp_path / name), "--database-url", url)[0] == 0
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_a_password_that_is_not_escaped_is_not_shown(run: Run, tmp_path: Path) -> None:
+    """libpq takes what stands behind the first @ for the host, and would name it."""
+    code, out, error = run(
+        "import", "postgresql://someone:hun@ter2@127.0.0.1:1/nothing", "--database-url", f"sqlite:///{tmp_path}/live.db"
+    )
+    assert code == 2
+    assert "ter2" not in out + error
+    assert "%40" in error

@@ -14,7 +14,7 @@ from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.sources.sql_dump import SqlDump
 from livesync_trio.archive.sources.wire import OverTheWire
 from livesync_trio.archive.sync_client import place_of
-from livesync_trio.config import is_postgresql
+from livesync_trio.config import check_database_url, is_postgresql
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import StoreId
 
@@ -36,6 +36,10 @@ def open_source(name: str, store_ids: Sequence[StoreId] = (), payload: Any = Non
         CommandError: there is nothing of that name, or it is none of these.
     """
     if is_postgresql(name):
+        try:
+            check_database_url(name)  # what libpq would cut in the wrong place, it would also show
+        except ValueError as error:
+            raise CommandError(Kind.BAD_CONFIG, f"The PostgreSQL URL cannot be used: {error}.") from None
         return FastApiTables(name)
     if name.startswith(("http://", "https://", "ws://", "wss://")):
         if not store_ids:
