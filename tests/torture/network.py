@@ -89,10 +89,12 @@ async def half_open(
                 nursery.start_soon(leader.run)
                 leader.commit()
             await settled(leaders)
+            proxy.refuse()  # who comes back before the server has noticed would hide that it has
             proxy.silence()
             noticed_s = await until_connections(server.port, lambda count: count == 0)
             if noticed_s > limit_s + NOTICED_LATE_S:
                 raise Violation(f"half-open connections were noticed after {noticed_s:.1f} s, the limit is {limit_s} s")
+            proxy.restore()
             for leader in leaders:
                 leader.commit()
             await settled(leaders)
