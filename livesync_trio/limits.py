@@ -610,3 +610,9 @@ DISK_FREE_LEAST_BYTES: Final = 1024 * 1024 * 1024
 
 CLOCK_AHEAD_MAX_S: Final = 60.0
 """How far in the future the newest event may seem to have been pushed; clocks kept by NTP differ by less than 1 s."""
+
+# --- the change feed -------------------------------------------------------------------------------------------------
+
+FEED_FILTER_MAX_CHARACTERS: Final = 4_096
+FEED_FILTER_MAX_NODES: Final = 500
+"""Length of a filter, and how many parts it may have: it is evaluated for every change and client."""
