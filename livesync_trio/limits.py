@@ -616,3 +616,9 @@ CLOCK_AHEAD_MAX_S: Final = 60.0
 FEED_FILTER_MAX_CHARACTERS: Final = 4_096
 FEED_FILTER_MAX_NODES: Final = 500
 """Length of a filter, and how many parts it may have: it is evaluated for every change and client."""
+
+FEED_STATEMENT_LIMIT_S: Final = 3_600.0
+"""How long one statement on the history may take: emptying a table of millions of rows is one."""
+
+FEED_FORGET_STEP: Final = 10_000
+"""Changes that one transaction lets go of when they are kept no more."""
