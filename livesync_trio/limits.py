@@ -625,5 +625,36 @@ FEED_FILTER_MAX_NODES: Final = 500
 FEED_STATEMENT_LIMIT_S: Final = 3_600.0
 """How long one statement on the history may take: emptying a table of millions of rows is one."""
 
+FEED_DROP_LOOKS: Final = 50
+"""How often is looked, every 0.1 s, whether a replication slot that is to be dropped is still read."""
+
 FEED_FORGET_STEP: Final = 10_000
 """Changes that one transaction lets go of when they are kept no more."""
+
+FEED_LOOK_UP_S: Final = 0.5
+"""How often a thread that waits for the source looks whether it is to stop."""
+
+FEED_BATCH_ROWS: Final = 2_000
+FEED_BATCH_BYTES: Final = 4 * 1024 * 1024
+"""Changes, and their bytes, held in memory before they are written. A larger transaction is written in parts."""
+
+FEED_MESSAGE_BYTES: Final = 200
+FEED_QUEUE_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of the log that are received before they are stored; then nothing more is read from the source. A message
+counts for its bytes, and for what it costs besides."""
+
+FEED_LOOK_S: Final = 1.0
+"""How often a server that does not read looks whether nobody does any more."""
+
+FEED_PAUSE_FIRST_S: Final = 0.5
+FEED_PAUSE_MAX_S: Final = 15.0
+"""Pauses between two attempts to follow a source that cannot be followed."""
+
+FEED_TELL_S: Final = 10.0
+"""How often the source is told that the reader lives; `wal_sender_timeout` is 60 s unless set."""
+
+FEED_CONFIRM_S: Final = 5.0
+"""How often it is stored that there was nothing for us in the log, so that the source may forget it."""
+
+FEED_CHECK_S: Final = 30.0
+"""How often is looked at what the log does not tell, and at what is kept no more."""

@@ -43,11 +43,11 @@ class Committed(NamedTuple):
 
 
 class SeenColumn(NamedTuple):
-    """A column of a relation; `identity`: whether it belongs to the replica identity."""
+    """A column of a relation. `modifier`: of its type, such as the length of a `varchar`; -1 for none."""
 
     name: str
     type_oid: int
-    identity: bool
+    modifier: int
 
 
 class Seen(NamedTuple):
@@ -197,11 +197,9 @@ def _seen(data: bytes) -> tuple[Message, int]:
     at += 3
     columns = []
     for _ in range(count):
-        flags = data[at]
         column, at = _text(data, at + 1)
-        type_oid, _modifier = _COLUMN.unpack_from(data, at)
+        columns.append(SeenColumn(column, *_COLUMN.unpack_from(data, at)))
         at += 8
-        columns.append(SeenColumn(column, type_oid, bool(flags & 1)))
     return Seen(oid, schema or "pg_catalog", name, identity, tuple(columns)), at
 
 

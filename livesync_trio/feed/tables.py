@@ -1,7 +1,8 @@
 """The nouns of the feed: tables as they were at some moment, changes of rows, commits."""
 
+import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import attrs
 import msgspec
@@ -10,6 +11,9 @@ from livesync_trio.feed.position import Position
 
 Row = tuple[str | None, ...]
 """Values of one row, as PostgreSQL writes them as text, in the order of the relation's columns."""
+
+KEY_MAX_CHARACTERS: Final = 500
+"""An index of PostgreSQL takes 2,704 bytes."""
 
 _encode_json = msgspec.json.Encoder().encode
 _decode_values = msgspec.json.Decoder(list[str | None]).decode
@@ -48,8 +52,11 @@ class Relation:
         return next((at for at, column in enumerate(self.columns) if column.name == name), None)
 
     def key_of(self, values: Sequence[str | None]) -> str:
-        """What names a row: its key columns as JSON."""
-        return text_of([values[at] for at in self.key])
+        """What names a row: its key columns as JSON; of a long one the beginning and a digest, as an index takes it."""
+        key = text_of([values[at] for at in self.key])
+        if len(key) <= KEY_MAX_CHARACTERS:
+            return key
+        return key[: KEY_MAX_CHARACTERS - 65] + "#" + hashlib.sha256(key.encode()).hexdigest()
 
     def from_other(self, other: "Relation", row: Row) -> Row:
         """A row of another version of the table, as this one has it: what it did not know is NULL."""

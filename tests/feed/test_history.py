@@ -13,12 +13,13 @@ from livesync_trio.feed.history.databases import Database, PostgresDatabase, Sql
 from livesync_trio.feed.history.reading import Reader, Stored, TooOld
 from livesync_trio.feed.history.state import Source, TableState
 from livesync_trio.feed.history.writing import Image, Superseded, Writer
+from livesync_trio.feed.pgoutput import SeenColumn
 from livesync_trio.feed.position import START, Position
 from livesync_trio.feed.tables import Change, Column, Commit, Relation
 from tests.postgres.server import fresh_schema
 
 SOURCE = Source("1", 1, "s")
-TABLES = {"public.t": TableState(16384, ("id",))}
+TABLES = {"public.t": TableState(16384, ("id",), (SeenColumn("id", 23, -1), SeenColumn("v", 25, -1)))}
 COLUMNS = (Column("id", 23), Column("v", 25))
 _numbers = itertools.count(1)
 

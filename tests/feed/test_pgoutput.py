@@ -39,12 +39,12 @@ def test_changes_of_rows(table: int, old: pgoutput.Values, new: pgoutput.Values,
     assert decode(b"D" + head + kind.encode() + in_bytes(old)) == pgoutput.Delete(table, kind, old)
 
 
-@given(oid, text, text, st.lists(st.tuples(text, oid, st.booleans()), max_size=4))
-def test_relations(table: int, schema: str, name: str, columns: list[tuple[str, int, bool]]) -> None:
+@given(oid, text, text, st.lists(st.tuples(text, oid, st.integers(-1, 2**31 - 1)), max_size=4))
+def test_relations(table: int, schema: str, name: str, columns: list[tuple[str, int, int]]) -> None:
     data = b"R" + struct.pack("!I", table) + schema.encode() + b"\0" + name.encode() + b"\0d"
     data += struct.pack("!H", len(columns))
-    for column, type_oid, key in columns:
-        data += bytes([key]) + column.encode() + b"\0" + struct.pack("!Ii", type_oid, -1)
+    for column, type_oid, modifier in columns:
+        data += b"\1" + column.encode() + b"\0" + struct.pack("!Ii", type_oid, modifier)
     expected = tuple(pgoutput.SeenColumn(*column) for column in columns)
     assert decode(data) == pgoutput.Seen(table, schema or "pg_catalog", name, "d", expected)
 

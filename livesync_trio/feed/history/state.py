@@ -8,6 +8,7 @@ import msgspec
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.feed.history.databases import Session
 from livesync_trio.feed.history.schema import FORMAT
+from livesync_trio.feed.pgoutput import SeenColumn
 from livesync_trio.feed.position import Position
 
 
@@ -20,10 +21,11 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class TableState(msgspec.Struct, frozen=True):
-    """What a table was when its rows were read: its OID, and the columns that name a row."""
+    """What a table is, as its rows are kept: its OID, the columns that name a row, and all of them."""
 
     oid: int
     key: tuple[str, ...]
+    columns: tuple[SeenColumn, ...]
 
 
 @attrs.frozen

@@ -78,9 +78,16 @@ class Writer:
             self._session.rollback()
             raise Superseded
 
-    def commit(self, head_lsn: int, confirmed_lsn: int) -> State:
-        """Make everything since `begin` durable, and with it how far the source was read."""
-        return self._become(attrs.evolve(self.state, head_lsn=head_lsn, confirmed_lsn=confirmed_lsn))
+    def commit(self, head_lsn: int, confirmed_lsn: int, tables: dict[str, TableState] | None = None) -> State:
+        """Make everything since `begin` durable, and with it how far the source was read.
+
+        Args:
+            head_lsn: the last commit.
+            confirmed_lsn: up to here the source may forget its log.
+            tables: what the tables are by now; None when none has changed.
+        """
+        tables = self.state.tables if tables is None else tables
+        return self._become(attrs.evolve(self.state, head_lsn=head_lsn, confirmed_lsn=confirmed_lsn, tables=tables))
 
     def rollback(self) -> None:
         """Give up what was begun. Never raises."""
