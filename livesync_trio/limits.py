@@ -658,3 +658,34 @@ FEED_CONFIRM_S: Final = 5.0
 
 FEED_CHECK_S: Final = 30.0
 """How often is looked at what the log does not tell, and at what is kept no more."""
+
+FEED_LOOK_STANDBY_S: Final = 0.25
+"""How often a server that does not read the source looks whether the history has grown."""
+
+FEED_READER_THREADS: Final = 4
+"""Threads in which the history is read for those who follow."""
+
+FEED_PAGE_CHANGES: Final = 500
+FEED_PAGE_BYTES: Final = 1024 * 1024
+FEED_PAGES_KEPT: Final = 8
+"""Changes, or rows, in one message to a client, and the size of their rows behind which no more are added. So many
+pages are kept for followers who stand at the same place."""
+
+FEED_STOP_S: Final = 10.0
+"""How long the end of the server waits for what the feed is storing."""
+
+FEED_INIT_ACK_S: Final = 300.0
+FEED_CATCHUP_ACK_S: Final = 30.0
+"""How long a client may take to acknowledge a chunk, as in the original."""
+
+FEED_NOTE_S: Final = 1.0
+"""How often the position that a client has acknowledged while it follows is stored."""
+
+FEED_ADVANCE_S: Final = 60.0
+"""How often a client that follows is told a newer position although nothing it may see has changed."""
+
+FEED_CLIENT_ID_MAX_CHARACTERS: Final = 128
+"""Of a client's name for itself, which is a key in the database."""
+
+FEED_BARRIER_LIMIT_S: Final = 30.0
+"""How long `wait-for-initial-poll` waits."""

@@ -136,7 +136,27 @@ def inspect(connection: Connection, tables: Iterable[str]) -> dict[str, TableSta
     [(level,)] = connection.execute("SHOW wal_level").fetchall()
     if level != "logical":
         raise SourceProblem(f"the source has wal_level = {level}: set it to logical and restart that PostgreSQL")
-    return {table: _inspected(connection, table) for table in tables}
+    found = {table: _inspected(connection, table) for table in tables}
+    return {table: found[table] for table in _parents_first(connection, found)}
+
+
+def _parents_first(connection: Connection, tables: Mapping[str, TableState]) -> list[str]:
+    """The tables in an order in which each comes behind those it refers to, as far as that is possible."""
+    by_oid = {state.oid: table for table, state in tables.items()}
+    rows = connection.execute(
+        "SELECT conrelid::bigint, confrelid::bigint FROM pg_constraint WHERE contype = 'f' AND conrelid = ANY (%s)",
+        (list(by_oid),),
+    ).fetchall()
+    parents: dict[str, set[str]] = {table: set() for table in tables}
+    for child, parent in rows:
+        if parent in by_oid and parent != child:
+            parents[by_oid[child]].add(by_oid[parent])
+    ordered: list[str] = []
+    while len(ordered) < len(tables):
+        left = [table for table in tables if table not in ordered]
+        free = [table for table in left if parents[table] <= set(ordered)]
+        ordered += free or left[:1]  # in a circle, one of them must be the first
+    return ordered
 
 
 def _inspected(connection: Connection, table: str) -> TableState:
