@@ -46,6 +46,7 @@ _GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "reset": ("reset:reset", "Give a store an empty log and a new identity."),
     },
     "More": {
+        "token": ("token:token", "Make a token to try an app with, or explain one."),
         "bench": ("bench:bench", "Measure a running server, as clients see it."),
         "completion": ("main:completion", "Print the completion script of a shell."),
     },
