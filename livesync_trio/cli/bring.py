@@ -52,7 +52,7 @@ def bring(
     )
     payload = None if payload_file is None else _payload(payload_file)
     with target_database(configured(flags), change=not dry_run) as target:
-        opened = open_source(source, sorted(wishes.only), payload)
+        opened = open_source(source, sorted(wishes.only), payload, showing.note)
         try:
             moved = _move(target, opened, wishes, as_json)
         finally:
