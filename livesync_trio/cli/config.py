@@ -9,6 +9,7 @@ import click
 from livesync_trio.cli import showing
 from livesync_trio.cli.control_plane import ControlPlane
 from livesync_trio.cli.flags import configuration_flags
+from livesync_trio.cli.printable import tell
 from livesync_trio.cli.showing import json_flag
 from livesync_trio.config import URL_ENV, load
 from livesync_trio.config.showing import shown_settings
@@ -28,7 +29,7 @@ def config(*, everything: bool, url: str | None, as_json: bool, **flags: Any) ->
             _show(plane.get("/config")["settings"], everything, as_json)
         return
     for remark in loaded.remarks:
-        click.echo(f"careful: {remark}", err=True)
+        tell(f"careful: {remark}", err=True)
     _show(shown_settings(loaded), everything, as_json)
 
 

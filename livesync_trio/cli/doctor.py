@@ -15,7 +15,7 @@ from livesync_trio.cli import checks, showing
 from livesync_trio.cli.checks import Check
 from livesync_trio.cli.control_plane import ControlPlane
 from livesync_trio.cli.flags import configuration_flags
-from livesync_trio.cli.printable import printable
+from livesync_trio.cli.printable import tell
 from livesync_trio.cli.probe import payload, probe_flags, scratch, sync_probe, sync_url
 from livesync_trio.cli.showing import json_flag
 from livesync_trio.config import URL_ENV, Config, is_loopback, load
@@ -40,7 +40,7 @@ def doctor(*, url: str | None, sync_url: str | None, payload_file: Path | None, 
         if as_json:
             showing.line({"about": check.about, "state": check.state, "text": check.text})
         else:
-            click.echo(printable(f"{check.state:<14}{check.about:<14}{check.text}"))
+            tell(f"{check.state:<14}{check.about:<14}{check.text}")
     wrong = [check for check in found if check.state == "wrong"]
     if wrong:
         raise CommandError(Kind.CHECKS_FAILED, f"{len(wrong)} of {len(found)} checks failed.")

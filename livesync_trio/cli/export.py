@@ -14,7 +14,7 @@ from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.table_shape import export_tables
 from livesync_trio.cli import showing
 from livesync_trio.cli.looking import no_such_store
-from livesync_trio.cli.printable import printable
+from livesync_trio.cli.printable import tell
 from livesync_trio.cli.showing import json_flag
 from livesync_trio.cli.where import configured, database_files, database_flags, database_to_read
 from livesync_trio.errors import CommandError, Kind
@@ -122,7 +122,7 @@ def _chosen(reader: Reader, names: Sequence[str]) -> _Stores:
         if left:
             names = ", ".join(repr(store_id) for store_id, _ in left[:3])
             showing.note(
-                f"Left out: {len(left)} stores of imports that were not finished ({printable(names)}; "
+                f"Left out: {len(left)} stores of imports that were not finished ({names}; "
                 f"{_events(left):,} events). Name one by --store to have it in the file."
             )
         return stores
@@ -145,4 +145,4 @@ def _tell(file: str, stores: int, events: int, as_json: bool) -> None:
     elif as_json:
         showing.line({"file": file, "stores": stores, "events": events, "bytes": Path(file).stat().st_size})
     else:
-        click.echo(f"{file}: {stores} stores, {events:,} events, {showing.size(Path(file).stat().st_size)}")
+        tell(f"{file}: {stores} stores, {events:,} events, {showing.size(Path(file).stat().st_size)}")

@@ -12,7 +12,7 @@ from livesync_trio.archive.entries import Broken, moment_of
 from livesync_trio.cli import showing
 from livesync_trio.cli.control_plane import ControlPlane
 from livesync_trio.cli.looking import looking
-from livesync_trio.cli.printable import printable
+from livesync_trio.cli.printable import tell
 from livesync_trio.cli.showing import json_flag
 from livesync_trio.cli.shown import Shown
 from livesync_trio.cli.where import configured, database_flags, server_flags
@@ -191,7 +191,7 @@ def _moment(text: str | None, flag: str) -> str | None:
 def _say(event: Shown) -> None:
     """One event in a line."""
     place = f"{event.created_at}  e{event.seq_num}  {event.name}  {event.client_id}  {_short(event.args)}"
-    click.echo(printable(place))
+    tell(place)
 
 
 def _rows(events: Iterator[Shown], last: list[Shown]) -> Iterator[tuple[object, ...]]:

@@ -8,6 +8,7 @@ import click
 from livesync_trio.cli import showing
 from livesync_trio.cli.control_plane import ControlPlane
 from livesync_trio.cli.looking import looking, no_such_store
+from livesync_trio.cli.printable import tell
 from livesync_trio.cli.showing import json_flag
 from livesync_trio.cli.where import configured, database_flags, server_flags, target_database
 from livesync_trio.config import Config
@@ -35,7 +36,7 @@ def reset(*, store: str, yes: bool, as_json: bool, url: str | None, **flags: Any
     if as_json:
         showing.line({"storeId": store, "backendId": backend_id, "head": 0})
     else:
-        click.echo(f"{store} is empty now; its clients start over.")
+        tell(f"{store} is empty now; its clients start over.")
 
 
 def _ask(store: str, found: dict[str, Any]) -> None:

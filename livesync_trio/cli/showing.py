@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Table
 from rich.text import Text
 
-from livesync_trio.cli.printable import printable
+from livesync_trio.cli.printable import printable, tell, tell_json
 
 json_flag = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
 """The flag of every command that shows something."""
@@ -28,12 +28,12 @@ _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 
 def line(value: dict[str, Any]) -> None:
     """Print one JSON object."""
-    click.echo(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+    tell_json(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
 
 
 def raw_line(value: bytes) -> None:
     """Print one JSON object that is text already; line breaks in it stand between tokens only."""
-    click.echo(value.replace(b"\n", b" ").replace(b"\r", b" "))
+    tell_json(value)
 
 
 def table(columns: Sequence[str], rows: Iterator[Sequence[object]], *, empty: str) -> None:
@@ -53,7 +53,7 @@ def table(columns: Sequence[str], rows: Iterator[Sequence[object]], *, empty: st
     if shown.row_count:
         _console().print(shown)
     else:
-        click.echo(empty)
+        tell(empty)
 
 
 def facts(pairs: Sequence[tuple[str, object]]) -> None:
@@ -62,13 +62,13 @@ def facts(pairs: Sequence[tuple[str, object]]) -> None:
     shown.add_column(style="bold")
     shown.add_column(overflow="fold")
     for name, value in pairs:
-        shown.add_row(escape(name), _cell(value))
+        shown.add_row(_cell(name), _cell(value))
     _console().print(shown)
 
 
 def note(text: str) -> None:
     """Say something that is not the result: on stderr, so that a pipe does not get it."""
-    click.echo(text, err=True)
+    tell(text, err=True)
 
 
 def size(size_bytes: int) -> str:
@@ -118,7 +118,7 @@ def progress(what: str, total_events: int | None = None) -> Iterator[Advance]:
     )
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(escape(what), total=total_events)
+        task = bar.add_task(escape(printable(what)), total=total_events)
         yield lambda events: bar.advance(task, events)
 
 

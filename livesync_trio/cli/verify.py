@@ -12,6 +12,7 @@ from livesync_trio.archive.verifying import Verified
 from livesync_trio.archive.verifying import verify as verified
 from livesync_trio.cli import showing
 from livesync_trio.cli.looking import no_such_store
+from livesync_trio.cli.printable import tell
 from livesync_trio.cli.showing import json_flag
 from livesync_trio.cli.where import configured, database_flags, database_to_read
 from livesync_trio.errors import CommandError, Kind
@@ -44,8 +45,8 @@ def verify(*, names: Sequence[str], file: Path | None, as_json: bool, **flags: A
             showing.line({"storeId": one.store_id, "events": one.events, "head": one.head, "problem": one.problem})
     else:
         for one in bad:
-            click.echo(one.problem)
-        click.echo(f"{len(found)} stores, {sum(one.events for one in found):,} events: {_summary(bad)}")
+            tell(str(one.problem))
+        tell(f"{len(found)} stores, {sum(one.events for one in found):,} events: {_summary(bad)}")
     if bad:
         raise CommandError(Kind.CHECKS_FAILED, f"{len(bad)} of {len(found)} stores are not as they should be.")
 
