@@ -142,5 +142,5 @@ def _renamed(renames: Sequence[str]) -> Mapping[StoreId, StoreId]:
 def _payload(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CommandError(Kind.BAD_CONFIG, f"--payload-file {path} cannot be read: {error}.") from error

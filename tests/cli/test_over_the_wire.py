@@ -22,7 +22,7 @@ from livesync_trio.cli.doctor import proxy_check
 from livesync_trio.config import Config, Secret
 from livesync_trio.model import BackendId, StoreId
 from tests.archive.conftest import Run
-from tests.archive.logs import Opened
+from tests.archive.logs import Opened, plain_log, put
 from tests.cli.conftest import SECRET, Livesync, Site
 from tests.conformance.events import chain
 from tests.conformance.servers import ServerProcess
@@ -154,6 +154,17 @@ def test_a_source_that_is_reset_meanwhile_is_told_and_not_let_in(site: Site, tmp
         (moved,) = move_in(target, source, Wishes())
         assert (moved.outcome, moved.problems) == ("refused", (RESET,))
         assert target.reader.state(StoreId("notes")) is None
+
+
+def test_a_source_that_is_reset_while_it_is_compared_is_no_fault(site: Site, tmp_path: Path) -> None:
+    with Opened(tmp_path / "ours.db") as target:
+        before = put(target, "notes", plain_log(3), "ours")
+        plane = ControlPlane(site.control, Secret(SECRET))
+        again = {"storeId": "notes", "confirm": "notes"}
+        source = Interrupted(site.server.url, "notes", 1, lambda: plane.post("/store/reset", again))
+        (moved,) = move_in(target, source, Wishes())
+        assert (moved.outcome, moved.problems) == ("refused", (RESET,))
+        assert target.reader.state(StoreId("notes")) == before
 
 
 def test_a_reset_in_the_middle_of_one_pull_is_told() -> None:
