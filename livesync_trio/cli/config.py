@@ -8,6 +8,7 @@ import click
 
 from livesync_trio.cli import printing
 from livesync_trio.cli.options import configuration_options, json_option, url_option
+from livesync_trio.cli.printable import tell
 from livesync_trio.cli.reading.control_plane import ControlPlane
 from livesync_trio.config import load, shown_settings
 
@@ -29,7 +30,7 @@ def config(*, everything: bool, url: str | None, as_json: bool, **flags: Any) ->
             _show(plane.get("/config")["settings"], everything, as_json)
         return
     for remark in loaded.remarks:
-        click.echo(f"warning: {remark}", err=True)
+        tell(f"warning: {remark}", err=True)
     _show(shown_settings(loaded), everything, as_json)
 
 

@@ -17,7 +17,7 @@ from livesync_trio.cli import doctor_checks as checks
 from livesync_trio.cli import printing
 from livesync_trio.cli.doctor_checks import Check, State
 from livesync_trio.cli.options import configuration_options, json_option, sync_options, url_option
-from livesync_trio.cli.printing import printable
+from livesync_trio.cli.printable import Colour, tell
 from livesync_trio.cli.probe import payload, scratch, sync_probe, sync_url
 from livesync_trio.cli.reading.control_plane import ControlPlane
 from livesync_trio.config import Config, is_loopback, load
@@ -27,7 +27,7 @@ from livesync_trio.wire.reading import plain
 _COLUMN: Final = 14
 _INDENT: Final = 2 * _COLUMN
 _LEAST_COLUMNS: Final = 20
-_SHOWN: Final[Mapping[State, tuple[str, printing.Colour]]] = {
+_SHOWN: Final[Mapping[State, tuple[str, Colour]]] = {
     "ok": ("ok", "green"),
     "careful": ("warning", "yellow"),
     "wrong": ("wrong", "red"),
@@ -96,12 +96,12 @@ def _probed(config: Config, where: str, who: Any, plane: ControlPlane | None, *,
 
 def _print(check: Check) -> None:
     """One check in a line; at a terminal folded at spaces, beside its name."""
-    text = printable(check.text)
+    text = check.text
     if printing.at_terminal():
         width = max(_LEAST_COLUMNS, shutil.get_terminal_size().columns - _INDENT)
         text = f"\n{' ' * _INDENT}".join(textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False))
     word, colour = _SHOWN[check.state]
-    click.echo(f"{printing.coloured(word.ljust(_COLUMN), colour)}{check.about:<{_COLUMN}}{text}")
+    tell(f"{check.about:<{_COLUMN}}{text}", label=word.ljust(_COLUMN), colour=colour)
 
 
 class Connections(Protocol):

@@ -17,7 +17,7 @@ from livesync_trio.cli import printing
 from livesync_trio.cli.completing import complete_store
 from livesync_trio.cli.databases import database_files, database_to_read
 from livesync_trio.cli.options import database_options, json_option
-from livesync_trio.cli.printing import printable
+from livesync_trio.cli.printable import tell
 from livesync_trio.cli.reading.database import no_such_store
 from livesync_trio.config import load
 from livesync_trio.errors import CommandError, Kind
@@ -133,7 +133,7 @@ def _chosen(reader: Reader, names: Sequence[str]) -> _Stores:
         if left:
             names = ", ".join(repr(store_id) for store_id, _ in left[:3])
             printing.note(
-                f"Left out: {len(left)} stores of imports that were not finished ({printable(names)}; "
+                f"Left out: {len(left)} stores of imports that were not finished ({names}; "
                 f"{_events(left):,} events). Name one by --store to have it in the file."
             )
         return stores
@@ -156,7 +156,7 @@ def _tell(file: str, stores: int, events: int, as_json: bool) -> None:
     elif as_json:
         printing.line({"file": file, "stores": stores, "events": events, "bytes": Path(file).stat().st_size})
     else:
-        click.echo(f"{file}: {_counts(stores, events)}, {printing.size(Path(file).stat().st_size)}")
+        tell(f"{file}: {_counts(stores, events)}, {printing.size(Path(file).stat().st_size)}")
 
 
 def _counts(stores: int, events: int) -> str:

@@ -54,7 +54,7 @@ def import_(
     )
     payload = None if payload_file is None else read_payload(payload_file)
     with target_database(load(flags, os.environ), change=not dry_run) as target:
-        opened = open_source(source, sorted(wishes.only), payload)
+        opened = open_source(source, sorted(wishes.only), payload, printing.note)
         try:
             moved = _move(target, opened, wishes, as_json)
         finally:

@@ -14,6 +14,7 @@ from livesync_trio.archive.entries import Broken, moment_of
 from livesync_trio.cli import printing
 from livesync_trio.cli.completing import complete_store
 from livesync_trio.cli.options import database_options, json_option, server_options
+from livesync_trio.cli.printable import tell
 from livesync_trio.cli.reading import StoreReader, reading
 from livesync_trio.cli.reading.control_plane import ControlPlane
 from livesync_trio.cli.reading.event import Event
@@ -265,7 +266,7 @@ def _moment(text: str | None, flag: str) -> str | None:
 def _print_line(event: Event) -> None:
     """One event in a line."""
     place = f"{event.created_at}  e{event.seq_num}  {event.name}  {event.client_id}  {_short(event.args)}"
-    click.echo(printing.printable(place))
+    tell(place)
 
 
 def _print_table(found: Iterable[Event], *, wide: bool) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 
 import click
 
+from livesync_trio.cli.printable import tell
 from livesync_trio.errors import RULES, CommandError, StartupError
 from livesync_trio.telemetry import hold_standard_descriptors
 from livesync_trio.version import VERSION
@@ -123,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     for number, argument in enumerate(given, 1):
         if not argument.isprintable() and any("\ud800" <= one <= "\udfff" for one in argument):
-            click.echo(f"livesync: argument {number} is not UTF-8", err=True)
+            tell(f"livesync: argument {number} is not UTF-8", err=True)
             return _EXIT_USAGE
     try:
         code = livesync.main(given, prog_name="livesync", standalone_mode=False) or 0
@@ -139,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.filename is not None or error.errno not in {errno.ENOSPC, errno.EIO, errno.EDQUOT}:
             return _ended_by(error)
         _forget_output()
-        click.echo(f"livesync: the output cannot be written: {error.strerror}", err=True)
+        tell(f"livesync: the output cannot be written: {error.strerror}", err=True)
         return _EXIT_USAGE
     except click.ClickException as error:
         with suppress(OSError):
@@ -167,13 +168,10 @@ def _forget_output() -> None:
 
 def _ended_by(error: BaseException) -> int:
     """Tell why the process ends; whatever escaped a Trio nursery comes as a group of one."""
-    from livesync_trio.cli.printing import printable  # noqa: PLC0415 - a server shall not carry it
-
     causes = list(_leaves(error))
     for cause in causes:
         if isinstance(cause, StartupError | CommandError):
-            text = "\n".join(map(printable, str(cause).split("\n")))
-            _tell(f"livesync: {text}")
+            _tell(f"livesync: {cause}")
             code = RULES[cause.kind].exit_code
             return _EXIT_FAULT if code is None else code
     if any(isinstance(cause, SystemExit) for cause in causes):
@@ -192,7 +190,7 @@ def _ended_by(error: BaseException) -> int:
 def _tell(text: str) -> None:
     """Say something on standard error; that nobody can hear it must not change how the process ends."""
     with suppress(OSError):
-        click.echo(text, err=True)
+        tell(text, err=True)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

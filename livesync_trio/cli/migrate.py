@@ -7,6 +7,7 @@ import click
 
 from livesync_trio import app
 from livesync_trio.cli.options import configuration_options
+from livesync_trio.cli.printable import tell
 from livesync_trio.config import load
 from livesync_trio.errors import Kind, StartupError, StorageUnavailable
 
@@ -30,22 +31,22 @@ def migrate(*, check: bool, sql: bool, finish: bool, **flags: Any) -> None:
     """
     engine = app.shared_engine(load(flags, os.environ))
     if engine is None:
-        click.echo("nothing to do: the server brings an SQLite file up to date when it starts")
+        tell("nothing to do: the server brings an SQLite file up to date when it starts")
         return
     try:
         if not check and not sql:
             engine.migrate(finish=finish)
         needed, later = engine.pending()
         if sql:
-            click.echo(engine.script() if needed or later else "-- nothing to do")
+            tell(engine.script() if needed or later else "-- nothing to do")
             return
     except StorageUnavailable as error:
         raise StartupError(Kind.DATABASE_UNUSABLE, f"{error}.") from error
     for step in needed:
-        click.echo(f"missing: {step}")
+        tell(f"missing: {step}")
     for step in later:
-        click.echo(f"to be finished (livesync migrate --finish) when no older server runs: {step}")
+        tell(f"to be finished (livesync migrate --finish) when no older server runs: {step}")
     if not needed and not later:
-        click.echo(f"up to date: {engine.describe()}")
+        tell(f"up to date: {engine.describe()}")
     if needed:
         click.get_current_context().exit(_MISSING)

@@ -6,22 +6,20 @@ are never broken; in a pipe nothing is shortened. What is printed with `--json` 
 """
 
 import json
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-import click
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-Colour = Literal["red", "yellow", "green", "white"]
+from livesync_trio.cli.printable import printable, tell, tell_json
 
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 _NAME_CHARACTERS: Final = 30
@@ -29,22 +27,17 @@ _NAME_CHARACTERS: Final = 30
 _NONE: Final = "–"
 
 
-def printable(text: str) -> str:
-    """A text that moves no cursor and sets no title: what is not printable is written as its number."""
-    return "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in text)
-
-
 # --- results -------------------------------------------------------------------------------------------------------
 
 
 def line(value: dict[str, Any]) -> None:
     """Print one JSON object."""
-    click.echo(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+    tell_json(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
 
 
 def raw_line(value: bytes) -> None:
     """Print one JSON object that is text already; line breaks in it stand between tokens only."""
-    click.echo(value.replace(b"\n", b" ").replace(b"\r", b" "))
+    tell_json(value)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str, whole: bool = False) -> None:
@@ -59,7 +52,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
     """
     cells = [[_text(value) for value in row] for row in rows]
     if not cells:
-        click.echo(empty)
+        tell(empty)
     elif at_terminal() and not whole:
         _fitted(columns, cells)
     else:
@@ -92,20 +85,22 @@ def _whole(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
             cell.rjust(width) if column.endswith("#") else cell.ljust(width)
             for column, cell, width in zip(columns, row, widths, strict=True)
         )
-        click.echo("  ".join(padded).rstrip())
+        tell("  ".join(padded).rstrip())
 
 
 def facts(pairs: Sequence[tuple[str, object]]) -> None:
     """Print names and values below each other; a name with nothing behind it is a heading."""
     width = max((len(name) for name, value in pairs if value != ""), default=0)
     for name, value in pairs:
-        label = printable(name)
-        click.echo(bold(label) if value == "" else f"{bold(label.ljust(width))}  {_text(value)}".rstrip())
+        if value == "":
+            tell("", label=name)
+        else:
+            tell(f"  {_text(value)}".rstrip(), label=name.ljust(width))
 
 
 def note(text: str) -> None:
     """Say something that is not the result: on stderr, so that a pipe does not get it."""
-    click.echo(text, err=True)
+    tell(text, err=True)
 
 
 # --- words ---------------------------------------------------------------------------------------------------------
@@ -175,20 +170,6 @@ def at_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def coloured(text: str, colour: Colour) -> str:
-    """A text in a colour, where that can be seen and NO_COLOR does not forbid it."""
-    return click.style(text, fg=colour) if _takes_colour() else text
-
-
-def bold(text: str) -> str:
-    """A text in bold, under the same conditions."""
-    return click.style(text, bold=True) if _takes_colour() else text
-
-
-def _takes_colour() -> bool:
-    return at_terminal() and not os.environ.get("NO_COLOR")
-
-
 def _text(value: object) -> str:
     if value is None:
         return _NONE
@@ -223,7 +204,7 @@ def progress(what: str, total_events: int | None = None) -> Iterator[Advance]:
     )
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(escape(what), total=total_events)
+        task = bar.add_task(escape(printable(what)), total=total_events)
         yield lambda events: bar.advance(task, events)
 
 

@@ -40,7 +40,7 @@ def read_payload(file: Path) -> Any:
     """What `--payload-file` holds. Raises CommandError."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CommandError(Kind.BAD_CONFIG, f"--payload-file {file} cannot be read: {error}.") from error
 
 

@@ -10,6 +10,7 @@ from livesync_trio.cli import printing
 from livesync_trio.cli.completing import complete_store
 from livesync_trio.cli.databases import target_database
 from livesync_trio.cli.options import database_options, json_option, server_options
+from livesync_trio.cli.printable import tell
 from livesync_trio.cli.reading import reading
 from livesync_trio.cli.reading.control_plane import ControlPlane
 from livesync_trio.cli.reading.database import no_such_store
@@ -38,7 +39,7 @@ def reset(*, store: str, yes: bool, as_json: bool, url: str | None, **flags: Any
     if as_json:
         printing.line({"storeId": store, "backendId": backend_id, "head": 0})
     else:
-        click.echo(f"{store} is empty now; its clients start over.")
+        tell(f"{store} is empty now; its clients start over.")
 
 
 def _ask(store: str, found: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from livesync_trio.access.tokens import Identified, TokenVerifier
 from livesync_trio.cli import printing
 from livesync_trio.cli.completing import complete_store
 from livesync_trio.cli.options import configuration_options, json_option
+from livesync_trio.cli.printable import tell
 from livesync_trio.config import Config, load
 from livesync_trio.errors import CommandError, Kind
 
@@ -133,6 +134,5 @@ def _explain(config: Config, text: str, *, as_json: bool, made: bool) -> None:
         *([f"and what the hooks in {config.hooks} decide"] if config.hooks is not None else []),
     ]
     if made:
-        click.echo(text)
-    for line in map(printing.printable, lines):
-        click.echo(line, err=made)
+        tell(text)
+    tell("\n".join(lines), err=made)

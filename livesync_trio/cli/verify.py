@@ -15,6 +15,7 @@ from livesync_trio.cli import printing
 from livesync_trio.cli.completing import complete_store
 from livesync_trio.cli.databases import database_to_read
 from livesync_trio.cli.options import database_options, json_option
+from livesync_trio.cli.printable import tell
 from livesync_trio.cli.reading.database import no_such_store
 from livesync_trio.config import load
 from livesync_trio.errors import CommandError, Kind
@@ -47,9 +48,9 @@ def verify(*, names: Sequence[str], file: Path | None, as_json: bool, **flags: A
             printing.line({"storeId": one.store_id, "events": one.events, "head": one.head, "problem": one.problem})
     else:
         for one in bad:
-            click.echo(one.problem)
+            tell(str(one.problem))
         events = sum(one.events for one in found)
-        click.echo(f"{printing.count(len(found), 'store')}, {printing.count(events, 'event')}: {_summary(bad)}")
+        tell(f"{printing.count(len(found), 'store')}, {printing.count(events, 'event')}: {_summary(bad)}")
     if bad:
         raise CommandError(Kind.CHECKS_FAILED, f"{len(bad)} of {len(found)} stores have problems.")
 
