@@ -602,12 +602,6 @@ PULL_ANSWER_LIMIT_S: Final = 60.0
 PULL_CLOSE_LIMIT_S: Final = 0.5
 """How long it waits for that server's close frame; the reference never sends one (SPEC 3.6)."""
 
-TAIL_LOOK_S: Final = 0.5
-"""How often `livesync tail` looks into a database; a running server tells at once."""
-
-SHOWN_ARGS_CHARACTERS: Final = 120
-"""Characters of an event's `args` in a table; `--json` has all of them."""
-
 # --- what `livesync doctor` expects of a machine -------------------------------------------------------------------
 
 OPEN_FILES_LEAST: Final = 4_096
