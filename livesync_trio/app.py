@@ -16,7 +16,7 @@ import trio
 
 from livesync_trio.access.admission import Access
 from livesync_trio.audit import Audit
-from livesync_trio.config import Config, exposure_warnings, is_loopback
+from livesync_trio.config import Config, FeedTable, exposure_warnings, is_loopback
 from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.peers import Peers
 from livesync_trio.ending import Ending
@@ -41,6 +41,7 @@ from livesync_trio.store.news import Gazette, News, TellingWriter
 from livesync_trio.store.opening import open_engine
 from livesync_trio.store.persistence import Writer
 from livesync_trio.store.readers import ThreadReaders
+from livesync_trio.store.records import Records
 from livesync_trio.store.registry import Registry
 from livesync_trio.store.watching import hangs, watch
 from livesync_trio.store.writer import ThreadWriter
@@ -66,6 +67,7 @@ from livesync_trio.version import VERSION
 
 if TYPE_CHECKING:
     from livesync_trio.admin.plane import ControlPlane
+    from livesync_trio.feed.opening import OpenFeed
 
 _log = get_logger("app")
 
@@ -244,6 +246,7 @@ class Server:
                 Attempts("metrics tokens", spares_loopback=is_loopback(config.host)),
             ),
         )
+        self.feed = None if config.feed is None else self._open_feed(config.feed)
         self.door.sites = self._sites()
         self.traces = open_traces() if config.traces else None
         self.reloader = Reloader(config, hooks, reread, self.door, self.tls, traces=self.traces)
@@ -273,9 +276,33 @@ class Server:
             )
         )
 
+    def _open_feed(self, table: FeedTable) -> "OpenFeed":
+        """The change feed, whose history is opened by now."""
+        from livesync_trio.feed.opening import open_feed  # noqa: PLC0415 - sqlglot and more; off means not imported
+
+        records = Records(self.registry.writer, self.readers)
+        return open_feed(table, self._config.database_url, records, self.door.surroundings)
+
+    def _feed_site(self, feed: "OpenFeed", table: FeedTable) -> Site:
+        from livesync_trio.feed.site import FeedSite  # noqa: PLC0415 - see `_open_feed`
+
+        return FeedSite(
+            feed.feed,
+            feed.rules,
+            feed.clients,
+            dialect=table.dialect,
+            admit=partial(self.door.admit, to_store=False),
+            upgrader=self.door.upgrader,
+            surroundings=self.door.surroundings,
+            pages=lambda: self.access.pages,
+            client_address=self.access.client_address,
+        )
+
     def _sites(self) -> list[Site]:
         """Who answers below paths of their own on the public port."""
         sites: list[Site] = []
+        if self.feed is not None and self._config.feed is not None:
+            sites.append(self._feed_site(self.feed, self._config.feed))
         if self.control is not None and self._config.admin_public:
             sites.append(Mount("/admin", self.control.app, "http" if self.tls is None else "https"))
         return sites
@@ -299,6 +326,8 @@ class Server:
         ]
         if self.news is not None:
             services.append(Service(self.news.run))
+        if self.feed is not None:
+            services.append(Service(self.feed.run))
         if self.reloader.worthwhile:
             services.append(Service(partial(self.reloader.run, self._manager.reloading), reports=True))
         services.append(Service(partial(tasks.accept, self.door.serve, listeners), self._finish_requests))
@@ -322,6 +351,7 @@ class Server:
             "log_lines_lost": log_lines_lost(),
             "audit_lines_lost": self.audit.lost,
             **({} if self.control is None else {"control_plane": self.control.status}),
+            **({} if self.feed is None else {"feed": self.feed.described()}),
         }
 
     @property

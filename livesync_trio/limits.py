@@ -686,3 +686,13 @@ FEED_CLIENT_ID_MAX_CHARACTERS: Final = 128
 
 FEED_BARRIER_LIMIT_S: Final = 30.0
 """How long `wait-for-initial-poll` waits."""
+
+FEED_KEEP_HOURS: Final = 168.0
+FEED_KEEP_BYTES: Final = 10 * 1024 * 1024 * 1024
+"""How long, and how much, changes are kept for clients that are away, unless set."""
+
+FEED_CLIENT_HOURS: Final = 24.0
+"""How long a client of the feed that does not come back is remembered, unless set; as in the original."""
+
+FEED_SWEEP_S: Final = 3_600.0
+"""How often clients that were not seen for too long are forgotten."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 import attrs
 
 from livesync_trio.config.declaring import Secret, Setting, settings_of
+from livesync_trio.config.feed import FeedSettings
 from livesync_trio.config.groups import (
     ControlSettings,
     DatabaseSettings,
@@ -28,6 +29,7 @@ GROUPS: Final[Mapping[type[Group], str]] = {
     FairUseSettings: "Rate limits and quotas",
     LimitSettings: "Limits of a connection",
     ControlSettings: "Control plane",
+    FeedSettings: "Change feed",
     ObservingSettings: "Logs, audit, metrics, traces",
 }
 """Every group and its heading, in the order in which the documentation and `--help` list them."""
@@ -41,6 +43,7 @@ class Config(
     FairUseSettings,
     LimitSettings,
     ControlSettings,
+    FeedSettings,
     ObservingSettings,
 ):
     """Everything an operator decides, checked. Made by `load`, or directly by a program that embeds the server.

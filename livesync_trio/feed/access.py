@@ -5,7 +5,7 @@ row that comes into its filter is inserted, one that leaves it is deleted, whate
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -90,7 +90,11 @@ class FeedAccess:
     """The rules of a feed."""
 
     def __init__(
-        self, tables: Sequence[str], rules: Mapping[str, Rule], columns: Mapping[str, Sequence[str]], hooks: HookRunner
+        self,
+        tables: Sequence[str],
+        rules: Mapping[str, Rule],
+        columns: Mapping[str, Sequence[str]],
+        hooks: Callable[[], HookRunner],
     ) -> None:
         """Read the filters.
 
@@ -98,7 +102,7 @@ class FeedAccess:
             tables: the tables of the feed.
             rules: who sees what of them; a table without a rule is seen by nobody.
             columns: the columns that are sent; all of them for a table without an entry.
-            hooks: runs `feed_access`, which decides instead of the rules if there is one.
+            hooks: gives who runs `feed_access` by now, which decides instead of the rules if there is one.
 
         Raises:
             BadFilter: a rule or columns are for no table of the feed, or a filter cannot be read; says which.
@@ -120,12 +124,12 @@ class FeedAccess:
     async def view(self, user: Principal | None) -> View | Refusal:
         """What a client may see; the refusal when that is nothing."""
         claims = {} if user is None else {"sub": user.id, **user.claims}
-        sights = {}
+        sights, runner = {}, self._hooks()
         for table in self._tables:
-            if self._hooks.hooks.feed_access is None:
+            if runner.hooks.feed_access is None:
                 sight = self._sight(table, claims)
             else:
-                answer = await self._hooks.consult(self._hooks.hooks.feed_access, "feed", user, table)
+                answer = await runner.consult(runner.hooks.feed_access, "feed", user, table)
                 if isinstance(answer, Refusal):
                     if answer.kind is Kind.HOOK_REFUSED:
                         continue
