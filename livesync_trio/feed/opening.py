@@ -13,6 +13,7 @@ from livesync_trio.feed.filters import BadFilter
 from livesync_trio.feed.history.databases import Database, PostgresDatabase, SqliteDatabase
 from livesync_trio.feed.reader import Keeping
 from livesync_trio.feed.source import Names, parameters_of, split_name
+from livesync_trio.hooks import HookRunner
 from livesync_trio.limits import FEED_SWEEP_S
 from livesync_trio.store.records import Records
 from livesync_trio.supervision import open_tasks
@@ -85,6 +86,19 @@ class OpenFeed:
         return {"phase": status.phase, "problem": status.problem, "lsn": str(self.feed.state.head)}
 
 
+def rules_of(table: FeedTable, surroundings: Surroundings | None) -> FeedAccess:
+    """Who sees what; without surroundings only to look at the filters. Raises StartupError."""
+
+    def hooks() -> HookRunner:
+        assert surroundings is not None
+        return surroundings.hooks
+
+    try:
+        return FeedAccess(table.tables, table.access, table.columns, hooks)
+    except BadFilter as error:
+        raise StartupError(Kind.BAD_CONFIG, f"[feed.access] cannot be used: {error}.") from error
+
+
 def open_feed(table: FeedTable, database_url: str, records: Records, surroundings: Surroundings) -> OpenFeed:
     """Put a feed together, and open its history. Nothing runs yet.
 
@@ -92,10 +106,7 @@ def open_feed(table: FeedTable, database_url: str, records: Records, surrounding
         StartupError: the settings or the database cannot be used.
         StorageUnavailable: the database cannot be reached now.
     """
-    try:
-        rules = FeedAccess(table.tables, table.access, table.columns, lambda: surroundings.hooks)
-    except BadFilter as error:
-        raise StartupError(Kind.BAD_CONFIG, f"[feed.access] cannot be used: {error}.") from error
+    rules = rules_of(table, surroundings)
     names, database = names_of(table), history_of(database_url)
     database.open()
     keeping = Keeping(table.keep_hours * 3600, table.keep_bytes)

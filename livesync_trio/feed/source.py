@@ -221,7 +221,7 @@ def publish(connection: Connection, names: Names, tables: Mapping[str, TableStat
         change = sql.SQL(
             "ALTER PUBLICATION {} SET (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)"
         )
-    elif _published(connection, int(found[0][0])) == {state.oid for state in tables.values()}:
+    elif is_published(connection, names, tables):
         return False
     else:
         change = sql.SQL("ALTER PUBLICATION {} SET TABLE {}")
@@ -234,6 +234,14 @@ def publish(connection: Connection, names: Names, tables: Mapping[str, TableStat
         ) from error
     publish(connection, names, tables)
     return True
+
+
+def is_published(connection: Connection, names: Names, tables: Mapping[str, TableState]) -> bool:
+    """Whether the publication has exactly the tables, and all of each."""
+    rows = connection.execute(
+        "SELECT oid::bigint FROM pg_publication WHERE pubname = %s", (names.publication,)
+    ).fetchall()
+    return bool(rows) and _published(connection, int(rows[0][0])) == {state.oid for state in tables.values()}
 
 
 def _published(connection: Connection, publication: int) -> set[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -13,7 +14,7 @@ from websockets.sync.client import connect
 
 from livesync_trio.feed.position import Position, parse_token
 
-DEADLINE_S = 60.0
+DEADLINE_S = 25.0
 
 
 def position_of(text: str) -> Position:
@@ -72,6 +73,10 @@ class FeedClient:
         self.wait(lambda: sum(message["type"] == kind for message in self.seen) >= count)
         return [message for message in self.seen if message["type"] == kind][count - 1]
 
+    def live_changes(self) -> list[dict[str, Any]]:
+        """All changes that came live."""
+        return [each for message in self.seen if message["type"] == "srv_live_changes" for each in message["changes"]]
+
     def _receive(self, socket: Any) -> None:
         try:
             for data in socket:
@@ -88,7 +93,7 @@ class FeedClient:
             self.closed = (socket.close_code or 0, socket.close_reason or "")
             self._changed.notify_all()
 
-    def _take(self, message: dict[str, Any]) -> None:
+    def _take(self, message: dict[str, Any]) -> None:  # noqa: C901 - a protocol, message by message
         kind = message["type"]
         if message["messageId"] in self._ids or message["clientId"] != self.client_id:
             self.fault = f"messageId or clientId: {message}"
@@ -100,6 +105,7 @@ class FeedClient:
                 self.state = "initial"
                 self._say(type="clt_init_received")  # as the original's web client does
             case "srv_init_changes":
+                self.rows.setdefault(message["sequence"]["table"].strip('"'), {})
                 self._apply(message["changes"])
                 if self.acknowledges:
                     sequence = message["sequence"]
@@ -124,10 +130,8 @@ class FeedClient:
                 self._moved(position_of(message["finalLSN"]))
 
     def _say(self, **message: Any) -> None:
-        try:
+        with contextlib.suppress(ConnectionClosed):
             self.send(**message)
-        except ConnectionClosed:
-            pass
 
     def _moved(self, position: Position, *, anew: bool = False) -> None:
         if position < position_of(self.lsn) and not anew:

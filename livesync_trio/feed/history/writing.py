@@ -205,6 +205,11 @@ class Writer:
         self._relations = {}
         return secrets.token_hex(4)
 
+    def distrust(self) -> None:
+        """Let whoever reads the source compare all rows with it: a reader that runs notices with its next commit."""
+        self.begin()
+        self._become(attrs.evolve(self.state, source=None))
+
     def settle(
         self, source: Source, tables: dict[str, TableState], lsn: int, confirmed_lsn: int, epoch: str | None = None
     ) -> State:
