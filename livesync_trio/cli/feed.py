@@ -65,7 +65,7 @@ def _described(slot: Slot) -> str:
 @feed.command()
 @configuration_options("database_url")
 def doctor(**flags: Any) -> None:
-    """Check everything that the feed needs of its source. Changes nothing there; exits with 10 when something is wrong."""
+    """Check everything that the feed needs of its source. Changes nothing there; exits with 10 when one fails."""
     config, table = _configured(flags)
     names = names_of(table)
     wrong = 0

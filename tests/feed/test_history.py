@@ -96,7 +96,7 @@ def test_changes_and_position_are_there_together_or_not_at_all(writer: Writer, r
     writer.rollback()
     assert reader.state() == writer.state
     assert reader.state().head == Position(200)
-    changes = reader.changes(epoch_of(writer), START._replace(commit_lsn=100), 10**9, 10)
+    changes = reader.changes(epoch_of(writer), START._replace(commit_lsn=100), 10**9, 10).changes
     assert [change.row for change in changes] == [("1", "a"), ("2", "b")]
     assert reader.commit(200) == Commit(200, 0, 2)
     assert reader.commit(201) is None
@@ -105,12 +105,13 @@ def test_changes_and_position_are_there_together_or_not_at_all(writer: Writer, r
 def test_pages_of_changes_go_on_inside_of_a_commit(writer: Writer, reader: Reader) -> None:
     store(writer, 200, {str(each): "x" for each in range(7)})
     store(writer, 300, {"0": "y"})
-    found, after = [], Position(100)
-    while page := reader.changes(epoch_of(writer), after, 300, 3):
+    found: list[Change] = []
+    after = Position(100)
+    while page := reader.changes(epoch_of(writer), after, 300, 3).changes:
         found += page
         after = page[-1].position
     assert [change.position for change in found] == [*(Position(200, seq) for seq in range(7)), Position(300, 0)]
-    assert reader.changes(epoch_of(writer), Position(100), 200, 100)[-1].position == Position(200, 6)
+    assert reader.changes(epoch_of(writer), Position(100), 200, 100).changes[-1].position == Position(200, 6)
     assert set(reader.commits(200, 300)) == {200, 300}
 
 
@@ -151,7 +152,7 @@ def test_the_state_at_a_position_whatever_came_behind_it(writer: Writer, reader:
             found |= seen(page)
             after = page[-1].key
         assert found == rows, lsn
-    operations = [change.operation for change in reader.changes(epoch_of(writer), Position(400), 500, 10)]
+    operations = [change.operation for change in reader.changes(epoch_of(writer), Position(400), 500, 10).changes]
     assert operations == ["d", "d", "d"]
     assert not reader.page(epoch_of(writer), "public.other", 300, "", 10)
 
@@ -175,7 +176,7 @@ def test_what_is_kept_no_more_is_said_to_be_too_old(writer: Writer, reader: Read
     while writer.forget(before_us=3, max_bytes=10**9):
         pass
     assert reader.state().floor_lsn == 300
-    assert len(reader.changes(epoch, Position(300), 600, 100)) == 6
+    assert len(reader.changes(epoch, Position(300), 600, 100).changes) == 6
     for old in (Position(299), Position(300, 0), START):
         with pytest.raises(TooOld):
             reader.changes(epoch, old, 600, 100)
@@ -190,7 +191,7 @@ def test_what_is_kept_no_more_is_said_to_be_too_old(writer: Writer, reader: Read
     while writer.forget(before_us=10, max_bytes=0):
         pass
     assert reader.state().floor_lsn == 600
-    assert reader.changes(epoch, Position(600), 600, 100) == []
+    assert reader.changes(epoch, Position(600), 600, 100).changes == []
     assert seen(reader.page(epoch, "public.t", 600, "", 10)).keys() == {"1", "2"}
 
 
@@ -202,7 +203,7 @@ def test_forgetting_goes_in_steps(writer: Writer, reader: Reader, monkeypatch: p
     while writer.forget(before_us=3, max_bytes=10**9):
         steps += 1
     assert steps == 3
-    assert [change.position for change in reader.changes(epoch_of(writer), Position(200), 300, 10)] == [
+    assert [change.position for change in reader.changes(epoch_of(writer), Position(200), 300, 10).changes] == [
         Position(300, 0)
     ]
 
@@ -235,3 +236,20 @@ def test_another_format_is_refused(database: Database, writer: Writer, reader: R
     session.close()
     with pytest.raises(StorageUnavailable, match="99"):
         reader.state()
+
+
+def test_a_page_ends_where_its_rows_become_too_large(writer: Writer, reader: Reader) -> None:
+    store(writer, 200, {str(each): "x" * 1000 for each in range(6)})
+    epoch = epoch_of(writer)
+    page = reader.changes(epoch, Position(100), 200, 100, 2500)
+    assert len(page.changes) == 3
+    assert not page.whole
+    rest = reader.changes(epoch, page.changes[-1].position, 200, 100, 10_000)
+    assert len(rest.changes) == 3
+    assert rest.whole
+    assert len(reader.changes(epoch, Position(100), 200, 100, 1).changes) == 1  # the first is always given
+    assert len(reader.page(epoch, "public.t", 200, "", 100, 2500)) == 3
+    assert len(reader.page(epoch, "public.t", 200, "", 100, 1)) == 1
+    assert reader.changes(epoch, Position(200), 200, 100).whole
+    assert reader.commit_before(200) == 100
+    assert reader.commit_before(201) == 200

@@ -17,7 +17,7 @@ from tests.feed.conftest import SourceDatabase
 from tests.feed.test_server import FeedServer, token
 from tests.feed.workload import OWNERS, SCHEMA, Workload
 
-KEYS = {"pairs": ("b", "a"), "parts": ("region", "id")}
+KEYS: dict[str, tuple[str, ...]] = {"pairs": ("b", "a"), "parts": ("region", "id")}
 RULES = {
     "public.todos": "owner = {sub} OR done AND n > 0.5",
     "public.notes": "owner = {sub} AND small IS NOT NULL AND NOT (id BETWEEN 5 AND 9)",
@@ -99,7 +99,7 @@ def servers(source: SourceDatabase, tmp_path: Path) -> Iterator[Callable[..., Fe
 def clients_of(server: FeedServer, count: int, dice: random.Random) -> list[tuple[dict[str, Any], FeedClient]]:
     made = []
     for number in range(count):
-        claims = {"sub": dice.choice(OWNERS[:3]), "digit": dice.randint(0, 4)}
+        claims: dict[str, Any] = {"sub": dice.choice(OWNERS[:3]), "digit": dice.randint(0, 4)}
         made.append(
             (claims, FeedClient(server.url, f"c{number}", token=token(claims["sub"], digit=claims["digit"]), keys=KEYS))
         )

@@ -21,7 +21,7 @@ T = "CREATE TABLE t (id int PRIMARY KEY, v text)"
 
 def operations(following: Following, after: Position) -> list[tuple[str, str]]:
     state = following.history.state()
-    return [(c.operation, c.key) for c in following.history.changes(state.epoch, after, state.head_lsn, 10_000)]
+    return [(c.operation, c.key) for c in following.history.changes(state.epoch, after, state.head_lsn, 10_000).changes]
 
 
 def test_what_was_there_and_what_comes(source: SourceDatabase, follow: Follow) -> None:
@@ -117,7 +117,7 @@ def _replayed(following: Following) -> dict[str, dict[str, tuple[str | None, ...
     after = Position(state.floor_lsn)
     commits = history.commits(0, state.head_lsn)
     counted: dict[int, int] = {}
-    while changes := history.changes(state.epoch, after, state.head_lsn, 333):
+    while changes := history.changes(state.epoch, after, state.head_lsn, 333).changes:
         for change in changes:
             assert change.position > after
             after = change.position
@@ -151,7 +151,7 @@ def test_a_large_transaction_is_there_whole_or_not_at_all(
     following.expect_same("public.t")
     heads = {state.head_lsn for state in following.states}
     assert len(heads - {before.head_lsn}) == 2  # never a part
-    changes = following.history.changes(before.epoch, before.head, 2**62, 10_000)
+    changes = following.history.changes(before.epoch, before.head, 2**62, 10_000).changes
     assert len(changes) == 7501
     assert changes[0].key == '["-1"]'
 
