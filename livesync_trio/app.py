@@ -217,6 +217,7 @@ class Server:
                 draining=lambda: self.door.draining,
                 storage_healthy=lambda: self._storage_healthy,
                 audit_lines_lost=lambda: self.audit.lost,
+                feed=lambda: None if self.feed is None else self.feed.measured(),
             )
         )
         if config.metrics_token is not None or config.admin_secret is not None:

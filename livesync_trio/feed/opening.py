@@ -1,5 +1,7 @@
 """From the settings to a feed that runs: the one place that puts its parts together."""
 
+import time
+
 import attrs
 import trio
 
@@ -15,6 +17,7 @@ from livesync_trio.feed.reader import Keeping
 from livesync_trio.feed.source import Names, parameters_of, split_name
 from livesync_trio.hooks import HookRunner
 from livesync_trio.limits import FEED_SWEEP_S
+from livesync_trio.metrics.snapshot import FeedNumbers
 from livesync_trio.store.records import Records
 from livesync_trio.supervision import open_tasks
 from livesync_trio.telemetry import get_logger
@@ -84,6 +87,18 @@ class OpenFeed:
         """What /health says of it."""
         status = self.feed.status
         return {"phase": status.phase, "problem": status.problem, "lsn": str(self.feed.state.head)}
+
+    def measured(self) -> FeedNumbers:
+        """What metrics say of it."""
+        status, slot = self.feed.status, self.feed.status.slot
+        reads = status.phase == "following" and status.told_s is not None
+        return FeedNumbers(
+            status.phase,
+            self.feed.followers,
+            None if slot is None else slot.retained_bytes,
+            None if slot is None else slot.safe_bytes,
+            time.monotonic() - (status.told_s or 0.0) if reads else None,
+        )
 
 
 def rules_of(table: FeedTable, surroundings: Surroundings | None) -> FeedAccess:

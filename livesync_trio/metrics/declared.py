@@ -12,7 +12,7 @@ import attrs
 
 from livesync_trio.connection.statistics import UNKNOWN
 from livesync_trio.errors import RULES
-from livesync_trio.metrics.snapshot import Snapshot
+from livesync_trio.metrics.snapshot import FEED_PHASES, FeedNumbers, Snapshot
 from livesync_trio.telemetry import Histogram
 from livesync_trio.version import VERSION
 from livesync_trio.wire.messages import Generation
@@ -73,6 +73,20 @@ def _actors(snapshot: Snapshot) -> list[Sample]:
     stores = snapshot.stores
     by_state = {"busy": stores.busy, "followed": stores.followed, "quiet": stores.quiet, "fenced": stores.fenced}
     return _each(by_state, by_state)
+
+
+def _feed(read: Callable[[FeedNumbers], float | None]) -> Callable[[Snapshot], list[Sample]]:
+    """A metric of the change feed: nothing without one, nor what this server does not know."""
+
+    def samples(snapshot: Snapshot) -> list[Sample]:
+        value = None if snapshot.feed is None else read(snapshot.feed)
+        return [] if value is None else [((), value)]
+
+    return samples
+
+
+def _feed_phase(snapshot: Snapshot) -> list[Sample]:
+    return [] if snapshot.feed is None else _each({snapshot.feed.phase: 1}, FEED_PHASES)
 
 
 METRICS: Final[tuple[Metric, ...]] = (
@@ -258,6 +272,38 @@ METRICS: Final[tuple[Metric, ...]] = (
         "histogram",
         "Writes of any stores that shared a transaction.",
         _one(lambda s: s.counters.commit_writes),
+    ),
+    # --- the change feed
+    Metric(
+        "livesync_feed_phase",
+        "gauge",
+        "1 for what the reader of the change feed does, else 0.",
+        _feed_phase,
+        ("phase",),
+    ),
+    Metric(
+        "livesync_feed_followers",
+        "gauge",
+        "Clients that follow the change feed.",
+        _feed(lambda feed: feed.followers),
+    ),
+    Metric(
+        "livesync_feed_retained_bytes",
+        "gauge",
+        "Bytes of its log that the source keeps because of the feed; only where the source is read.",
+        _feed(lambda feed: feed.retained_bytes),
+    ),
+    Metric(
+        "livesync_feed_safe_bytes",
+        "gauge",
+        "Bytes that the source may still write before it gives the feed up; only where a limit is set.",
+        _feed(lambda feed: feed.safe_bytes),
+    ),
+    Metric(
+        "livesync_feed_confirm_age_seconds",
+        "gauge",
+        "Since when the source has not been told that the feed lives; only where the source is read.",
+        _feed(lambda feed: feed.confirm_age_s),
     ),
     # --- the process
     Metric("livesync_draining", "gauge", "1 while the server shuts down.", _one(lambda s: s.draining)),

@@ -55,6 +55,11 @@ class FeedClient:
         if self._thread is not None:
             self._thread.join(DEADLINE_S)
 
+    @property
+    def gone(self) -> bool:
+        """Whether it is not connected, or was never."""
+        return self.closed is not None or self.state == "new"
+
     def send(self, **message: Any) -> None:
         now = int(time.time() * 1000)
         self._socket.send(
