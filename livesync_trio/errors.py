@@ -279,6 +279,7 @@ RULES: Final[dict[Kind, Rule]] = {
     ),
     Kind.REFETCH: Rule(
         "A client of the change feed cannot go on from its position. It forgets its rows; the initial state follows.",
+        http_status=409,
     ),
     Kind.FEED_REFUSED: Rule(
         "A client of the change feed uses somebody else's client id, or its filter cannot be applied.",

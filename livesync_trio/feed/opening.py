@@ -94,7 +94,6 @@ class OpenFeed:
         reads = status.phase == "following" and status.told_s is not None
         return FeedNumbers(
             status.phase,
-            self.feed.followers,
             None if slot is None else slot.retained_bytes,
             None if slot is None else slot.safe_bytes,
             time.monotonic() - (status.told_s or 0.0) if reads else None,

@@ -282,12 +282,6 @@ METRICS: Final[tuple[Metric, ...]] = (
         ("phase",),
     ),
     Metric(
-        "livesync_feed_followers",
-        "gauge",
-        "Clients that follow the change feed.",
-        _feed(lambda feed: feed.followers),
-    ),
-    Metric(
         "livesync_feed_retained_bytes",
         "gauge",
         "Bytes of its log that the source keeps because of the feed; only where the source is read.",

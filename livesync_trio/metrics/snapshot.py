@@ -18,14 +18,12 @@ class FeedNumbers:
 
     Attributes:
         phase: what its reader does, one of `FEED_PHASES`.
-        followers: clients that follow it on this server.
         retained_bytes: of its log, that the source keeps because of the feed; None when this server does not know.
         safe_bytes: how many more may be written before the source gives the feed up; None without a limit.
         confirm_age_s: since the source was last told that the feed lives; None when this server does not read it.
     """
 
     phase: str
-    followers: int
     retained_bytes: int | None
     safe_bytes: int | None
     confirm_age_s: float | None

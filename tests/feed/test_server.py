@@ -48,6 +48,7 @@ class FeedServer:
         given |= {"ADMIN_PORT": "0", "LIVESYNC_CORS_ORIGINS": "https://app.example.org", **settings}
         self.process = ServerProcess(directory, settings.pop("DATABASE_URL", f"sqlite:///{directory}/x.db"), given)
         self.source = source
+        self.directory = directory
         self.process.start()
 
     @property
