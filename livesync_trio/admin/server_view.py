@@ -1,4 +1,4 @@
-"""What the control plane is given of the server: doors and snapshots of the floors below, never their insides."""
+"""What the control plane is given of the server: ways in and snapshots of the layers below, never their insides."""
 
 import datetime
 from collections.abc import Callable, Mapping
