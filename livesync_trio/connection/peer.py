@@ -201,7 +201,7 @@ class Peer(abc.ABC):
             if self.outbox.closing is None:
                 self.on_message(incoming)
         self.last_heard_s = trio.current_time()
-        return not self.outbox.flooded and not self.unanswered.too_much
+        return not self.outbox.flooded and not (self.unanswered.held_bytes and self.unanswered.too_much)
 
     # --- what `Peers` watches --------------------------------------------------------------------------------------
 

@@ -31,24 +31,26 @@ class OpenPush:
         interrupted: the client gave it up and wants no answer.
         answered: it was acknowledged ahead of its broadcast (0.3).
         not_before_s: until when it must wait because it came too fast, on Trio's clock; 0 for no pause.
+        batch: its events, with who pushed them.
         marks: when it passed which stage, if anybody wants to know.
         annotation: what the push hook returned for it.
-        size_bytes: what it counts for while it is under way.
+        held_bytes: what it counts for while it is under way.
     """
 
     request: PushRequest
+    batch: Batch
     interrupted: bool = False
     answered: bool = False
     not_before_s: float = 0.0
     marks: Marks | None = None
     annotation: Any = None
-    size_bytes: int = 0
+    held_bytes: int = 0
 
 
 class Pushing:
     """The pushes of one client, over one connection or HTTP request."""
 
-    __slots__ = ("_asking", "_client", "_surroundings", "_transport")
+    __slots__ = ("_asking", "_asks", "_client", "_surroundings", "_transport", "tells")
 
     def __init__(self, asking: Asking, surroundings: Surroundings, transport: str) -> None:
         """Holds nothing.
@@ -59,6 +61,9 @@ class Pushing:
             transport: what they came by, for whoever wants to know: `recording.HTTP` or `recording.WEBSOCKET`.
         """
         self._asking = asking
+        self._asks = asking.asks_to_push  # a connection keeps the hooks with which it was opened
+        self.tells = asking.tells_push_results
+        """Whether a hook observes what became of pushes."""
         self._client: Client = asking.client
         self._surroundings = surroundings
         self._transport = transport
@@ -80,11 +85,13 @@ class Pushing:
         pause_s = self._client.charge(request, patience_s, now_s)
         if isinstance(pause_s, Refusal):
             return pause_s
-        return OpenPush(request, not_before_s=now_s + pause_s if pause_s else 0.0, marks=marks)
+        user = user_to_store(self._client.context) if self._surroundings.store_user else None
+        not_before_s = now_s + pause_s if pause_s else 0.0
+        return OpenPush(request, Batch(request.events, user), not_before_s=not_before_s, marks=marks)
 
     def must_wait(self, push: OpenPush) -> bool:
         """Whether `allowed` must be asked before it goes to the store."""
-        return push.not_before_s > 0 or self._asking.must_ask(push.request)
+        return self._asks or push.not_before_s > 0
 
     async def allowed(self, push: OpenPush) -> Refusal | None:
         """Wait out the pause, ask the hooks, and look whether the client may still push; why not, if it may not.
@@ -101,12 +108,7 @@ class Pushing:
     def command(self, push: OpenPush, origin: object, reply: Reply[Accepted]) -> Push:
         """What the store is asked. `origin`: whose push it is, compared by identity only."""
         request = push.request
-        return Push(Batch(request.events, self.user), request.backend_id, request.id.json, origin, reply, push.marks)
-
-    @property
-    def user(self) -> str | None:
-        """Who is stored beside the events."""
-        return user_to_store(self._client.context) if self._surroundings.store_user else None
+        return Push(push.batch, request.backend_id, request.id.json, origin, reply, push.marks)
 
     def note(self, push: OpenPush, answer: Accepted | Refusal) -> None:
         """It was answered: tell whoever watches pushes."""
@@ -114,11 +116,6 @@ class Pushing:
             context, watch = self._client.context, self._surroundings.watch
             tell_of_push(watch, context, push.request, answer, push.marks, transport=self._transport)
 
-    @property
-    def tells(self) -> bool:
-        """Whether a hook observes what became of pushes."""
-        return self._asking.tells_push_results
-
     async def tell(self, push: OpenPush, answer: Accepted | Refusal) -> None:
-        """Tell that hook."""
+        """Tell the hook that observes."""
         await self._asking.tell_push_result(push.request, answer, push.annotation)

@@ -20,7 +20,6 @@ from livesync_trio.connection.recording import WEBSOCKET, note_refusal
 from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.errors import Kind, Refusal, ServerAhead
 from livesync_trio.limits import PUSH_PATIENCE_S, REQUESTS_PER_CONNECTION_MAX
-from livesync_trio.model import text_bytes
 from livesync_trio.store.commands import Accepted, Push, Reply
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.wire.messages import PullRequest, PushRequest, RequestId
@@ -89,8 +88,8 @@ class StorePeer(Peer):
             return
         self._open[request.request.id.json] = request
         if isinstance(request, OpenPush):
-            request.size_bytes = text_bytes(request.request.events)
-            self.unanswered.take(request.size_bytes)
+            request.held_bytes = request.batch.size_bytes
+            self.unanswered.take(request.held_bytes)
         if self._queue or self._must_wait(request) or not self._serve_nowait(request):
             self._queue.append(request)
             if not self._working:
@@ -128,7 +127,7 @@ class StorePeer(Peer):
     def _must_wait(self, request: OpenPush | OpenPull) -> bool:
         if isinstance(request, OpenPush):
             return self.pushing.must_wait(request)
-        return self.asking.must_ask(request.request)
+        return self.asking.asks_to_pull
 
     def _serve_nowait(self, request: OpenPush | OpenPull) -> bool:
         """Hand a request to the store. False: its mailbox is full."""
@@ -178,9 +177,9 @@ class StorePeer(Peer):
 
     def _push_ended(self, push: OpenPush) -> None:
         """A push was answered, refused or forgotten: its bytes are ours no more."""
-        size_bytes, push.size_bytes = push.size_bytes, 0
-        if size_bytes:
-            self.unanswered.give_back(size_bytes)
+        held_bytes, push.held_bytes = push.held_bytes, 0
+        if held_bytes:
+            self.unanswered.give_back(held_bytes)
 
     def _push_command(self, push: OpenPush) -> Push:
         return self.pushing.command(push, self, Reply(partial(self._push_answered, push)))
@@ -188,7 +187,8 @@ class StorePeer(Peer):
     def _push_answered(self, push: OpenPush, answer: Accepted | Refusal) -> None:
         """Called by the actor: the push is durable and published, or refused."""
         self._push_ended(push)
-        self.pushing.note(push, answer)
+        if push.marks is not None:
+            self.pushing.note(push, answer)
         if self.pushing.tells:
             self.start_outliving(partial(self.pushing.tell, push, answer))
         request = push.request
