@@ -17,8 +17,8 @@ import trio
 from livesync_trio.access.admission import Access
 from livesync_trio.audit import Audit
 from livesync_trio.config import Config, exposure_warnings, is_loopback
-from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.peers import Peers
+from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.ending import Ending
 from livesync_trio.errors import Kind, StartupError, StorageUnavailable
 from livesync_trio.fairness import Attempts

@@ -257,7 +257,7 @@ class StoreActor:
         verdicts, accepted = self._admit(pushes)
         if pushes[0].marks is not None:
             mark(pushes, "admitted")
-        if any(map(admission.is_doubtful, verdicts)):
+        if len(accepted) < len(pushes) and any(map(admission.is_doubtful, verdicts)):
             await self._make_sure()
         before = self._log_state
         if accepted and not await self._persist(accepted):
@@ -291,8 +291,8 @@ class StoreActor:
         Raises:
             _DecideAnew: another server was first; the head that it left is known now.
         """
-        created_at = server_time()
-        append = base.Append(self.store_id, self._log_state, tuple(push.batch for push in accepted), created_at)
+        created_at, state = server_time(), self._log_state
+        append = base.Append(self.store_id, state, tuple([push.batch for push in accepted]), created_at)
         try:
             result = await self._writer.commit(append)
         except StorageUnavailable:
@@ -304,14 +304,14 @@ class StoreActor:
         if accepted[0].marks is not None:
             mark(accepted, "durable")
         for push in accepted:
-            self._publish(push, created_at)
+            state = self._publish(state, push, created_at)
         if accepted[0].marks is not None:
             mark(accepted, "published")
         return True
 
-    def _publish(self, push: Push, created_at: str) -> None:
-        """Advance the head past one durable batch and hand it to the followers."""
-        before, batch = self._log_state, push.batch
+    def _publish(self, before: LogState, push: Push, created_at: str) -> LogState:
+        """Advance the head past one durable batch and hand it to the followers; gives the log behind it."""
+        batch = push.batch
         count = before.event_count + len(batch.events)
         if self._held_bytes is not None:
             self._held_bytes += batch.size_bytes
@@ -324,6 +324,7 @@ class StoreActor:
                 for ordinal, event in enumerate(batch.events, before.event_count + 1)
             )
             self._offer(Publication(after, events, push.request_id, push.origin))
+        return after
 
     def _offer(self, publication: Publication) -> None:
         self._counters.followers_sent_back += self.followers.publish(publication)

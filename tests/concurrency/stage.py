@@ -20,8 +20,8 @@ from livesync_trio.access.admission import Access
 from livesync_trio.access.authentication import Authentication
 from livesync_trio.access.pages import Pages
 from livesync_trio.config import Secret
-from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.peers import Peers
+from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.hooks import HookRunner, Hooks
 from livesync_trio.limits import READ_MAX_BYTES, READ_MAX_EVENTS
