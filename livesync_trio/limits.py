@@ -641,9 +641,6 @@ COMPRESSION_LEVEL: Final = 3
 PULL_ANSWER_LIMIT_S: Final = 60.0
 """How long a command waits for the next message of a server that it pulls from."""
 
-PULL_CLOSE_LIMIT_S: Final = 0.5
-"""How long it waits for that server's close frame; the reference never sends one (SPEC 3.6)."""
-
 TAIL_LOOK_S: Final = 0.5
 """How often `livesync tail` looks into a database; a running server tells at once."""
 
