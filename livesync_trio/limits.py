@@ -638,6 +638,9 @@ WEBHOOK_LEASE_RENEW_S: Final = 1.5
 """A server whose lease has not been renewed for so long counts as dead: another one delivers. It renews often enough to
 fail twice; a clean stop gives the lease up at once."""
 
+WEBHOOK_DRAIN_LIMIT_S: Final = 2.0
+"""How long a server that stops waits for messages under way; a receiver that hangs must not cost clients their end."""
+
 WEBHOOK_COMPARE_S: Final = 120.0
 """How often, with several servers on one database, all heads are compared with the cursors: a server may die between
 its commit and its notification."""

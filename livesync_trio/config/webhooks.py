@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from livesync_trio.config.secret import Secret
+from livesync_trio.config.declaring import Secret, declare, declare_tables
+from livesync_trio.config.groups import Group
 from livesync_trio.limits import (
     WEBHOOK_BATCH,
     WEBHOOK_BATCH_MAX,
@@ -23,6 +24,7 @@ from livesync_trio.limits import (
     WEBHOOK_PATTERNS_MAX,
     WEBHOOK_SECRET_BYTES,
     WEBHOOK_URL_MAX_BYTES,
+    WEBHOOKS_MAX,
 )
 
 Start = Literal["now", "beginning"]
@@ -42,10 +44,6 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _secrets(value: Any) -> tuple[Secret, ...]:
-    return tuple(part if isinstance(part, Secret) else Secret(part) for part in value)
-
-
 def _headers(value: Mapping[str, str | Secret]) -> Mapping[str, Secret]:
     return {name: each if isinstance(each, Secret) else Secret(each) for name, each in value.items()}
 
@@ -57,7 +55,8 @@ class Webhook:
     Attributes:
         id: its name, for operators, metrics and log lines.
         url: where events are sent: https, or http to this machine.
-        secrets: one, or two while the receiver changes from one to the other; `whsec_` and base64.
+        secret: messages are signed with it; `whsec_` and base64.
+        old_secret: messages are signed with it too, while the receiver changes from one to the other.
         stores: patterns of store ids, with `*` and `?`.
         events: patterns of event names.
         headers: sent along with each message; their values are kept like secrets.
@@ -70,7 +69,8 @@ class Webhook:
 
     id: str
     url: str
-    secrets: tuple[Secret, ...] = attrs.field(converter=_secrets)
+    secret: Secret
+    old_secret: Secret | None = None
     stores: tuple[str, ...] = attrs.field(default=("*",), converter=_texts)
     events: tuple[str, ...] = attrs.field(default=("*",), converter=_texts)
     headers: Mapping[str, Secret] = attrs.field(factory=dict, converter=_headers)
@@ -82,10 +82,8 @@ class Webhook:
         if not _ID.fullmatch(self.id):
             raise ValueError(f"id: {self.id[:80]!r} is not made of a to z, 0 to 9, _ and -, at most 64")
         check_url(self.url)
-        if not 1 <= len(self.secrets) <= 2:
-            raise ValueError("secrets: give one, or two while the receiver changes from one to the other")
-        for secret in self.secrets:
-            _check_secret(secret)
+        for name in ("secret", "old_secret"):
+            _check_secret(name, getattr(self, name))
         for name in ("stores", "events"):
             patterns = getattr(self, name)
             if not patterns or len(patterns) > WEBHOOK_PATTERNS_MAX or not all(patterns):
@@ -95,6 +93,11 @@ class Webhook:
             raise ValueError(f"batch: {self.batch} is not within 1 and {WEBHOOK_BATCH_MAX}")
         if self.start not in ("now", "beginning"):
             raise ValueError(f"start: {self.start!r} is neither now nor beginning")
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """Those with which messages are signed."""
+        return (self.secret,) if self.old_secret is None else (self.secret, self.old_secret)
 
     def wants_store(self, store_id: str) -> bool:
         """Whether it is told of a store at all."""
@@ -151,7 +154,9 @@ def names_this_machine(host: str) -> bool:
         return False
 
 
-def _check_secret(secret: Secret) -> None:
+def _check_secret(name: str, secret: Secret | None) -> None:
+    if secret is None:
+        return
     text = secret.reveal()
     try:
         key = base64.b64decode(text.removeprefix(_SECRET_PREFIX), validate=True)
@@ -160,7 +165,7 @@ def _check_secret(secret: Secret) -> None:
     low, high = WEBHOOK_SECRET_BYTES
     if not text.startswith(_SECRET_PREFIX) or not low <= len(key) <= high:
         raise ValueError(
-            f"secrets: one of them is not {_SECRET_PREFIX} and the base64 of {low} to {high} random bytes "
+            f"{name}: it is not {_SECRET_PREFIX} and the base64 of {low} to {high} random bytes "
             "(openssl rand -base64 32)"
         )
 
@@ -176,3 +181,38 @@ def _check_headers(headers: Mapping[str, Secret]) -> None:
             raise ValueError(f"headers: the value of {name} is not printable ASCII")
     if size_bytes > WEBHOOK_HEADERS_MAX_BYTES:
         raise ValueError(f"headers: they have more than {WEBHOOK_HEADERS_MAX_BYTES} bytes together")
+
+
+def _apart(webhooks: tuple[Webhook, ...]) -> None:
+    if len(webhooks) > WEBHOOKS_MAX:
+        raise ValueError(f"there are more than {WEBHOOKS_MAX}")
+    seen: set[str] = set()
+    for webhook in webhooks:
+        if webhook.id in seen:
+            raise ValueError(f"the id {webhook.id} is given twice")
+        seen.add(webhook.id)
+
+
+def _host_names(values: tuple[str, ...]) -> None:
+    for value in values:
+        if re.search(r"[\s/:@]", value):
+            raise ValueError(f"{value!r} is not the name of a host")
+
+
+@attrs.frozen(kw_only=True, slots=False)  # the groups are one class in the end
+class WebhookSettings(Group):
+    """Who is sent events. See `docs/webhooks.md`."""
+
+    webhooks: tuple[Webhook, ...] = declare_tables(
+        (),
+        "tables `[[webhooks]]` with `id`, `url`, `secret` or `secret_file`, and perhaps `old_secret`, `stores`, "
+        "`events`, `headers`, `batch`, `start`",
+        "Receivers to which the server sends events by HTTP as they are stored.",
+        check=_apart,
+    )
+    webhook_private_hosts: tuple[str, ...] = declare(
+        (),
+        "host names separated by commas",
+        "Hosts to which webhooks may lead although their addresses are not public.",
+        check=_host_names,
+    )

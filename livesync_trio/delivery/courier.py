@@ -32,8 +32,7 @@ from livesync_trio.limits import (
     WEBHOOK_WORKERS,
 )
 from livesync_trio.model import RESERVED_STORES, StoreId
-from livesync_trio.store.readers import ThreadReaders
-from livesync_trio.store.records import Moved, Records
+from livesync_trio.store.records import Asked, Moved, Records
 from livesync_trio.supervision import open_tasks
 from livesync_trio.telemetry import WebhookCounts, get_logger
 
@@ -61,7 +60,7 @@ class Means:
     """
 
     records: Records
-    readers: ThreadReaders
+    readers: Asked
     wall_clock: Callable[[], float]
     dice: random.Random
 

@@ -6,6 +6,7 @@ acknowledge. Never reads long history, never talks to a socket, never opens the 
 """
 
 import enum
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -64,8 +65,12 @@ class StoreActor:
         readers: Readers,
         counters: Counters,
         quota: admission.Quota | None = None,
+        *,
+        changed: Callable[[StoreId], None] = lambda _: None,
     ) -> None:
+        """Nothing is done before `run`. `changed` is told whenever the log has changed, or may have, durably."""
         self.store_id = store_id
+        self._changed = changed
         self._writer = writer
         self._readers = readers
         self._counters = counters
@@ -294,6 +299,7 @@ class StoreActor:
             mark(accepted, "durable")
         for push in accepted:
             self._publish(push, created_at)
+        self._changed(self.store_id)
         if accepted[0].marks is not None:
             mark(accepted, "published")
         return _Persisted.DURABLE
@@ -381,6 +387,7 @@ class StoreActor:
         self._held_bytes = None
         self._state, self._stale = state, False
         self.followers.replace_all(state)
+        self._changed(self.store_id)
         command.reply.give(state)
         _log.info("store reset", store=self.store_id, backend_id=state.backend_id)
 
@@ -445,6 +452,7 @@ class StoreActor:
         known, self._state, self._stale = self._state, durable, False
         if known != durable:
             self._held_bytes = None
+            self._changed(self.store_id)
         if known is None:
             return
         if known.log_id != durable.log_id:
