@@ -146,11 +146,14 @@ class Sender:
 async def _drained(response: httpcore.Response) -> None:
     """Read a short body, so that the connection can be used again; a long one, or a slow one, is cut."""
     read_bytes = 0
-    with trio.move_on_after(WEBHOOK_ANSWER_LIMIT_S), suppress(httpcore.NetworkError, httpcore.ProtocolError):
+    with (
+        trio.move_on_after(WEBHOOK_ANSWER_LIMIT_S) as patience,
+        suppress(httpcore.NetworkError, httpcore.ProtocolError),
+    ):
         async for part in response.aiter_stream():
             read_bytes += len(part)
             if read_bytes > WEBHOOK_ANSWER_MAX_BYTES:
-                return
+                patience.cancel()  # leaving the loop would leave httpcore's generators behind, unfinished
 
 
 def _told(error: Exception) -> str:

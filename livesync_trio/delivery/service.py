@@ -4,6 +4,7 @@ Owns the table of running couriers. Definitions come from the configuration and 
 writes them; what changes there, on whatever server, is put into effect within seconds by the server that delivers.
 """
 
+import math
 import random
 import ssl
 import time
@@ -189,10 +190,15 @@ class Deliveries:
             async with open_tasks("webhooks") as tasks:
                 while not self._draining:
                     self._look = trio.Event()
-                    with suppress(StorageUnavailable):  # what runs goes on; it meets the same
-                        for running in self._put_into_effect(await self.known()):
+                    look_again_s = WEBHOOK_LOOK_S if self._shared else math.inf
+                    try:
+                        known = await self.known()
+                    except StorageUnavailable:
+                        look_again_s = STORAGE_BACKOFF_MAX_S  # what runs goes on; it meets the same
+                    else:
+                        for running in self._put_into_effect(known):
                             tasks.start(self._carry, running)
-                    with trio.move_on_after(WEBHOOK_LOOK_S if self._shared else STORAGE_BACKOFF_MAX_S):
+                    with trio.move_on_after(look_again_s):
                         await self._look.wait()
                 for running in self._running.values():
                     running.finish()
@@ -242,7 +248,7 @@ class Deliveries:
             await self._begin(webhook, fresh=standing is None)
             self._look.set()
             return  # its standing has changed, so it begins again
-        sender = Sender(webhook, self._network, self._tls)
+        sender = Sender(webhook, self._network, self._tls, self._means.wall_clock)
         courier = Courier(webhook, self._means, sender, counts, partial(self._gone, webhook.id))
         running.courier = courier
         if running.finishing:
@@ -370,7 +376,7 @@ class Deliveries:
     async def test(self, webhook_id: str) -> Answer:
         """Send a message that says nothing, once. Raises Wrong, StorageUnavailable."""
         webhook = (await self.find(webhook_id)).webhook
-        sender = Sender(webhook, self._network, self._tls)
+        sender = Sender(webhook, self._network, self._tls, self._means.wall_clock)
         try:
             return await sender.send(messages.of_test(webhook.id, server_time()))
         finally:

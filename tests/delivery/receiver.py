@@ -12,7 +12,6 @@ import h11
 import httpcore
 import trio
 import trio.testing
-from standardwebhooks import Webhook as Signature
 
 from livesync_trio.config.declaring import Secret
 from livesync_trio.config.webhooks import Webhook
@@ -143,7 +142,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         self._receiver = receiver
         self._stream = stream
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's signature
         try:
             data = bytes(await self._stream.receive_some(max_bytes))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
@@ -151,7 +150,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         self._receiver.read_bytes += len(data)
         return data
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
         try:
             await self._stream.send_all(buffer)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:

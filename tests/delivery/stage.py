@@ -46,7 +46,7 @@ class DeliveryStage(Stage):
     """A stage whose events are delivered to a receiver."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
-        super().__init__()
+        super().__init__(dormant_after_s=1e7)  # a sweep every few seconds takes long over virtual days
         self.receiver = Receiver(nursery)
         self.asked = StageAsked(self.engine)
         self.records = Records(self.writer, self.asked)
@@ -100,6 +100,8 @@ async def staged() -> AsyncIterator[DeliveryStage]:
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait until something is so; on the mock clock a deadlock is an error after virtual days."""
+    step_s = 0.01
     with trio.fail_after(60 * 24 * 3600):
         while not condition():
-            await trio.sleep(0.01)
+            await trio.sleep(step_s)
+            step_s = min(step_s * 1.2, 300.0)
