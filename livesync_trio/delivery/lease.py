@@ -81,7 +81,8 @@ class Lease:
             try:
                 self._version = await self._records.put(KIND, self._name, self._value, self._version)
             except StorageUnavailable:
-                await self._look_again()
+                if await self._was_renewed():
+                    term.deadline = asked_s + WEBHOOK_LEASE_S
             except Moved as moved:
                 if moved.found is None or not self._is_ours(moved.found):
                     term.cancel()
@@ -90,12 +91,14 @@ class Lease:
             else:
                 term.deadline = asked_s + WEBHOOK_LEASE_S
 
-    async def _look_again(self) -> None:
-        """Learn what became of a renewal with an unclear outcome; until then the term runs out."""
+    async def _was_renewed(self) -> bool:
+        """Whether a renewal with an unclear outcome took place; while nobody can tell, the term runs out."""
+        before = self._version
         with suppress(StorageUnavailable):
             found = await self._records.get(KIND, self._name)
             if found is not None and self._is_ours(found):
                 self._version = found.version
+        return self._version != before
 
     def _is_ours(self, found: Record) -> bool:
         return found.value == self._value

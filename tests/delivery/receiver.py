@@ -20,9 +20,9 @@ SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSB0ZXN0cyBvbmx5ISEhISE="
 URL = "http://localhost/hook"
 
 
-def webhook(webhook_id: str = "hook", secret: str = SECRET, **fields: Any) -> Webhook:
+def webhook(webhook_id: str = "hook", **fields: Any) -> Webhook:
     """A definition; from the beginning, so that a test need not care when it starts."""
-    return Webhook(**{"id": webhook_id, "url": URL, "secret": Secret(secret), "start": "beginning"} | fields)
+    return Webhook(**{"id": webhook_id, "url": URL, "secret": Secret(SECRET), "start": "beginning"} | fields)
 
 
 @attrs.frozen
