@@ -101,3 +101,8 @@ def moment(at_s: float) -> str:
 def wire_time(at: datetime.datetime) -> str:
     """A moment of the calendar in the same form."""
     return f"{at.astimezone(datetime.UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+
+
+def wire_time_of(at: float) -> str:
+    """A moment in seconds of the Unix epoch in the same form."""
+    return wire_time(datetime.datetime.fromtimestamp(at, datetime.UTC))

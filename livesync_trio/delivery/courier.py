@@ -20,7 +20,7 @@ from livesync_trio.delivery.agenda import Agenda
 from livesync_trio.delivery.cursors import Cursor, Place, as_value, cursors_of
 from livesync_trio.delivery.looking import Events, Found, Nothing, Replaced, compare, look
 from livesync_trio.delivery.messages import Message
-from livesync_trio.delivery.sender import Answer, Failed, Gone, Taken
+from livesync_trio.delivery.outcomes import Answer, Failed, Gone, Taken
 from livesync_trio.errors import StorageUnavailable, StoreDamaged
 from livesync_trio.limits import (
     STORAGE_BACKOFF_MAX_S,

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, cast
 
-import attrs
 import httpcore
 import trio
 from standardwebhooks import Webhook as Signature
 
 from livesync_trio.config.webhooks import Webhook
 from livesync_trio.delivery.messages import Message
+from livesync_trio.delivery.outcomes import Answer, Failed, Gone, Taken
 from livesync_trio.limits import (
     WEBHOOK_ANSWER_LIMIT_S,
     WEBHOOK_ANSWER_MAX_BYTES,
@@ -33,36 +33,6 @@ from livesync_trio.version import VERSION
 _GONE: Final = 410
 _TOO_LARGE: Final = 413
 _KEEP_ALIVE_S: Final = 30.0
-
-
-@attrs.frozen
-class Taken:
-    """The receiver has it."""
-
-    status: int
-
-
-@attrs.frozen
-class Failed:
-    """The receiver has it not, as far as anybody knows.
-
-    Attributes:
-        reason: why, for an operator.
-        retry_after_s: how long the receiver asks to be left alone, if it does.
-        too_large: it says that the message is too large.
-    """
-
-    reason: str
-    retry_after_s: float | None = None
-    too_large: bool = False
-
-
-@attrs.frozen
-class Gone:
-    """The receiver wants nothing any more (410)."""
-
-
-Answer = Taken | Failed | Gone
 
 
 class Sender:

@@ -35,7 +35,8 @@ from livesync_trio.delivery.cursors import (
 from livesync_trio.delivery.definitions import read_definition, written
 from livesync_trio.delivery.lease import Lease
 from livesync_trio.delivery.looking import compare
-from livesync_trio.delivery.sender import Answer, Sender
+from livesync_trio.delivery.outcomes import Answer, Wrong
+from livesync_trio.delivery.sender import Sender
 from livesync_trio.errors import StorageUnavailable, StoreDamaged
 from livesync_trio.limits import (
     STORAGE_BACKOFF_MAX_S,
@@ -65,10 +66,6 @@ class Known:
     source: Source
     standing: Standing | None
     version: tuple[int, int]
-
-
-class Wrong(Exception):
-    """What an operator asked for cannot be done; the message says why."""
 
 
 @attrs.define(eq=False)

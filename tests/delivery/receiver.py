@@ -22,7 +22,8 @@ URL = "http://localhost/hook"
 
 def webhook(webhook_id: str = "hook", **fields: Any) -> Webhook:
     """A definition; from the beginning, so that a test need not care when it starts."""
-    return Webhook(**{"id": webhook_id, "url": URL, "secret": Secret(SECRET), "start": "beginning"} | fields)
+    given: dict[str, Any] = {"id": webhook_id, "url": URL, "secret": Secret(SECRET), "start": "beginning"}
+    return Webhook(**(given | fields))
 
 
 @attrs.frozen
@@ -125,7 +126,7 @@ async def _request(connection: h11.Connection, stream: trio.abc.Stream) -> tuple
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
-            connection.receive_data(await stream.receive_some())
+            connection.receive_data(bytes(await stream.receive_some()))
         elif isinstance(event, h11.Request):
             assert event.method == b"POST"
             headers = {name.decode(): value.decode() for name, value in event.headers}

@@ -15,7 +15,8 @@ import trio
 from livesync_trio.delivery.addresses import is_public
 from livesync_trio.delivery.messages import of_test
 from livesync_trio.delivery.network import GuardedNetwork, Refused
-from livesync_trio.delivery.sender import Failed, Sender, Taken
+from livesync_trio.delivery.outcomes import Failed, Taken
+from livesync_trio.delivery.sender import Sender
 from livesync_trio.limits import WEBHOOK_ATTEMPT_LIMIT_S
 from tests.delivery.receiver import webhook
 
@@ -114,7 +115,7 @@ async def test_the_connection_goes_to_the_address_that_was_checked() -> None:
             self._trio = self  # type: ignore[assignment]
             self.guarding = super().connect_tcp
 
-        async def connect_tcp(self, host: str, port: int, *_: object, **__: object) -> httpcore.AsyncNetworkStream:  # type: ignore[override]
+        async def connect_tcp(self, host: str, port: int, *_: object, **__: object) -> httpcore.AsyncNetworkStream:
             connected.append(host)
             raise httpcore.ConnectError("far away")
 

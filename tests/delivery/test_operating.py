@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 
 from livesync_trio.config.declaring import Secret
 from livesync_trio.delivery.cursors import STANDINGS, cursors_of
 from livesync_trio.delivery.definitions import from_plain, read_definition, written
-from livesync_trio.delivery.sender import Failed, Taken
-from livesync_trio.delivery.service import Wrong
+from livesync_trio.delivery.outcomes import Failed, Taken, Wrong
 from livesync_trio.model import StoreId
 from tests.delivery.receiver import SECRET, Reply, in_turn, webhook
 from tests.delivery.stage import staged, until
@@ -141,7 +142,8 @@ def test_a_definition_is_written_and_read_whole_and_never_shown() -> None:
 )
 def test_what_is_no_webhook_is_refused(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"{field}:|array") as refused:
-        webhook(**{("webhook_id" if field == "id" else field): value})
+        made: dict[str, Any] = {"webhook_id" if field == "id" else field: value}
+        webhook(**made)
     assert "c2hvcnQ=" not in str(refused.value)
     with pytest.raises(ValueError, match="no webhook"):
         from_plain({"id": "x", "nonsense": 1})
