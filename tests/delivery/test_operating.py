@@ -141,9 +141,9 @@ def test_a_definition_is_written_and_read_whole_and_never_shown() -> None:
     ],
 )
 def test_what_is_no_webhook_is_refused(field: str, value: object) -> None:
+    given: dict[str, Any] = {"webhook_id" if field == "id" else field: value}
     with pytest.raises(ValueError, match=f"{field}:|array") as refused:
-        made: dict[str, Any] = {"webhook_id" if field == "id" else field: value}
-        webhook(**made)
+        webhook(**given)
     assert "c2hvcnQ=" not in str(refused.value)
     with pytest.raises(ValueError, match="no webhook"):
         from_plain({"id": "x", "nonsense": 1})
