@@ -84,10 +84,17 @@ class Receiver(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectError("nobody is there")
         self.connections += 1
         ours, theirs = trio.testing.memory_stream_pair()
-        self._nursery.start_soon(self._serve, theirs)
+        self._nursery.start_soon(self.serve, theirs)
         return _Stream(self, ours)
 
-    async def _serve(self, stream: trio.abc.Stream) -> None:
+    async def listen(self) -> int:
+        """Take connections of other processes too; gives the port."""
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        self._nursery.start_soon(trio.serve_listeners, self.serve, [listener])
+        return int(listener.socket.getsockname()[1])
+
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        """Answer the requests of one connection."""
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=2**20)
         try:
             while True:
