@@ -92,8 +92,8 @@ class DefineWebhook(Request, frozen=True):
     url: str
     secret: str
     old_secret: str = ""
-    stores: tuple[str, ...] = ("*",)
-    events: tuple[str, ...] = ("*",)
+    stores: list[str] = msgspec.field(default_factory=lambda: ["*"])
+    events: list[str] = msgspec.field(default_factory=lambda: ["*"])
     headers: dict[str, str] = msgspec.field(default_factory=dict)
     batch: Annotated[int, Meta(ge=1, le=WEBHOOK_BATCH_MAX)] = WEBHOOK_BATCH
     start: Literal["now", "beginning"] = "now"
