@@ -682,3 +682,15 @@ DISK_FREE_LEAST_BYTES: Final = 1024 * 1024 * 1024
 
 CLOCK_AHEAD_MAX_S: Final = 60.0
 """How far in the future the newest event may seem to have been pushed; clocks kept by NTP differ by less than 1 s."""
+
+BACKUP_LOOK_S: Final = 600.0
+"""How often the time is looked at while no backup is due."""
+
+BACKUP_RETRY_FIRST_S: Final = 60.0
+"""Pause after a scheduled backup that failed; it doubles."""
+
+BACKUP_RETRY_MAX_S: Final = 3600.0
+"""Longest pause after a scheduled backup that failed."""
+
+BACKUP_STOP_S: Final = 2.0
+"""From the request to give a backup up until its process is killed; less than a shutdown may take."""

@@ -11,6 +11,7 @@ import attrs
 
 from livesync_trio.config.declaring import Secret, Setting, settings_of
 from livesync_trio.config.groups import (
+    BackupSettings,
     ControlSettings,
     DatabaseSettings,
     FairUseSettings,
@@ -31,6 +32,7 @@ GROUPS: Final[Mapping[type[Group], str]] = {
     ControlSettings: "Control plane",
     ObservingSettings: "Logs, audit, metrics, traces",
     WebhookSettings: "Webhooks",
+    BackupSettings: "Backups",
 }
 """Every group and its heading, in the order in which the documentation and `--help` list them."""
 
@@ -45,6 +47,7 @@ class Config(
     ControlSettings,
     ObservingSettings,
     WebhookSettings,
+    BackupSettings,
 ):
     """Everything an operator decides, checked. Made by `load`, or directly by a program that embeds the server.
 

@@ -2,7 +2,7 @@
 
 Owns the steps of a delivery: look, send, move the cursor. The cursor moves after the receiver has answered with success
 and never before; what fails is tried again after growing pauses, for days, and is then parked. Nobody waits for it: it
-reads what is durable, whenever it is told that a store has changed (decision 0010).
+reads what is durable, whenever it is told that a store has changed (decision 0011).
 """
 
 import random
