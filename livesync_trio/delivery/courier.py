@@ -120,13 +120,13 @@ class Courier:
         self.agenda.missed.set()  # at first, nobody knows what happened before
         while True:
             await self.agenda.missed.wait()
-            self.agenda.missed = trio.Event()
-            try:
-                await self._compare()
-            except (StorageUnavailable, StoreDamaged) as error:
-                _log.warning("webhook cannot look for what is behind", webhook=self.webhook.id, reason=str(error))
-                self.agenda.missed.set()
-            # While the agenda is full, looking on at once would find the same again.
+            if len(self.agenda) <= WEBHOOK_STORES_MAX // 2:  # otherwise it would find again what is there
+                self.agenda.missed = trio.Event()
+                try:
+                    await self._compare()
+                except (StorageUnavailable, StoreDamaged) as error:
+                    _log.warning("webhook cannot look for what is behind", webhook=self.webhook.id, reason=str(error))
+                    self.agenda.missed.set()
             await trio.sleep(STORAGE_BACKOFF_MAX_S)
 
     async def _compare(self) -> None:
