@@ -19,6 +19,7 @@ from livesync_trio.audit import Audit
 from livesync_trio.config import Config, exposure_warnings, is_loopback
 from livesync_trio.connection.peers import Peers
 from livesync_trio.connection.surroundings import Surroundings
+from livesync_trio.delivery import Webhooks
 from livesync_trio.ending import Ending
 from livesync_trio.errors import Kind, StartupError, StorageUnavailable
 from livesync_trio.fairness import Attempts
@@ -200,6 +201,7 @@ class Server:
         limits = quota if quota.set else None
         self.registry = Registry(writer, self.readers, self.counters, config.dormant_after_s, limits)
         self.news = News(engine, self.registry, changed) if isinstance(engine, SharedEngine) else None
+        self.webhooks = Webhooks(config, self.registry, engine, self.counters)
         self.peers = Peers(config.idle_limit_s)
         flood = Flood()
         runner = HookRunner(hooks, config.hook_limit_s, flood, self.counters)
@@ -278,6 +280,7 @@ class Server:
                 trusts=self.access.proxies.trusts,
                 client_address=self.access.proxies.client,
                 metrics=self.metrics.render,
+                webhooks=self.webhooks,
             )
         )
 
@@ -309,6 +312,7 @@ class Server:
             services.append(Service(self.news.run))
         if self.backups is not None:
             services.append(Service(self.backups.run))
+        services.append(Service(self.webhooks.run, self.webhooks.drain))
         if self.reloader.worthwhile:
             services.append(Service(partial(self.reloader.run, self._manager.reloading), reports=True))
         services.append(Service(partial(tasks.accept, self.door.serve, listeners), self._finish_requests))

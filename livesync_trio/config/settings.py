@@ -21,6 +21,7 @@ from livesync_trio.config.groups import (
     NetworkSettings,
     ObservingSettings,
 )
+from livesync_trio.config.webhooks import WebhookSettings
 
 GROUPS: Final[Mapping[type[Group], str]] = {
     NetworkSettings: "Network",
@@ -30,6 +31,7 @@ GROUPS: Final[Mapping[type[Group], str]] = {
     LimitSettings: "Limits of a connection",
     ControlSettings: "Control plane",
     ObservingSettings: "Logs, audit, metrics, traces",
+    WebhookSettings: "Webhooks",
     BackupSettings: "Backups",
 }
 """Every group and its heading, in the order in which the documentation and `--help` list them."""
@@ -44,6 +46,7 @@ class Config(
     LimitSettings,
     ControlSettings,
     ObservingSettings,
+    WebhookSettings,
     BackupSettings,
 ):
     """Everything an operator decides, checked. Made by `load`, or directly by a program that embeds the server.

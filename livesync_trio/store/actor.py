@@ -5,6 +5,7 @@ the one transition of a store (invariant 1): admit → persist (durable) → adv
 acknowledge. Never reads long history, never talks to a socket, never opens the database itself.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -60,8 +61,12 @@ class StoreActor:
         readers: Readers,
         counters: Counters,
         quota: admission.Quota | None = None,
+        *,
+        changed: Callable[[StoreId], None] = lambda _: None,
     ) -> None:
+        """Nothing is done before `run`. `changed` is told whenever the log has changed, or may have, durably."""
         self.store_id = store_id
+        self._changed = changed
         self._writer = writer
         self._readers = readers
         self._counters = counters
@@ -305,6 +310,7 @@ class StoreActor:
             mark(accepted, "durable")
         for push in accepted:
             state = self._publish(state, push, created_at)
+        self._changed(self.store_id)
         if accepted[0].marks is not None:
             mark(accepted, "published")
         return True
@@ -393,6 +399,7 @@ class StoreActor:
         self._held_bytes = None
         self._state, self._stale = state, False
         self.followers.replace_all(state)
+        self._changed(self.store_id)
         command.reply.give(state)
         _log.info("store reset", store=self.store_id, backend_id=state.backend_id)
 
@@ -465,6 +472,7 @@ class StoreActor:
         known, self._state, self._stale = self._state, durable, False
         if known != durable:
             self._held_bytes = None
+            self._changed(self.store_id)
         if known is None:
             return
         if known.log_id != durable.log_id:

@@ -6,6 +6,7 @@ Written by the module that sees the thing happen, in the Trio thread only; read 
 
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 import attrs
@@ -51,6 +52,35 @@ class Traffic:
         self.sent_bytes = 0
 
 
+def _none() -> float:
+    return 0
+
+
+@attrs.define(eq=False)
+class WebhookCounts:
+    """Of one webhook, by this server.
+
+    Attributes:
+        delivered: messages that its receiver took.
+        events: events in them.
+        failed: attempts that failed.
+        parked: stores that are not tried any more before an operator says so.
+        behind: tells how many stores have something to deliver.
+        lag_s: tells for how long the one that is longest behind has had nothing delivered, in seconds.
+    """
+
+    delivered: int = 0
+    events: int = 0
+    failed: int = 0
+    parked: int = 0
+    behind: Callable[[], float] = _none
+    lag_s: Callable[[], float] = _none
+
+    def rest(self) -> None:
+        """This server does not deliver it now."""
+        self.parked, self.behind, self.lag_s = 0, _none, _none
+
+
 @attrs.define
 class Counters:
     """Totals since the process started.
@@ -82,6 +112,7 @@ class Counters:
         loop_delay_seconds: by how much later than wanted the event loop came round, in seconds.
         loop_blocked_seconds: sum of the delays that were long enough to be noticed, in seconds.
         gc_pause_seconds: how long garbage collections held everything up, in seconds, by generation.
+        webhooks: what was delivered, by webhook.
     """
 
     connections_opened: int = 0
@@ -112,3 +143,4 @@ class Counters:
     gc_pause_seconds: dict[int, Histogram] = attrs.field(
         factory=lambda: {generation: Histogram(GC_PAUSE_SECONDS_BUCKETS) for generation in range(3)}
     )
+    webhooks: dict[str, WebhookCounts] = attrs.field(factory=dict)

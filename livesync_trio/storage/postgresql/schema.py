@@ -79,7 +79,7 @@ def pending(connection: Connection, migrations: tuple[Migration, ...] = MIGRATIO
     _check_known(seen, migrations)
     pre, post = _steps(migrations, "pre", seen), _steps(migrations, "post", seen)
     if not pre:
-        _check_there(connection)
+        _check_there(connection, migrations)
     return Pending(pre, post, new=not seen)
 
 
@@ -214,14 +214,15 @@ def _check_known(seen: set[tuple[int, int, str]], migrations: tuple[Migration, .
         )
 
 
-def _check_there(connection: Connection) -> None:
-    missing = [name for name in TABLES if not _exists(connection, name)]
+def _check_there(connection: Connection, migrations: tuple[Migration, ...]) -> None:
+    made = "".join(statement for one in migrations for statement in one.pre)
+    missing = [name for name in TABLES if f"CREATE TABLE {name} " in made and not _exists(connection, name)]
     if not missing:
         rows = connection.execute(
             "SELECT proname FROM pg_proc WHERE proname = ANY (%s) AND pronamespace = current_schema()::regnamespace",
             (list(FUNCTIONS),),
         ).fetchall()
-        missing = sorted(set(FUNCTIONS) - {name for (name,) in rows})
+        missing = sorted({name for name in FUNCTIONS if f"{name}(" in made} - {name for (name,) in rows})
     if missing:
         raise NotOurs(f"{', '.join(missing)} is missing from it: restore a backup")
 
