@@ -7,7 +7,7 @@ that stand at the same place share one reading of what comes behind it.
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import attrs
 import trio
@@ -20,15 +20,17 @@ from livesync_trio.feed.position import Position
 from livesync_trio.feed.reader import FeedReader, Keeping, Status
 from livesync_trio.feed.source import Names, connect, leave_mark
 from livesync_trio.feed.tables import Relation
-from livesync_trio.limits import (
-    FEED_LOOK_STANDBY_S,
-    FEED_PAGE_BYTES,
-    FEED_PAGE_CHANGES,
-    FEED_PAGES_KEPT,
-    FEED_READER_THREADS,
-    FEED_STOP_S,
-)
+from livesync_trio.limits import FEED_PAGE_BYTES, FEED_PAGE_CHANGES, FEED_PAGES_KEPT
 from livesync_trio.telemetry import get_logger
+
+FEED_STOP_S: Final = 10.0
+"""How long the end of the server waits for what the feed is storing."""
+
+FEED_READER_THREADS: Final = 4
+"""Threads in which the history is read for those who follow."""
+
+FEED_LOOK_STANDBY_S: Final = 0.25
+"""How often a server that does not read the source looks whether the history has grown."""
 
 _log = get_logger("feed")
 T = TypeVar("T")

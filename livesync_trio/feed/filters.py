@@ -16,7 +16,10 @@ from sqlglot import exp
 
 from livesync_trio.feed.tables import Relation, Row
 from livesync_trio.feed.values import BOOL, INTEGERS, NAMES, NUMBERS, TEXTS, number_of, parser_of
-from livesync_trio.limits import FEED_FILTER_MAX_CHARACTERS, FEED_FILTER_MAX_NODES
+
+FEED_FILTER_MAX_CHARACTERS: Final = 4_096
+FEED_FILTER_MAX_NODES: Final = 500
+"""Length of a filter, and how many parts it may have: it is evaluated for every change and client."""
 
 Truth = bool | None
 """What a condition says of a row; None is SQL's *unknown*."""

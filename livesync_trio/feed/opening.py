@@ -1,12 +1,13 @@
 """From the settings to a feed that runs: the one place that puts its parts together."""
 
 import time
+from typing import Final
 
 import attrs
 import trio
 
 from livesync_trio.config import FeedTable, is_postgresql, sqlite_path
-from livesync_trio.connection.peer import Surroundings
+from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.errors import Kind, StartupError, StorageUnavailable
 from livesync_trio.feed.access import FeedAccess
 from livesync_trio.feed.actor import Feed
@@ -16,11 +17,13 @@ from livesync_trio.feed.history.databases import Database, PostgresDatabase, Sql
 from livesync_trio.feed.reader import Keeping
 from livesync_trio.feed.source import Names, parameters_of, split_name
 from livesync_trio.hooks import HookRunner
-from livesync_trio.limits import FEED_SWEEP_S
 from livesync_trio.metrics.snapshot import FeedNumbers
 from livesync_trio.store.records import Records
 from livesync_trio.supervision import open_tasks
 from livesync_trio.telemetry import get_logger
+
+FEED_SWEEP_S: Final = 3_600.0
+"""How often clients that were not seen for too long are forgotten."""
 
 _log = get_logger("feed")
 

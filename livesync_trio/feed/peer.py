@@ -11,7 +11,7 @@ their acknowledgement, and only the one for exactly this chunk counts.
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import msgspec
@@ -19,7 +19,8 @@ import trio
 
 from livesync_trio.access.client import Client
 from livesync_trio.connection.channel import Channel, Incoming
-from livesync_trio.connection.peer import Peer, Surroundings
+from livesync_trio.connection.peer import Peer
+from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.errors import Kind, StorageUnavailable, StoreDamaged
 from livesync_trio.feed import messages
 from livesync_trio.feed.access import View
@@ -29,18 +30,23 @@ from livesync_trio.feed.filters import BadFilter
 from livesync_trio.feed.history.reading import ChangePage, Stored, TooOld
 from livesync_trio.feed.messages import Dialect, Speaker
 from livesync_trio.feed.position import START, WHOLE, BadPosition, Position, Token, lsn_text, parse_token
-from livesync_trio.limits import (
-    FEED_ADVANCE_S,
-    FEED_CATCHUP_ACK_S,
-    FEED_INIT_ACK_S,
-    FEED_NOTE_S,
-    FEED_PAGE_BYTES,
-    FEED_PAGE_CHANGES,
-    STORAGE_RECOVERY_S,
-)
+from livesync_trio.limits import FEED_PAGE_BYTES, FEED_PAGE_CHANGES
 from livesync_trio.telemetry import get_logger
 
+FEED_ADVANCE_S: Final = 60.0
+"""How often a client that follows is told a newer position although nothing it may see has changed."""
+
+FEED_NOTE_S: Final = 1.0
+"""How often the position that a client has acknowledged while it follows is stored."""
+
+FEED_INIT_ACK_S: Final = 300.0
+FEED_CATCHUP_ACK_S: Final = 30.0
+"""How long a client may take to acknowledge a chunk, as in the original."""
+
 _log = get_logger("feed")
+
+_AGAIN_S: Final = 5.0
+"""Pause before the history is read again that could not be read."""
 
 _READ_ONLY = "This feed takes no changes from clients: write to the database that it follows."
 
@@ -202,7 +208,7 @@ class FeedPeer(Peer):
             except StorageUnavailable as error:
                 if self.worth_a_line("history cannot be read"):
                     _log.warning("the history of the feed cannot be read", reason=str(error))
-                await trio.sleep(STORAGE_RECOVERY_S)
+                await trio.sleep(_AGAIN_S)
 
     async def _begin(self) -> "Step":
         """Find out where it goes on."""

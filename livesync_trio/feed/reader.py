@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 import attrs
 import psycopg
@@ -23,19 +24,30 @@ from livesync_trio.feed.pgoutput import BadMessage
 from livesync_trio.feed.recording import MustReadAgain, Recorder
 from livesync_trio.feed.source import Names, Slot, SourceProblem, connect, drop_slot, inspect, publish, slot_of, unread
 from livesync_trio.feed.stream import Received, ReplicationStream, Stopped, StreamEnded, System
-from livesync_trio.limits import (
-    FEED_CHECK_S,
-    FEED_CONFIRM_S,
-    FEED_LOOK_S,
-    FEED_LOOK_UP_S,
-    FEED_MESSAGE_BYTES,
-    FEED_PAUSE_FIRST_S,
-    FEED_PAUSE_MAX_S,
-    FEED_QUEUE_BYTES,
-    FEED_TELL_S,
-)
+from livesync_trio.limits import FEED_LOOK_UP_S
 from livesync_trio.storage.postgresql.connection import Connection
 from livesync_trio.telemetry import get_logger
+
+FEED_CHECK_S: Final = 30.0
+"""How often is looked at what the log does not tell, and at what is kept no more."""
+
+FEED_CONFIRM_S: Final = 5.0
+"""How often it is stored that there was nothing for us in the log, so that the source may forget it."""
+
+FEED_TELL_S: Final = 10.0
+"""How often the source is told that the reader lives; `wal_sender_timeout` is 60 s unless set."""
+
+FEED_PAUSE_FIRST_S: Final = 0.5
+FEED_PAUSE_MAX_S: Final = 15.0
+"""Pauses between two attempts to follow a source that cannot be followed."""
+
+FEED_LOOK_S: Final = 1.0
+"""How often a server that does not read looks whether nobody does any more."""
+
+FEED_MESSAGE_BYTES: Final = 200
+FEED_QUEUE_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of the log that are received before they are stored; then nothing more is read from the source. A message
+counts for its bytes, and for what it costs besides."""
 
 _log = get_logger("feed")
 

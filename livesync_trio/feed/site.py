@@ -17,8 +17,9 @@ from livesync_trio.access.client import Client
 from livesync_trio.access.pages import Pages
 from livesync_trio.config import Secret
 from livesync_trio.connection.channel import Channel
-from livesync_trio.connection.peer import Peer, Surroundings
+from livesync_trio.connection.peer import Peer
 from livesync_trio.connection.recording import note_refusal
+from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.errors import Kind, LivesyncError, Refusal
 from livesync_trio.feed.access import FeedAccess, View
 from livesync_trio.feed.actor import Feed
@@ -28,10 +29,16 @@ from livesync_trio.feed.messages import Dialect
 from livesync_trio.feed.peer import Asked, FeedPeer
 from livesync_trio.feed.position import START, BadPosition, Token, lsn_text, parse_lsn, parse_token
 from livesync_trio.hooks import HookContext, host_of
-from livesync_trio.limits import FEED_BARRIER_LIMIT_S, FEED_CLIENT_ID_MAX_CHARACTERS, UNREAD_BODY_MAX_BYTES
+from livesync_trio.limits import UNREAD_BODY_MAX_BYTES
 from livesync_trio.telemetry import get_logger
 from livesync_trio.transport.http import HttpConnection, Request
 from livesync_trio.transport.upgrading import Upgrader
+
+FEED_BARRIER_LIMIT_S: Final = 30.0
+"""How long `wait-for-initial-poll` waits."""
+
+FEED_CLIENT_ID_MAX_CHARACTERS: Final = 128
+"""Of a client's name for itself, which is a key in the database."""
 
 _log = get_logger("feed")
 

@@ -17,8 +17,11 @@ from psycopg.conninfo import conninfo_to_dict
 from livesync_trio.feed.history.state import TableState
 from livesync_trio.feed.pgoutput import SeenColumn
 from livesync_trio.feed.position import parse_lsn
-from livesync_trio.limits import FEED_DROP_LOOKS, FEED_STATEMENT_LIMIT_S
+from livesync_trio.limits import FEED_STATEMENT_LIMIT_S
 from livesync_trio.storage.postgresql.connection import DEFAULTS, Connection
+
+FEED_DROP_LOOKS: Final = 50
+"""How often is looked, every 0.1 s, whether a replication slot that is to be dropped is still read."""
 
 _SESSION: Final = (
     "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=iso_8601 -c bytea_output=hex -c extra_float_digits=1 "

@@ -1,7 +1,7 @@
 """One look at the whole server, from which all metrics of a scrape are read."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 import trio
@@ -10,6 +10,14 @@ from livesync_trio.connection.peers import Peers
 from livesync_trio.connection.statistics import PeersStatistics, statistics
 from livesync_trio.store.registry import Registry, RegistryStatistics
 from livesync_trio.telemetry import Counters, log_lines_lost
+
+
+class Backups(Protocol):
+    """What is told of scheduled backups (`backups.Backups`)."""
+
+    last_s: float
+    last_bytes: int
+    failed: int
 
 
 @attrs.frozen
@@ -45,6 +53,7 @@ class Sources:
         draining: tells whether it is shutting down.
         storage_healthy: tells whether the database can be written and read, and answers.
         audit_lines_lost: tells how many lines the audit log lost.
+        backups: those that are made by the clock; None: there are none.
         feed: tells how the change feed is; None where there is none.
     """
 
@@ -55,6 +64,7 @@ class Sources:
     draining: Callable[[], bool]
     storage_healthy: Callable[[], bool]
     audit_lines_lost: Callable[[], int]
+    backups: Backups | None = None
     feed: Callable[[], FeedNumbers | None] = lambda: None
 
 
@@ -73,6 +83,7 @@ class Snapshot:
         audit_lines_lost: lines of the audit log that were lost.
         draining: whether the server is shutting down.
         tasks: Trio's tasks.
+        backups: those that are made by the clock; None: there are none.
         feed: the change feed; None where there is none.
     """
 
@@ -86,6 +97,7 @@ class Snapshot:
     audit_lines_lost: int
     draining: bool
     tasks: int
+    backups: Backups | None
     feed: FeedNumbers | None = None
 
     @classmethod
@@ -102,5 +114,6 @@ class Snapshot:
             audit_lines_lost=sources.audit_lines_lost(),
             draining=sources.draining(),
             tasks=trio.lowlevel.current_statistics().tasks_living,
+            backups=sources.backups,
             feed=sources.feed(),
         )

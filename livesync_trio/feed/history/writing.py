@@ -16,7 +16,9 @@ from livesync_trio.feed.history.reading import relations_of
 from livesync_trio.feed.history.schema import NAMES
 from livesync_trio.feed.history.state import NOTHING, Source, State, TableState, make_state, read_state, write_state
 from livesync_trio.feed.tables import Change, Column, Commit, Relation, Row, row_of, text_of
-from livesync_trio.limits import FEED_FORGET_STEP
+
+FEED_FORGET_STEP: Final = 10_000
+"""Changes that one transaction lets go of when they are kept no more."""
 
 _CHANGES: Final = ("commit_lsn", "seq", "relation", "operation", "key", "row", "old", "old_relation")
 _ROWS: Final = ("name", "key", "relation", "row", "changed_lsn")
