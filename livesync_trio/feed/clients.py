@@ -16,6 +16,9 @@ from livesync_trio.store.records import Moved, Records
 
 KIND: Final = "feed-client"
 
+CLIENTS_MAX: Final = 100_000
+"""Clients that are remembered: anybody who may connect can make up names."""
+
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     """How far an initial state has been taken: as of which commit, and which rows of which table are next."""
@@ -59,6 +62,10 @@ class Taken(Exception):
     """The client id belongs to somebody else."""
 
 
+class Full(Exception):
+    """So many clients are remembered that no new one can be."""
+
+
 class Clients:
     """The registry."""
 
@@ -66,6 +73,7 @@ class Clients:
         """`ttl_s`: how long a client that is not seen is remembered, in seconds."""
         self._records = records
         self._ttl_s = ttl_s
+        self._count = 0  # as of the last sweep, and those that came since
 
     async def register(self, client_id: str, owner: str | None) -> Entry | None:
         """A client has come.
@@ -75,6 +83,7 @@ class Clients:
 
         Raises:
             Taken: its id belongs to somebody else.
+            Full: it is new, and there is no room.
             StorageUnavailable: try again later.
         """
         while True:
@@ -84,12 +93,15 @@ class Clients:
                 known = None
             if known is not None and known.owner != owner:
                 raise Taken
+            if record is None and self._count >= CLIENTS_MAX:
+                raise Full
             entry = Entry(owner, time.time(), active=True) if known is None else _seen(known, active=True)
             try:
                 version = NO_RECORD if record is None else record.version
                 await self._records.put(KIND, client_id, msgspec.json.encode(entry), version)
             except Moved:
                 continue
+            self._count += record is None
             return known
 
     async def note(self, client_id: str, entry: Entry) -> None:
@@ -132,14 +144,17 @@ class Clients:
 
     async def forget_old(self) -> int:
         """Let go of those that were not seen for too long. Gives how many."""
-        count = 0
+        count = left = 0
         async for record in self._records.all_of(KIND):
             if self._is_old(msgspec.json.decode(record.value, type=Entry)):
                 try:
                     await self._records.put(KIND, record.key, None, record.version)
                     count += 1
                 except Moved:
-                    continue
+                    left += 1
+            else:
+                left += 1
+        self._count = left
         return count
 
     def _is_old(self, entry: Entry) -> bool:

@@ -77,7 +77,6 @@ class OpenFeed:
 
     async def _sweep(self) -> None:
         while True:
-            await trio.sleep(FEED_SWEEP_S)
             try:
                 count = await self.clients.forget_old()
             except StorageUnavailable as error:
@@ -85,6 +84,7 @@ class OpenFeed:
             else:
                 if count:
                     _log.info("clients of the feed were forgotten", count=count)
+            await trio.sleep(FEED_SWEEP_S)
 
     def described(self) -> dict[str, object]:
         """What /health says of it."""

@@ -25,7 +25,7 @@ from livesync_trio.errors import Kind, StorageUnavailable, StoreDamaged
 from livesync_trio.feed import messages
 from livesync_trio.feed.access import View
 from livesync_trio.feed.actor import Feed
-from livesync_trio.feed.clients import Clients, Entry, Progress, Taken
+from livesync_trio.feed.clients import Clients, Entry, Full, Progress, Taken
 from livesync_trio.feed.filters import BadFilter
 from livesync_trio.feed.history.reading import ChangePage, Stored, TooOld
 from livesync_trio.feed.messages import Dialect, Speaker
@@ -181,6 +181,8 @@ class FeedPeer(Peer):
             pass
         except Taken:
             self._fail(Kind.FEED_REFUSED, "This clientId belongs to somebody else.")
+        except Full:
+            self._fail(Kind.FEED_REFUSED, "The server remembers as many clients as it can. Try again tomorrow.")
         except BadFilter as error:
             _log.warning("a filter cannot be applied", connection=self.number, reason=str(error))
             self._fail(Kind.FEED_REFUSED, "What you may see cannot be determined. Tell the operator.")

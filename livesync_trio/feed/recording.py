@@ -186,6 +186,8 @@ class Recorder:
     # --- tables ----------------------------------------------------------------------------------------------------
 
     def _saw(self, seen: Seen) -> None:
+        if self._seen.get(seen.oid) == seen:
+            return  # it is described again after every look of PostgreSQL's own at it: nothing is new
         self._seen[seen.oid] = seen
         table = self._by_oid.get(seen.oid)
         if table is None:
