@@ -5,13 +5,14 @@ transaction of ours, which is committed with its last part: nobody sees a part o
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import attrs
 
 from livesync_trio.feed.history.state import State, TableState
 from livesync_trio.feed.history.writing import Image, Writer
 from livesync_trio.feed.pgoutput import (
+    UNCHANGED,
     Begin,
     Committed,
     Delete,
@@ -265,8 +266,8 @@ class Recorder:
     def _completed(self, operation: _Operation, relation: Relation, was: Image | None) -> Row:
         """A new row, with what its UPDATE did not touch."""
         new = operation.new or ()
-        if not any(isinstance(value, Unchanged) for value in new):
-            return tuple(value for value in new if not isinstance(value, Unchanged))
+        if UNCHANGED not in new:
+            return cast("Row", new)
         if was is None:
             raise MustReadAgain(f"{operation.table}: a value was left unsaid of a row that is not known")
         before = relation.from_other(self._writer.known_relation(was.relation), was.row)
@@ -290,9 +291,9 @@ def _keys(operation: _Operation, relation: Relation) -> tuple[str | None, str | 
 
 
 def _key(relation: Relation, values: Values) -> str:
-    if any(isinstance(values[place], Unchanged) for place in relation.key):
+    if UNCHANGED in values and any(isinstance(values[place], Unchanged) for place in relation.key):
         raise MustReadAgain(f"{relation.table}: a key was left unsaid")
-    return relation.key_of([None if isinstance(value, Unchanged) else value for value in values])
+    return relation.key_of(cast("Sequence[str | None]", values))  # which looks at the key alone
 
 
 def _change(
