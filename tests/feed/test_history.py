@@ -133,28 +133,38 @@ def test_a_commit_cannot_be_stored_twice(writer: Writer) -> None:
     store(writer, 300, {"1": "b"})
 
 
+def check_states(reader: Reader, epoch: str, expected: dict[int, dict[str, str]]) -> None:
+    """Page by page, the state at each position is what it was."""
+    for lsn, rows in expected.items():
+        found: list[Stored] = []
+        while page := reader.page(epoch, "public.t", lsn, found[-1].key if found else "", 2):
+            found += page
+        assert seen(found) == rows, lsn
+        assert [stored.key for stored in found] == sorted({stored.key for stored in found})
+
+
 def test_the_state_at_a_position_whatever_came_behind_it(writer: Writer, reader: Reader) -> None:
-    store(writer, 200, {"1": "a", "2": "b", "3": "c"})
-    expected = {200: {"1": "a", "2": "b", "3": "c"}}
-    store(writer, 300, {"1": "changed", "2": None, "4": "new"})
-    expected[300] = {"1": "changed", "3": "c", "4": "new"}
-    store(writer, 400, {"1": None, "2": "again", "4": "newer"})
-    expected[400] = {"2": "again", "3": "c", "4": "newer"}
+    epoch = epoch_of(writer)
+    expected: dict[int, dict[str, str]] = {100: {}}
+    changes: list[dict[str, str | None]] = [
+        {"1": "a", "2": "b", "3": "c"},
+        {"1": "changed", "2": None, "4": "new"},
+        {"1": None, "2": "again", "4": "newer"},
+    ]
+    for lsn, each in enumerate(changes, 2):
+        store(writer, lsn * 100, each)
+        rows = {**expected[lsn * 100 - 100], **each}
+        expected[lsn * 100] = {name: value for name, value in rows.items() if value is not None}
+        check_states(reader, epoch, expected)
     writer.begin()
     assert writer.empty("public.t", 500, 0) == 3
     writer.end_commit(Commit(500, 0, 3))
     writer.commit(500, 501)
     expected[500] = {}
-    for lsn, rows in expected.items():
-        found: dict[str, str] = {}
-        after = ""
-        while page := reader.page(epoch_of(writer), "public.t", lsn, after, 2):
-            found |= seen(page)
-            after = page[-1].key
-        assert found == rows, lsn
-    operations = [change.operation for change in reader.changes(epoch_of(writer), Position(400), 500, 10).changes]
+    check_states(reader, epoch, expected)
+    operations = [change.operation for change in reader.changes(epoch, Position(400), 500, 10).changes]
     assert operations == ["d", "d", "d"]
-    assert not reader.page(epoch_of(writer), "public.other", 300, "", 10)
+    assert not reader.page(epoch, "public.other", 300, "", 10)
 
 
 def test_versions_of_a_table_are_told_apart(writer: Writer, reader: Reader) -> None:
