@@ -149,7 +149,7 @@ SQLITE_KEEPER_CACHE_KIB: Final = 64
 """Page cache of the writing handle, of each reading one (decision 0003), and of the one that keeps the file open."""
 
 SQLITE_INSERT_MAX_ROWS: Final = 1_024
-"""Events in one statement; nine parameters each, below the 32,766 that SQLite allows. A power of two."""
+"""Events in one statement; ten parameters each, below the 32,766 that SQLite allows. A power of two."""
 
 SQLITE_ROWS_EXACT: Final = 32
 """Up to so many events there is an INSERT for each number of them, above it four for each power of two (decision 0003).

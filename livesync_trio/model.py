@@ -46,11 +46,13 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         seq_num: number the client chose, |n| <= 2**53-1.
         parent_seq_num: number of the event before it, 0 at the root.
         json: canonical text of the event: the six fields in a fixed order, `args` byte-exact. UTF-8.
+        append_id: under which id it was appended without a number; None for an event of a LiveStore client.
     """
 
     seq_num: int
     parent_seq_num: int
     json: bytes
+    append_id: str | None = None
 
 
 def text_bytes(events: Iterable[Event]) -> int:
@@ -99,6 +101,7 @@ class StoredEvent(NamedTuple):
         json: the text stored by `Event.json`, byte for byte.
         created_at: server time of the push, `YYYY-MM-DDTHH:MM:SS.mmmZ` (SPEC section 1).
         user: who pushed it, if that was stored (`Batch.user`). Never sent to a client.
+        append_id: its id, if it was appended under one (`Event.append_id`). Never sent to a LiveStore client.
     """
 
     seq_num: int
@@ -106,6 +109,7 @@ class StoredEvent(NamedTuple):
     json: bytes
     created_at: str
     user: str | None = None
+    append_id: str | None = None
 
 
 class Page(NamedTuple):

@@ -7,7 +7,7 @@ between "handed to the disk" and "durable", and a deadlock is an error after vir
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -111,6 +111,10 @@ class StageReaders:
         if self.fail is not None:
             raise self.fail
         return self._handle.read(log, after, up_to, READ_MAX_EVENTS, READ_MAX_BYTES)
+
+    async def numbers_of(self, log: LogState, append_ids: Sequence[str]) -> dict[str, int]:
+        await trio.lowlevel.checkpoint()
+        return self._handle.numbers_of(log, append_ids)
 
     async def summary(self, store_id: StoreId) -> base.StoreSummary | None:
         await trio.lowlevel.checkpoint()
