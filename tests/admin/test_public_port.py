@@ -87,8 +87,7 @@ async def test_a_fault_of_the_app_ends_its_own_request_only() -> None:
         async def broken(scope: object, receive: object, send: object) -> None:
             raise RuntimeError("canary")
 
-        mount = stage.server.door._mount
-        assert mount is not None
+        (mount,) = stage.server.door.sites
         object.__setattr__(mount, "app", broken)
         wire = await stage.wire()
         answer = await wire.ask(head("GET /admin/api/v1/info HTTP/1.1", BEARER))
