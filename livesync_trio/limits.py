@@ -173,6 +173,14 @@ SQLITE_INSERT_MAX_BYTES: Final = 1024 * 1024
 BACKEND_ID_RANDOM_BYTES: Final = 16
 """Randomness of a store's identity, as much as a UUID has; 22 characters of base64url (reference: nanoid, 21)."""
 
+# --- events without numbers -------------------------------------------------------------------------------------------
+
+APPEND_ID_MAX_CHARACTERS: Final = 255
+"""Longest id of an event; 1,020 bytes of UTF-8, which an index of PostgreSQL takes (2,704, nbtree)."""
+
+IDEMPOTENCY_KEY_MAX_CHARACTERS: Final = 240
+"""Longest `Idempotency-Key`: an id is made of it and of the number of an event in its request."""
+
 # --- connections ---------------------------------------------------------------------------------------------------
 
 OUTBOX_MAX_BYTES: Final = 1024 * 1024

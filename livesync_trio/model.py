@@ -55,6 +55,27 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     append_id: str | None = None
 
 
+class Draft(msgspec.Struct, frozen=True, gc=False):
+    """An event without a number, which the store gives it behind its head (`rules.numbering`).
+
+    Attributes:
+        before: canonical text of the event up to its numbers: name and `args`, byte-exact. UTF-8.
+        after: what follows them: client and session.
+        append_id: its id, one event's own in its log for ever.
+        repeatable: whether the client gave the id, so that it may come again; else it was made for this event alone.
+    """
+
+    before: bytes
+    after: bytes
+    append_id: str
+    repeatable: bool
+
+    def numbered(self, seq_num: int, parent_seq_num: int) -> Event:
+        """The event under a number."""
+        text = b'%b,"seqNum":%d,"parentSeqNum":%d,%b' % (self.before, seq_num, parent_seq_num, self.after)
+        return Event(seq_num, parent_seq_num, text, self.append_id)
+
+
 def text_bytes(events: Iterable[Event]) -> int:
     """Bytes of the texts of events together."""
     return sum(map(len, map(_TEXT, events)))  # asked for every push, so without a frame of Python for each event

@@ -10,13 +10,15 @@ from typing import Protocol
 import trio
 
 from livesync_trio.errors import LogReplaced, Refusal
-from livesync_trio.model import Batch, Cursor, LogState, Page, StoreId
+from livesync_trio.model import Batch, Cursor, Draft, LogState, Page, StoreId
 from livesync_trio.storage.base import StoreSummary
 from livesync_trio.store.actor import StoreActor
 from livesync_trio.store.commands import (
     Accepted,
+    Append,
     Command,
     Inspect,
+    Numbered,
     Push,
     Register,
     Registered,
@@ -99,6 +101,17 @@ class StoreHandle:
         """
         waiting: Waiting[Accepted] = Waiting()
         await self.post(Push(batch, backend_id, request_id, origin, waiting.reply, marks))
+        return await waiting.wait()
+
+    async def append(
+        self, drafts: tuple[Draft, ...], user: str | None, expected: Cursor | None, origin: object
+    ) -> Numbered | Refusal:
+        """Append events without numbers and wait for the answer. See `commands.Append`.
+
+        Cancelled while waiting, only the wait ends: they may be stored and published all the same.
+        """
+        waiting: Waiting[Numbered] = Waiting()
+        await self.post(Append(drafts, user, expected, origin, waiting.reply))
         return await waiting.wait()
 
     async def register(self, cursor: Cursor | None, follower: Follower | None) -> Registered | Refusal:

@@ -6,8 +6,8 @@ import attrs
 import pytest
 
 from livesync_trio.errors import StoreDamaged
-from livesync_trio.model import Batch, Event, LogState, StoredEvent
-from livesync_trio.storage.base import Adopt, Appended, HeadMoved, Outcome, StoreId
+from livesync_trio.model import Batch, Event, LogState, StoredEvent, StoreId
+from livesync_trio.storage.base import Adopt, Appended, HeadMoved, Outcome
 from tests.storage.making import CREATED_AT, Database, append, event_json, run_of
 from tests.storage.test_sqlite_file import raw
 
