@@ -8,8 +8,7 @@ import httpx
 import pytest
 import trio
 
-from livesync_trio.config import Config, Secret, exposure_problems, load
-from livesync_trio.config.sources import BadConfig
+from livesync_trio.config import BadConfig, Config, Secret, exposure_problems, load
 from tests.bad_input.clients import sync_url
 from tests.bad_input.websockets import UPGRADE
 from tests.bad_input.wires import head

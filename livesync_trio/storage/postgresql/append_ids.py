@@ -1,4 +1,4 @@
-"""The SQL of migration 4: ids of events that were appended without a number, each one's own in its log for ever.
+"""The SQL of migration 5: ids of events that were appended without a number, each one's own in its log for ever.
 
 Owns these statements; `tables` puts them in order. Ids stand beside the events, and once more in a small table that
 keeps them apart: a unique index of the events themselves would hold up every push while it is built from a long table.

@@ -16,6 +16,7 @@ from typing import Final
 import attrs
 
 from livesync_trio.limits import POSTGRES_LOCK_LIMIT_MS
+from livesync_trio.storage.postgresql import records
 from livesync_trio.storage.postgresql.append_ids import (
     APPEND_ID,
     APPEND_WITH_ID,
@@ -231,6 +232,13 @@ MIGRATIONS: Final = (
     Migration(3, "sizes and last pushes of the stores that are there", pre=COUNT, batches=COUNT_BATCH),
     Migration(
         4,
+        "records of the server",
+        pre=(records.TABLE, records.PUT),
+        tables=("livesync_7_records",),
+        functions=("livesync_7_put_records",),
+    ),
+    Migration(
+        5,
         "ids of events that were appended without a number",
         pre=(IDS, APPEND_ID, *FOLLOW_EVENTS, APPEND_WITH_ID),
         post=(NO_APPEND_WITHOUT_ID,),
