@@ -465,7 +465,7 @@ ADMIN_ANSWER_BYTES: Final = 4 * 1024 * 1024
 ADMIN_BODY_MAX_BYTES: Final = 64 * 1024
 """Largest request body of the control plane: a store id, twice, and much room."""
 
-ADMIN_TAIL_QUEUE_BYTES: Final = 256 * 1024
+EVENT_STREAM_QUEUE_BYTES: Final = 256 * 1024
 """Events queued for one tail above which it is sent back to the log (invariant 4)."""
 
 ADMIN_TAILS_MAX_BYTES: Final = 32 * 1024 * 1024

@@ -71,7 +71,7 @@ class ServerView:
     public_attempts: Attempts = attrs.field(factory=Attempts)
     started_s: float = attrs.field(factory=trio.current_time)
     ending: bool = False
-    tails: dict["Awake", None] = attrs.field(factory=dict)
+    tails: dict["Ending", None] = attrs.field(factory=dict)
     tails_admitted: int = 0
     tails_memory: Budget = attrs.field(factory=lambda: Budget(ADMIN_TAILS_MAX_BYTES))
 
@@ -79,14 +79,14 @@ class ServerView:
         """The server begins to shut down."""
         self.ending = True
         for tail in tuple(self.tails):
-            tail.wake()
+            tail.end_soon()
 
 
-class Awake(Protocol):
+class Ending(Protocol):
     """Somebody who waits."""
 
-    def wake(self) -> None:
-        """Look again."""
+    def end_soon(self) -> None:
+        """Take leave."""
 
 
 def moment(at_s: float) -> str:
