@@ -15,6 +15,7 @@ from livesync_trio.fairness import Attempts
 from livesync_trio.limits import ADMIN_TAILS_MAX_BYTES
 from livesync_trio.memory import Budget
 from livesync_trio.model import StoreId
+from livesync_trio.openapi.queries import wire_time
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.readers import ThreadReaders
 from livesync_trio.telemetry import Counters
@@ -93,8 +94,3 @@ def moment(at_s: float) -> str:
     """A moment of Trio's clock as the wire writes it, `YYYY-MM-DDTHH:MM:SS.mmmZ`."""
     ago = datetime.timedelta(seconds=trio.current_time() - at_s)
     return wire_time(datetime.datetime.now(datetime.UTC) - ago)
-
-
-def wire_time(at: datetime.datetime) -> str:
-    """A moment of the calendar in the same form."""
-    return f"{at.astimezone(datetime.UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
