@@ -186,6 +186,26 @@ APPEND_ID_MAX_CHARACTERS: Final = 255
 IDEMPOTENCY_KEY_MAX_CHARACTERS: Final = 240
 """Longest `Idempotency-Key`: an id is made of it and of the number of an event in its request."""
 
+APPEND_ID_RANDOM_BYTES: Final = 12
+"""Randomness of an id that the server makes: 16 characters; two alike in one store after some 2**48 events."""
+
+API_PAGE: Final = 100
+API_PAGE_MAX: Final = 1_000
+"""How many events a page of the HTTP API has unless asked for, and its most."""
+
+API_PAGE_BYTES: Final = 1024 * 1024
+"""Event bytes after which a page ends and names the next one; a single larger event is given whole."""
+
+API_WAIT_MAX_S: Final = 30
+"""Longest wait of a long poll: below the 60 s after which proxies give up."""
+
+API_HEARTBEAT_S: Final = 15.0
+"""Silence after which a stream of events sends a comment: below the 30 s of impatient proxies."""
+
+GZIP_MIN_BYTES: Final = 1024
+GZIP_LEVEL: Final = 5
+"""Answers below are not worth compressing; the level takes a third of the time of the highest for nearly its size."""
+
 # --- connections ---------------------------------------------------------------------------------------------------
 
 OUTBOX_MAX_BYTES: Final = 1024 * 1024

@@ -16,7 +16,7 @@ from livesync_trio.errors import Refusal
 from livesync_trio.limits import ADMIN_PAGE, ADMIN_PAGE_MAX, SEQ_NUM_MAX
 from livesync_trio.openapi.structs import Answer as Answer
 from livesync_trio.openapi.structs import Request as Request
-from livesync_trio.openapi.structs import camel
+from livesync_trio.openapi.structs import camel as camel
 
 if TYPE_CHECKING:
     from livesync_trio.admin.server_view import ServerView

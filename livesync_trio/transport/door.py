@@ -56,8 +56,6 @@ TEXT: Final = ("content-type", "text/plain; charset=utf-8")
 JSON: Final = ("content-type", "application/json")
 _HEALTH: Final = "/health"
 
-_MAX_DIGITS: Final = 20
-"""Of a length that is looked at; a longer number is more than anything that is taken."""
 _NOT_SYNC: Final = (Kind.BAD_SYNC_URL, Kind.NOT_FOUND, Kind.METHOD_NOT_ALLOWED, Kind.UPGRADE_REQUIRED)
 INFO: Final = (
     "Info: Sync backend endpoint for LiveStore (livesync_trio).\n"
@@ -293,7 +291,7 @@ class Door:
             note_refusal(self.surroundings, context, client)
         else:
             with client:
-                async with self.surroundings.memory.room_for(self._body_bytes(request)):
+                async with self.surroundings.memory.room_for(request.body_bytes(self._settings.frame_max_bytes)):
                     answer = await self._served(await http.read_body(self._settings.frame_max_bytes), client)
         _log.debug(
             "request answered",
@@ -307,12 +305,6 @@ class Door:
             await http.answer(answer.status, headers, b"[%b]" % b",".join(answer.messages))
         else:
             await http.answer_stream(answer.status, headers, _as_array(answer.messages))
-
-    def _body_bytes(self, request: Request) -> int:
-        """For how large a body there must be room, by what its head says."""
-        most = self._settings.frame_max_bytes
-        said = request.headers.get("content-length", "")
-        return min(int(said), most) if said.isascii() and said.isdigit() and len(said) < _MAX_DIGITS else most
 
     async def _served(self, body: bytes, client: Client) -> http_rpc.Answer:
         if not (body.isascii() or is_utf8(body)):
