@@ -301,7 +301,9 @@ RULES: Final[dict[Kind, Rule]] = {
         log_level=logging.CRITICAL,
     ),
     Kind.CANNOT_LISTEN: Rule("The address cannot be listened on.", exit_code=5, log_level=logging.CRITICAL),
-    Kind.NO_SUCH_STORE: Rule("A request, or an operator, names a store that does not exist.", http_status=404, exit_code=6),
+    Kind.NO_SUCH_STORE: Rule(
+        "A request, or an operator, names a store that does not exist.", http_status=404, exit_code=6
+    ),
     Kind.BAD_ARCHIVE: Rule(
         "What a command was to read from is not whole, or of no known format. Nothing was changed.", exit_code=7
     ),

@@ -1,1 +1,1 @@
-"""The HTTP API: any program appends and reads events of a store, without being a LiveStore client (docs/http-api.md)."""
+"""The HTTP API: any program appends and reads events of a store, LiveStore client or not (docs/http-api.md)."""

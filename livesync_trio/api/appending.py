@@ -129,8 +129,7 @@ def _expected(headers: Mapping[str, str]) -> Cursor | Refusal | None:
 
 def _told(drafts: Sequence[Draft], answer: Numbered) -> bytes:
     events = [
-        AppendedEvent(id=draft.append_id, seq_num=number)
-        for draft, number in zip(drafts, answer.seq_nums, strict=True)
+        AppendedEvent(id=draft.append_id, seq_num=number) for draft, number in zip(drafts, answer.seq_nums, strict=True)
     ]
     state = answer.state
     return msgspec.json.encode(

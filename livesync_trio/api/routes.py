@@ -14,8 +14,8 @@ from livesync_trio.api.positions import cursor_of, etag, tags_in
 from livesync_trio.api.server import ApiServer
 from livesync_trio.api.stores import list_sessions, show_store, unknown
 from livesync_trio.api.structs import (
-    AppendHeaders,
     Appended,
+    AppendHeaders,
     EventHeaders,
     EventPage,
     ListEvents,

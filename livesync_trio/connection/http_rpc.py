@@ -22,7 +22,7 @@ from livesync_trio.limits import (
 )
 from livesync_trio.model import BackendId, Batch, Cursor, LogState, Page, Publication
 from livesync_trio.rules.admission import check_batch
-from livesync_trio.store.actor import UNAVAILABLE
+from livesync_trio.store.commands import UNAVAILABLE
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.subscription import Standing, Subscription
 from livesync_trio.telemetry import Marks
