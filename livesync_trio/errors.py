@@ -154,7 +154,11 @@ RULES: Final[dict[Kind, Rule]] = {
         log_level=logging.WARNING,
     ),
     Kind.UNAUTHENTICATED: Rule(
-        "No valid token came with the request.", wire_tag=_UNKNOWN, http_status=401, log_level=logging.WARNING
+        "No valid token came with the request.",
+        wire_tag=_UNKNOWN,
+        http_status=401,
+        close_code=1008,
+        log_level=logging.WARNING,
     ),
     Kind.TOKEN_EXPIRED: Rule(
         "The token has expired since the connection was opened. The client comes back with a fresh one.",

@@ -189,6 +189,9 @@ IDEMPOTENCY_KEY_MAX_CHARACTERS: Final = 240
 APPEND_ID_RANDOM_BYTES: Final = 12
 """Randomness of an id that the server makes: 16 characters; two alike in one store after some 2**48 events."""
 
+GUEST_MESSAGE_MAX_BYTES: Final = 16 * 1024
+"""Largest message of a WebSocket that has not sent its token: one of those, which no header may be larger than."""
+
 API_PAGE: Final = 100
 API_PAGE_MAX: Final = 1_000
 """How many events a page of the HTTP API has unless asked for, and its most."""

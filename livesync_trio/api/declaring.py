@@ -99,7 +99,7 @@ class Route:
         method: GET, which HEAD comes with, or POST.
         path: with `{storeId}` where the store's name stands, percent-encoded.
         handler: answers. The first line of its docstring is the meaning, its annotations say what the query may ask.
-        answers: structs by media type; None where the answer is no JSON.
+        answers: structs of the JSON by media type; none where it is no JSON.
         bodies: the same for what is sent.
         headers: request headers that mean something here, as a struct.
         status: of an answer that is no refusal.
@@ -109,8 +109,8 @@ class Route:
     method: Literal["GET", "POST"]
     path: str
     handler: Handler
-    answers: Mapping[str, Any]
-    bodies: Mapping[str, Any] = attrs.field(factory=dict)
+    answers: Mapping[str, Sequence[type[Any]]]
+    bodies: Mapping[str, Sequence[type[Any]]] = attrs.field(factory=dict)
     headers: type[Asked] | None = None
     status: int = 200
     refusals: Sequence[Kind] = ()

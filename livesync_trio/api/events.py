@@ -75,7 +75,8 @@ def page(reader: Reader, store_id: StoreId, asked: ListEvents, compressed: bool)
     if state is None:
         return None
     limit = API_PAGE if asked.limit is UNSET else asked.limit
-    wanted, taken, size_bytes, seen = choice(asked), [], 0, asked.after
+    taken: list[bytes] = []
+    wanted, size_bytes, seen = choice(asked), 0, asked.after
     for event in reader.read(state, asked.after, state.head, READ_MAX_EVENTS, API_PAGE_BYTES):
         if wanted.takes(event):
             text = plain_text(event)

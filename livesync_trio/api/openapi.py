@@ -1,6 +1,7 @@
 """The OpenAPI document, made from the same table as the routes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -42,8 +43,9 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
     routes = list(routes)
     types: list[Any] = [Problem]
     for route in routes:
-        types += [route.takes, *route.answers.values(), *route.bodies.values(), route.headers]
-    schemas = parts.schemas([kind for kind in types if kind is not None])
+        headers = () if route.headers is None else (route.headers,)
+        types += [route.takes, *headers, *chain(*route.answers.values(), *route.bodies.values())]
+    schemas = parts.schemas(types)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
@@ -68,7 +70,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     own += parts.parameters(schemas[route.takes.__name__])
     if route.headers is not None:
         own += parts.parameters(schemas[route.headers.__name__], "header")
-    answer = {"description": "As asked.", "content": {media: _media(kind) for media, kind in route.answers.items()}}
+    answer = {"description": "As asked.", "content": {media: _media(kinds) for media, kinds in route.answers.items()}}
     responses = {str(route.status): answer}
     if route.method == "POST":
         responses["200"] = {**answer, "description": "The store had all of it already."}
@@ -89,14 +91,12 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     if route.bodies:
         operation["requestBody"] = {
             "required": True,
-            "content": {media: _media(kind) for media, kind in route.bodies.items()},
+            "content": {media: _media(kinds) for media, kinds in route.bodies.items()},
         }
     return operation
 
 
-def _media(kind: Any) -> dict[str, Any]:
+def _media(kinds: Sequence[type[Any]]) -> dict[str, Any]:
     """What is sent under a media type."""
-    if kind is None:
-        return {"schema": {"type": "string"}}
-    (schema,), _ = msgspec.json.schema_components([kind], ref_template="#/components/schemas/{name}")
-    return {"schema": schema}
+    refs = [parts.ref(kind) for kind in kinds] or [{"type": "string"}]
+    return {"schema": refs[0] if len(refs) == 1 else {"anyOf": refs}}

@@ -7,10 +7,10 @@ import trio
 from msgspec import UNSET
 
 from livesync_trio.api import events, openapi
-from livesync_trio.api.appending import append_events
 from livesync_trio.api.declaring import EVENT_STREAM, JSON, LINES, Call, Parts, Reply, Route, Whole
 from livesync_trio.api.following import Following
 from livesync_trio.api.positions import cursor_of, etag, tags_in
+from livesync_trio.api.posting import append_events
 from livesync_trio.api.server import ApiServer
 from livesync_trio.api.stores import list_sessions, show_store, unknown
 from livesync_trio.api.structs import (
@@ -119,8 +119,8 @@ ROUTES: Final = (
         "POST",
         f"{_STORE}/events",
         append_events,
-        {JSON: Appended},
-        bodies={JSON: NewEvent | NewEvents, LINES: None},
+        {JSON: (Appended,)},
+        bodies={JSON: (NewEvent, NewEvents), LINES: ()},
         headers=AppendHeaders,
         status=201,
         refusals=(
@@ -134,11 +134,11 @@ ROUTES: Final = (
         "GET",
         f"{_STORE}/events",
         list_events,
-        {JSON: EventPage, LINES: None, EVENT_STREAM: None},
+        {JSON: (EventPage,), LINES: (), EVENT_STREAM: ()},
         headers=EventHeaders,
         refusals=(Kind.NO_SUCH_STORE, Kind.BACKEND_ID_MISMATCH, Kind.NOT_ACCEPTABLE),
     ),
-    Route("GET", _STORE, show_store, {JSON: Store}, refusals=(Kind.NO_SUCH_STORE,)),
-    Route("GET", f"{_STORE}/sessions", list_sessions, {JSON: Sessions}),
-    Route("GET", "/v1/openapi.json", show_document, {JSON: None}),
+    Route("GET", _STORE, show_store, {JSON: (Store,)}, refusals=(Kind.NO_SUCH_STORE,)),
+    Route("GET", f"{_STORE}/sessions", list_sessions, {JSON: (Sessions,)}),
+    Route("GET", "/v1/openapi.json", show_document, {JSON: ()}),
 )

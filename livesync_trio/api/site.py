@@ -14,10 +14,11 @@ import msgspec
 import trio
 
 from livesync_trio.access.pages import Header
-from livesync_trio.api.declaring import EVENT_STREAM, PROBLEM, Call, CutShort, Parts, Reply, Route, Whole
+from livesync_trio.api import openapi
+from livesync_trio.api.declaring import EVENT_STREAM, JSON, PROBLEM, Call, CutShort, Parts, Reply, Route, Whole
+from livesync_trio.api.dialect import open_dialect
 from livesync_trio.api.negotiating import chosen, takes_gzip
-from livesync_trio.api.plain_peer import open_dialect
-from livesync_trio.api.routes import ROUTES, show_document
+from livesync_trio.api.routes import ROUTES
 from livesync_trio.api.server import ApiServer
 from livesync_trio.api.structs import Problem
 from livesync_trio.connection.peer import Peer
@@ -37,7 +38,7 @@ from livesync_trio.hooks import HookContext
 from livesync_trio.limits import STORE_ID_MAX_BYTES, UNREAD_BODY_MAX_BYTES
 from livesync_trio.model import StoreId
 from livesync_trio.openapi import queries
-from livesync_trio.store.actor import DAMAGED, UNAVAILABLE
+from livesync_trio.store.commands import DAMAGED, UNAVAILABLE
 from livesync_trio.telemetry import get_logger
 from livesync_trio.transport.http import HttpConnection, Request
 
@@ -76,6 +77,10 @@ class ApiSite:
     def __init__(self, server: ApiServer) -> None:
         self._server = server
 
+    def end(self) -> None:
+        """The server begins to shut down."""
+        self._server.end()
+
     def covers(self, path: str) -> bool:
         """Whether a request belongs here."""
         return path == ROOT or path.startswith(f"{ROOT}/")
@@ -103,8 +108,12 @@ class ApiSite:
             return None
         context = HookContext(place.store_id, _payload(request, query), request.headers, who)
         if place.path == _EVENTS and request.wants_websocket:
-            return await open_dialect(self._server, http, request, context, address)
-        await self._serve_store(http, request, route, query, context, address)
+            opened = await open_dialect(self._server, http, request, context, address)
+            if isinstance(opened, Refusal):
+                await self._refuse(http, request, opened)
+                return None
+            return opened
+        await self._serve_store(http, request, route, (query, context), address)
         return None
 
     def _found(self, request: Request) -> tuple[Route, Place] | Refusal:
@@ -131,18 +140,17 @@ class ApiSite:
             self._server.surroundings.counters.refusals[str(refusal.kind)] += 1
             await self._refuse(http, request, refusal)
         else:
-            await self._answer(http, request, await show_document(self._server, None, None), "application/json")  # type: ignore[arg-type]
+            await self._answer(http, request, Whole(openapi.text(ROUTES)), JSON)
 
     async def _serve_store(
         self,
         http: HttpConnection,
         request: Request,
         route: Route,
-        query: dict[str, list[str]],
-        context: HookContext,
+        asking: tuple[dict[str, list[str]], HookContext],
         address: str,
     ) -> None:
-        server = self._server
+        server, (query, context) = self._server, asking
         accepts = chosen(request.headers.get("accept", ""), list(route.answers))
         follows = accepts == EVENT_STREAM  # it counts like a WebSocket: it stays
         client = await server.admit(context, address if follows else None)

@@ -11,6 +11,7 @@ import trio
 
 from livesync_trio.access.client import Client
 from livesync_trio.connection.asking import Asking
+from livesync_trio.connection.fitting import refusal_to_misfit
 from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.recording import HTTP, note_refusal, tell_of_push, user_to_store
 from livesync_trio.connection.sharing import rpc_history
@@ -152,7 +153,11 @@ class _Request:
             return Answer(OK, (rpc.push_success(request.id),))
         now_s, client = trio.current_time(), self.asking.client
         marks = Marks() if self.surroundings.watch.on else None
-        refusal = check_batch(request.events) or client.refusal_to_push(now_s)
+        refusal = (
+            check_batch(request.events)
+            or client.refusal_to_push(now_s)
+            or refusal_to_misfit(self.surroundings, client, request)
+        )
         if refusal is not None:
             return self._refuse(request.id, refusal)
         pause_s = client.charge(request, PUSH_PATIENCE_S, now_s)

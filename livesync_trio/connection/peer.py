@@ -8,7 +8,7 @@ import abc
 import enum
 import itertools
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import attrs
 import trio
@@ -26,6 +26,7 @@ from livesync_trio.fairness import Attempts
 from livesync_trio.hooks import HookRunner
 from livesync_trio.limits import CLOSE_REASON_MAX_BYTES
 from livesync_trio.memory import Budget, Memory
+from livesync_trio.rules.schemas import EventSchemas
 from livesync_trio.supervision import Tasks, open_tasks
 from livesync_trio.telemetry import Counters, Flood, PushWatch, get_logger
 
@@ -48,6 +49,8 @@ class Surroundings:
         watch: whoever wants to know of each push.
         store_user: whether who pushed an event is stored beside it.
         memory: what all connections together may hold.
+        schemas: what appended events must look like; None for anything.
+        schemas_of_pushes: what becomes of a push that does not fit them.
     """
 
     hooks: HookRunner
@@ -60,6 +63,8 @@ class Surroundings:
     watch: PushWatch = attrs.field(factory=PushWatch)
     store_user: bool = False
     memory: Memory = attrs.field(factory=Memory)
+    schemas: EventSchemas | None = None
+    schemas_of_pushes: Literal["off", "log", "refuse"] = "off"
 
 
 class Life(enum.Enum):

@@ -14,6 +14,7 @@ import trio
 from livesync_trio.access.client import Client
 from livesync_trio.connection.asking import Asking
 from livesync_trio.connection.channel import Channel
+from livesync_trio.connection.fitting import refusal_to_misfit
 from livesync_trio.connection.live import Pull
 from livesync_trio.connection.peer import Peer, Surroundings
 from livesync_trio.connection.recording import WEBSOCKET, note_refusal, tell_of_push, user_to_store
@@ -198,7 +199,11 @@ class StorePeer(Peer):
             self.acknowledge(request.id)  # SPEC 3.4: no other check
             return
         now_s = trio.current_time()
-        refusal = check_batch(request.events) or self.client.refusal_to_push(now_s)
+        refusal = (
+            check_batch(request.events)
+            or self.client.refusal_to_push(now_s)
+            or refusal_to_misfit(self.surroundings, self.client, request)
+        )
         if refusal is not None:
             self.refuse(request.id, refusal)
             return

@@ -10,7 +10,7 @@ from typing import Protocol
 import trio
 
 from livesync_trio.errors import LogReplaced, Refusal
-from livesync_trio.model import Batch, Cursor, Draft, LogState, Page, StoreId
+from livesync_trio.model import Batch, Cursor, Draft, LogState, Page, StoredEvent, StoreId
 from livesync_trio.storage.base import StoreSummary
 from livesync_trio.store.actor import StoreActor
 from livesync_trio.store.commands import (
@@ -157,6 +157,10 @@ class StoreHandle:
             if actor is not None:
                 actor.doubt(log)
             raise
+
+    async def read(self, log: LogState, after: int) -> list[StoredEvent]:
+        """The next events of a log. See `Readers.read`."""
+        return await self._directory.readers.read(log, after, log.head)
 
     async def summary(self) -> StoreSummary | None:
         """What is durably kept about the store; None while nobody has used it. See `base.Reader.summary`."""

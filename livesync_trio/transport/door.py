@@ -116,6 +116,8 @@ class Door:
         """Makes WebSockets of requests, for the door and its sites."""
         self.sites: Sequence[Site] = ()
         """Who answers below paths of their own, in the order in which they are asked."""
+        self.plain_dialect: Callable[[Channel, StoreHandle, Client, str], Peer] | None = None
+        """Makes a peer for the path of 0.3 that speaks the plain dialect as well; None: nobody speaks it."""
         self._requests_running = 0
         self._quiet = trio.lowlevel.ParkingLot()
         self.draining = False
@@ -342,8 +344,12 @@ class Door:
             return None
 
         def make(channel: Channel) -> Peer:
-            kind = V3Peer if sync.protocol == "v3" else RpcPeer
-            return kind(channel, self._open_store(sync.store_id), client, self.surroundings)
+            handle = self._open_store(sync.store_id)
+            if sync.protocol != "v3":
+                return RpcPeer(channel, handle, client, self.surroundings)
+            if self.plain_dialect is None:
+                return V3Peer(channel, handle, client, self.surroundings)
+            return self.plain_dialect(channel, handle, client, peer_address)
 
         return await self.upgrader.upgrade(http, request, client, make)
 

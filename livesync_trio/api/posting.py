@@ -1,79 +1,22 @@
-"""Appends of programs: read, checked, charged and asked for as a push is, then numbered by the store."""
+"""A POST of events: its body and headers, and what is answered when they are durable."""
 
-import secrets
 from collections.abc import Mapping, Sequence
-from typing import Final
 
-import attrs
 import msgspec
 import trio
 
-from livesync_trio.access.client import Client
 from livesync_trio.api.declaring import JSON, LINES, Call, Whole
 from livesync_trio.api.positions import cursor_of, etag, tags_in
 from livesync_trio.api.server import ApiServer
 from livesync_trio.api.structs import Appended, AppendedEvent, Nothing
-from livesync_trio.connection.asking import Asking
-from livesync_trio.connection.peer import Surroundings
-from livesync_trio.connection.recording import user_to_store
+from livesync_trio.connection.appending import Appender, new_id
 from livesync_trio.errors import Kind, Refusal
-from livesync_trio.limits import APPEND_ID_RANDOM_BYTES, IDEMPOTENCY_KEY_MAX_CHARACTERS, PUSH_PATIENCE_S
+from livesync_trio.limits import IDEMPOTENCY_KEY_MAX_CHARACTERS
 from livesync_trio.model import Cursor, Draft
-from livesync_trio.store.commands import Accepted, Numbered
-from livesync_trio.store.handle import StoreHandle
+from livesync_trio.store.commands import Numbered
 from livesync_trio.transport.websocket import is_utf8
-from livesync_trio.wire.messages import Generation, PushRequest, RequestId
 from livesync_trio.wire.plain import drafts_of_json, drafts_of_lines
 from livesync_trio.wire.reading import Unreadable
-
-_ID: Final = RequestId(b'"append"', Generation.PLAIN)
-"""An append has no id of a request; hooks and the log are shown this."""
-
-
-def new_id() -> str:
-    """An id that no event has."""
-    return secrets.token_urlsafe(APPEND_ID_RANDOM_BYTES)
-
-
-@attrs.frozen
-class Appender:
-    """What an append goes through, over HTTP and on a WebSocket alike.
-
-    Attributes:
-        surroundings: what all connections share.
-        client: who appends.
-        handle: the store.
-    """
-
-    surroundings: Surroundings
-    client: Client
-    handle: StoreHandle
-
-    async def append(self, drafts: tuple[Draft, ...], expected: Cursor | None) -> Numbered | Refusal:
-        """Append events in the name of the client; waits until they are durable, or refused."""
-        now_s, client = trio.current_time(), self.client
-        shown = PushRequest(_ID, None, None, tuple(draft.numbered(0, 0) for draft in drafts), None)
-        refusal = client.refusal_to_push(now_s)
-        if refusal is not None:
-            return refusal
-        pause_s = client.charge(shown, PUSH_PATIENCE_S, now_s)
-        if isinstance(pause_s, Refusal):
-            return pause_s
-        if pause_s:
-            await trio.sleep(pause_s)
-        asking = Asking(self.surroundings.hooks, client)
-        refusal, annotation = await asking.may(shown)
-        refusal = refusal or client.refusal_to_push(trio.current_time())  # it may have waited for long
-        if refusal is not None:
-            return refusal
-        user = user_to_store(client.context) if self.surroundings.store_user else None
-        answer = await self.handle.append(drafts, user, expected, self)
-        if asking.tells_push_results:
-            told = answer if isinstance(answer, Refusal) else Accepted(answer.state)
-            numbers = [0] * len(drafts) if isinstance(answer, Refusal) else answer.seq_nums
-            events = tuple(draft.numbered(number, number - 1) for draft, number in zip(drafts, numbers, strict=True))
-            await asking.tell_push_result(attrs.evolve(shown, events=events), told, annotation)
-        return answer
 
 
 async def append_events(server: ApiServer, asked: Nothing, call: Call) -> Whole | Refusal:  # noqa: ARG001
