@@ -309,6 +309,9 @@ IDLE_LIMIT_S: Final = 75.0
 LIVENESS_SWEEP_S: Final = 5.0
 """How often one task looks at the silence of all connections, so that none needs a timer of its own."""
 
+REMINDER_S: Final = 1.0
+"""From a connection's first Ping to a Pong that nobody asked for: later than the first, within 5 s (SPEC 3.6)."""
+
 CLOSE_LIMIT_S: Final = 2.0
 """How long a closing WebSocket waits for the peer's close frame before the socket is cut."""
 
@@ -629,12 +632,6 @@ PULL_ANSWER_LIMIT_S: Final = 60.0
 
 PULL_CLOSE_LIMIT_S: Final = 0.5
 """How long it waits for that server's close frame; the reference never sends one (SPEC 3.6)."""
-
-TAIL_LOOK_S: Final = 0.5
-"""How often `livesync tail` looks into a database; a running server tells at once."""
-
-SHOWN_ARGS_CHARACTERS: Final = 120
-"""Characters of an event's `args` in a table; `--json` has all of them."""
 
 # --- what `livesync doctor` expects of a machine -------------------------------------------------------------------
 

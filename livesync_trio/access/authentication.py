@@ -61,11 +61,8 @@ class Authentication:
             from livesync_trio.access.tokens import TokenVerifier  # noqa: PLC0415 - see there for what it costs
 
             tokens = TokenVerifier.of(config, None if before is None else before.tokens)
-        grants = Grants(
-            config.jwt_stores_claim, config.jwt_read_stores_claim, config.jwt_stores, config.jwt_read_stores
-        )
         wrong = WrongTokens() if before is None else before.wrong
-        return cls(config.auth_token, hooks, tokens, grants, config.auth_cookie, wrong)
+        return cls(config.auth_token, hooks, tokens, Grants.of(config), config.auth_cookie, wrong)
 
     async def check(self, context: HookContext) -> Rights | Refusal:
         """Whether a client may use the store in `context`, and how."""

@@ -40,7 +40,7 @@ from livesync_trio.model import StoreId
 from livesync_trio.openapi import queries
 from livesync_trio.store.commands import DAMAGED, UNAVAILABLE
 from livesync_trio.telemetry import get_logger
-from livesync_trio.transport.http import HttpConnection, Request
+from livesync_trio.transport.http import BadRequest, HttpConnection, Request
 
 _log = get_logger("api")
 
@@ -87,6 +87,15 @@ class ApiSite:
 
     async def serve(self, http: HttpConnection, request: Request, address: str) -> Peer | None:
         """See `sites.Site`."""
+        try:
+            return await self._serve(http, request, address)
+        except BadRequest as bad:
+            self._server.surroundings.counters.refusals[str(bad.kind)] += 1
+            http.is_last = True  # where the next request would begin cannot be told
+            await self._refuse(http, request, Refusal(bad.kind, str(bad)))
+            return None
+
+    async def _serve(self, http: HttpConnection, request: Request, address: str) -> Peer | None:
         who = self._server.client_address(address, request.headers)
         if request.method == "OPTIONS":
             await http.read_body(UNREAD_BODY_MAX_BYTES, keep_bytes=0)

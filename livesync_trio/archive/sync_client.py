@@ -26,6 +26,8 @@ from livesync_trio.wire.surrogates import Restore
 
 _SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
+RESET: Final = "it was reset or replaced while it was read: begin again"
+
 
 class _Metadata(msgspec.Struct, frozen=True):
     createdAt: str  # noqa: N815 -- the wire's names
@@ -75,7 +77,7 @@ class SyncClient:
         self._ids = itertools.count()
         self._place = place_of(url)
         self._open = ExitStack()
-        self._socket = self._connected(_sync_url(url, store_id, payload))
+        self._socket = self._connected(sync_url(url, store_id, payload))
 
     def _connected(self, url: str) -> ClientConnection:
         try:
@@ -107,7 +109,7 @@ class SyncClient:
         """The whole history, page by page: the store's identity, and events.
 
         Raises:
-            Broken: an event is none.
+            Broken: an event is none, or the store was reset meanwhile.
             CommandError: the server refuses, or does not answer.
         """
         request_id = self._request("Pull", {"live": False, "cursor": {"_tag": "None"}})
@@ -175,7 +177,10 @@ class SyncClient:
         except Unreadable as error:
             raise self._failed(f"it sent what this client does not understand: {error}") from error
         if not isinstance(exit_, dict) or exit_.get("_tag") != "Success":
-            raise self._failed(f"it refuses: {json.dumps(exit_)[:500]}")
+            why = json.dumps(exit_)
+            if "BackendIdMismatchError" in why:
+                raise Broken(RESET)
+            raise self._failed(f"it refuses: {why[:500]}")
 
     def _identity(self, text: bytes) -> BackendId:
         identity = plain(text)
@@ -194,7 +199,7 @@ def place_of(url: str) -> str:
     return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else base.rpartition("@")[2]
 
 
-def _sync_url(url: str, store_id: StoreId, payload: Any) -> str:
+def sync_url(url: str, store_id: StoreId, payload: Any) -> str:
     """The URL that a client asks for (SPEC 3.1). Raises CommandError when it is none."""
     unusable = CommandError(
         Kind.BAD_CONFIG, f"{place_of(url)!r} is not the URL of a sync server: http, https, ws or wss."

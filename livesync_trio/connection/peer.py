@@ -116,6 +116,8 @@ class Peer(abc.ABC):
         self._tasks: Tasks | None = None  # while it is OPEN or ENDING
         self.start_outliving = self.start_task
         """Starts a task that goes on when the connection has ended; `Peers` puts its own here."""
+        self.remind: Callable[[], None] = nobody
+        """Has `on_reminder` called in a moment (`limits.REMINDER_S`); `Peers` puts its own here."""
 
     # --- what the protocol decides ---------------------------------------------------------------------------------
 
@@ -137,6 +139,9 @@ class Peer(abc.ABC):
 
     def on_end(self) -> None:  # noqa: B027 -- not everybody has something open
         """Nothing more is read: what was asked for ends, and nothing new may be begun."""
+
+    def on_reminder(self) -> None:  # noqa: B027 -- most ask for none
+        """The moment has come for which `remind` was called, and the connection is still there."""
 
     def on_expired(self) -> None:  # noqa: B027 -- not every protocol can be closed
         """The client's token has expired: the connection may be closed, if that brings the client back."""

@@ -38,6 +38,7 @@ class RpcPeer(StorePeer):
 
     _expecting = False
     _pulled = False
+    _pinged = False
     _first_id: int | None = None
 
     def on_start(self) -> None:
@@ -127,8 +128,19 @@ class RpcPeer(StorePeer):
 
     # --- orphaned pulls --------------------------------------------------------------------------------------------
 
+    def on_reminder(self) -> None:
+        """Say Pong once more.
+
+        LiveStore's own command line waits five seconds for a Pong after that to its first Ping, and sends the next Ping
+        after ten (SPEC 3.6).
+        """
+        self.outbox.put(rpc.PONG)
+
     def _on_ping(self) -> None:
         self.outbox.put(rpc.PONG)
+        if not self._pinged:
+            self._pinged = True
+            self.remind()
         quiet = not self._pulled and not self._open
         if quiet and not self._expecting and trio.current_time() - self.since_s >= ORPHAN_QUIET_S:
             self._expecting = True  # the pull may be right behind the ping

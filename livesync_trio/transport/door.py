@@ -6,7 +6,7 @@ a sync POST becomes an RPC, the rest are a few fixed paths. Owns no sync logic.
 
 import math
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Final
 
 import attrs
@@ -24,7 +24,7 @@ from livesync_trio.connection.peers import Peers
 from livesync_trio.connection.recording import note_refusal
 from livesync_trio.connection.rpc_peer import RpcPeer
 from livesync_trio.connection.v3_peer import V3Peer
-from livesync_trio.errors import RULES, Kind, Refusal, TooFast
+from livesync_trio.errors import RULES, Kind, Refusal, StorageUnavailable, StoreDamaged, TooFast
 from livesync_trio.fairness import Held, address_group
 from livesync_trio.hooks import HookContext, host_of
 from livesync_trio.limits import (
@@ -331,10 +331,7 @@ class Door:
         self, http: HttpConnection, request: Request, sync: url.SyncUrl, context: HookContext, peer_address: str
     ) -> Peer | None:
         if not request.wants_websocket:
-            # A 0.3 client that was refused asks again in this way, to log the reason for its developer.
-            checked = await self.admit(context)
-            expected = Refusal(Kind.UPGRADE_REQUIRED, "This URL is for a WebSocket: expected Upgrade: websocket.")
-            await self._refuse(http, request, checked if isinstance(checked, Refusal) else expected)
+            await self._without_upgrade(http, request, context)
             return None
         await http.read_body(0)
         client = await self.admit(context, peer_address)
@@ -353,6 +350,24 @@ class Door:
 
         return await self.upgrader.upgrade(http, request, client, make)
 
+    async def _without_upgrade(self, http: HttpConnection, request: Request, context: HookContext) -> None:
+        """Refuse a plain request of a WebSocket URL; who may come in is told whether there is such a store.
+
+        A 0.3 client that was refused asks in this way, to log the reason for its developer; an import does before it
+        pulls, for a pull makes the store.
+        """
+        client = await self.admit(context)
+        if isinstance(client, Refusal):
+            await self._refuse(http, request, client)
+            return
+        more: list[Header] = []
+        with client, suppress(StorageUnavailable, StoreDamaged):
+            found = await self._open_store(StoreId(context.store_id)).summary()
+            presence = url.Presence.ABSENT if found is None else url.Presence.PRESENT
+            more.append((url.PRESENCE_HEADER, presence.value))
+        expected = Refusal(Kind.UPGRADE_REQUIRED, "This URL is for a WebSocket: expected Upgrade: websocket.")
+        await self._refuse(http, request, expected, *more)
+
     # --- who comes in ----------------------------------------------------------------------------------------------
 
     async def admit(self, context: HookContext, websocket_of: str | None = None) -> Client | Refusal:
@@ -363,13 +378,13 @@ class Door:
 
     # --- answers ---------------------------------------------------------------------------------------------------
 
-    async def _refuse(self, http: HttpConnection, request: Request, refusal: Refusal) -> None:
+    async def _refuse(self, http: HttpConnection, request: Request, refusal: Refusal, *more: Header) -> None:
         if refusal.kind in _NOT_SYNC:  # the others have been noted, with their store
             self.surroundings.counters.refusals[str(refusal.kind)] += 1
         status = refusal.rule.http_status or 400
         body = f"{refusal.message}\n".encode(errors="replace")
         later = _retry_after(refusal.retry_after_s if isinstance(refusal, TooFast) else None)
-        await self._answer(http, request, status, TEXT, body, *later)
+        await self._answer(http, request, status, TEXT, body, *later, *more)
 
     async def _answer(
         self, http: HttpConnection, request: Request, status: int, content_type: Header, body: bytes, *more: Header

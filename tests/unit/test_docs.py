@@ -121,7 +121,8 @@ def test_scripts_named_in_the_readme_can_be_run() -> None:
 
 
 def test_flags_named_in_the_documentation_exist() -> None:
-    serve = livesync.commands["serve"]
+    serve = livesync.get_command(click.Context(livesync), "serve")
+    assert serve is not None
     known = {opt for param in serve.params if isinstance(param, click.Option) for opt in param.opts}
     for path in [ROOT / "docs/configuration.md"]:
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text(encoding="utf-8")))
