@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from livesync_trio.api.declaring import PROBLEM, Route
+from livesync_trio.api.declaring import JSON, PROBLEM, Route
 from livesync_trio.api.structs import Problem
 from livesync_trio.errors import RULES, Kind
 from livesync_trio.openapi import document as parts
@@ -70,7 +70,10 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     own += parts.parameters(schemas[route.takes.__name__])
     if route.headers is not None:
         own += parts.parameters(schemas[route.headers.__name__], "header")
-    answer = {"description": "As asked.", "content": {media: _media(kinds) for media, kinds in route.answers.items()}}
+    answer = {
+        "description": "As asked.",
+        "content": {media: _media(media, kinds) for media, kinds in route.answers.items()},
+    }
     responses = {str(route.status): answer}
     if route.method == "POST":
         responses["200"] = {**answer, "description": "The store had all of it already."}
@@ -91,12 +94,13 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     if route.bodies:
         operation["requestBody"] = {
             "required": True,
-            "content": {media: _media(kinds) for media, kinds in route.bodies.items()},
+            "content": {media: _media(media, kinds) for media, kinds in route.bodies.items()},
         }
     return operation
 
 
-def _media(kinds: Sequence[type[Any]]) -> dict[str, Any]:
+def _media(media: str, kinds: Sequence[type[Any]]) -> dict[str, Any]:
     """What is sent under a media type."""
-    refs = [parts.ref(kind) for kind in kinds] or [{"type": "string"}]
+    refs: list[dict[str, str]] = [parts.ref(kind) for kind in kinds]
+    refs = refs or [{"type": "object" if media == JSON else "string"}]
     return {"schema": refs[0] if len(refs) == 1 else {"anyOf": refs}}
