@@ -321,6 +321,8 @@ class StoreActor:
             for draft in write.drafts
             if draft.repeatable
         ]
+        if not asked:
+            return None  # the usual case; before a reset, the log may not even be known
         try:
             for start in range(0, len(asked), EVENTS_PER_PUSH_MAX):
                 some = asked[start : start + EVENTS_PER_PUSH_MAX]

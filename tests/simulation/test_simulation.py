@@ -76,6 +76,7 @@ def test_the_faults_do_happen() -> None:
         (10, "sent_back"),
         (3, "actors_crashed"),
         (1, "orphans_closed"),
+        (20, "sent_again"),
     ):
         assert sum(getattr(outcome, name) for outcome in outcomes) >= least, name
 
