@@ -226,3 +226,11 @@ async def test_an_id_that_cannot_be_looked_up_is_refused(autojump_clock: trio.te
         assert refused.kind is Kind.STORAGE_UNAVAILABLE
         made = await stage.registry.handle(A).append(drafts("made", repeatable=False), None, None, None)
         assert isinstance(made, Numbered)
+
+
+async def test_a_reset_may_come_before_anything_is_known(autojump_clock: trio.testing.MockClock) -> None:
+    """Found by seed 68 of the simulation: ids were looked up in a log that nobody had opened."""
+    stage = Stage()
+    async with running(stage):
+        assert not isinstance(await stage.registry.handle(A).reset(), Refusal)
+        assert stage.counters.actors_crashed == 0
