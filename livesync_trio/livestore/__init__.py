@@ -1,0 +1,1 @@
+"""LiveStore in a Python program."""
