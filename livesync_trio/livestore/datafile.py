@@ -72,9 +72,9 @@ class DataFile:
                 self._make_tables(store_id, client_id)
             except apsw.Error as error:
                 raise WrongFile(f"{path} cannot be opened as a store: {error}") from error
-            found, self.client_id = self.row("SELECT store_id, client_id FROM livesync_store")
-            if found != store_id:
-                raise WrongFile(f"{path} holds the store {found!r}, not {store_id!r}: give each store its own file.")
+            self.store_id, self.client_id = self.row("SELECT store_id, client_id FROM livesync_store")
+            if self.store_id != store_id:
+                raise WrongFile(f"{path} holds {self.store_id!r}, not {store_id!r}: give each store a file of its own.")
             self.statements = Statements(self.connection)
             self._open = opening.pop_all()
 

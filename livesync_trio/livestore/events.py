@@ -44,6 +44,25 @@ class LogEvent(NamedTuple):
 
 
 @attrs.frozen
+class Confirmed:
+    """An event that the server has.
+
+    Attributes:
+        seq_num: its number.
+        name: its name.
+        event: it, as an object of the class declared for the name; None when there is none.
+        args: its arguments, as JSON text.
+        client_id: the client that committed it.
+    """
+
+    seq_num: int
+    name: str
+    event: object | None
+    args: str
+    client_id: str
+
+
+@attrs.frozen
 class Unknown:
     """An event for which nothing is declared, as the function gets it that was given as `on_unknown`.
 

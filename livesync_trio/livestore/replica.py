@@ -21,8 +21,9 @@ _KEEP_CHANGES: Final = "UPDATE livesync_log SET changes = ? WHERE seq_num = ?"
 _ASIDE: Final = "SELECT seq_num FROM livesync_log WHERE seq_num < 0 ORDER BY seq_num DESC"
 
 
-def _new_session() -> str:
-    return secrets.token_urlsafe(6)
+def new_name() -> str:
+    """A name for a client or a session that nobody else has."""
+    return secrets.token_urlsafe(9)
 
 
 class Replica:
@@ -34,7 +35,7 @@ class Replica:
 
     def __init__(self, file: DataFile, schema: Schema, tables: Tables) -> None:
         self._file, self._schema, self._tables = file, schema, tables
-        self._session_id = _new_session()
+        self._session_id = new_name()
         self._execute = file.connection.execute
         self.head = 0
         self.upstream_head = 0
@@ -44,6 +45,8 @@ class Replica:
         """How many events are pending."""
         self.rebases = 0
         """How often pending events got other numbers."""
+        self.logs = 0
+        """How often the whole log began again."""
         self._read_position()
 
     def open_tables(self, progress: Progress, *, rebuild: bool) -> None:
@@ -126,7 +129,7 @@ class Replica:
         Raises:
             EventFailed: a pending event cannot be applied to empty tables.
         """
-        self._session_id = _new_session()
+        self._session_id = new_name()
         with self._file.transaction():
             self._execute("DELETE FROM livesync_log WHERE seq_num <= ?", (self.upstream_head,))
             self._execute("UPDATE livesync_log SET session_id = ?", (self._session_id,))
@@ -134,6 +137,7 @@ class Replica:
             for number, (aside,) in enumerate(self._file.rows(_ASIDE), 1):
                 self._execute(_RENUMBER, (number, number - 1, aside))
             self._execute("UPDATE livesync_store SET upstream_head = 0, backend_id = NULL, schema_hash = NULL")
+        self.logs += 1
         self.rebases += 1
         self._read_position()
         self._tables.make_anew(progress)

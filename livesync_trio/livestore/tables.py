@@ -25,6 +25,11 @@ OnUnknown = Literal["ignore", "warn", "fail"] | Callable[[Unknown], None]
 Progress = Callable[[int, int], None]
 """Told now and then how many events of how many are done."""
 
+
+def no_progress(_done: int, _total: int) -> None:
+    """Nobody wants to know."""
+
+
 _LAST: Final = 2**63 - 1
 _log: Final = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ CREATE TABLE notes (
 CREATE TABLE tags (
     note INTEGER NOT NULL REFERENCES notes ON DELETE CASCADE, tag TEXT NOT NULL, PRIMARY KEY (note, tag)
 ) WITHOUT ROWID;
-CREATE TABLE settings (key TEXT PRIMARY KEY NOT NULL, value ANY CHECK (length(value) < 12)) STRICT;
+CREATE TABLE settings (key TEXT PRIMARY KEY NOT NULL, value ANY CHECK (length(value) < 40)) STRICT;
 CREATE TABLE history (n INTEGER PRIMARY KEY, what TEXT);
 CREATE INDEX by_stars ON notes (stars);
 CREATE VIEW starred AS SELECT title FROM notes WHERE stars > 0;

@@ -160,7 +160,7 @@ def test_a_commit_is_applied_as_a_whole_or_not_at_all(replica: Replica, file: Da
     with pytest.raises(BadEvent, match=r"v1\.NoteStarred: Expected `float`"):
         replica.commit([notebook.NoteWritten("b"), notebook.NoteStarred("a", None)])  # type: ignore[arg-type]
     with pytest.raises(EventFailed) as failure:
-        replica.commit([notebook.NoteWritten("b"), notebook.SettingSet("k", "much too long")])
+        replica.commit([notebook.NoteWritten("b"), notebook.SettingSet("k", "x" * 50)])
     assert (failure.value.event, failure.value.seq_num) == ("v1.SettingSet", 3)
     assert failure.value.statement is not None
     assert failure.value.statement.startswith("INSERT INTO settings")
