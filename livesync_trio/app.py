@@ -7,7 +7,7 @@ what is in the mailboxes → close every WebSocket with 1012 → close the engin
 import gc
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ from livesync_trio.listening import listen
 from livesync_trio.metrics import Metrics, Sources, pulse
 from livesync_trio.reloading import Reloader, Reread, prepare_audit
 from livesync_trio.rules.admission import Quota
+from livesync_trio.service import Service, drain, start
 from livesync_trio.storage.base import Engine, SharedEngine
 from livesync_trio.storage.url import MEMORY_URL, engine_from_url
 from livesync_trio.store.news import Gazette, News, TellingWriter
@@ -59,6 +60,7 @@ from livesync_trio.transport.arrivals import Arrivals
 from livesync_trio.transport.asgi import Mount
 from livesync_trio.transport.door import Door, DoorSettings
 from livesync_trio.transport.metrics_page import MetricsPage
+from livesync_trio.transport.sites import Site
 from livesync_trio.transport.tls import Tls
 from livesync_trio.version import VERSION
 
@@ -180,6 +182,7 @@ class Server:
         self._config = config
         self._ending = ending
         self._manager = manager
+        self._services: Sequence[Service] = ()  # once it runs
         self._engine = engine
         self.counters = Counters()
         self.arrivals = Arrivals() if Arrivals.available() else None
@@ -240,8 +243,8 @@ class Server:
                 self.metrics.render,
                 Attempts("metrics tokens", spares_loopback=is_loopback(config.host)),
             ),
-            mount=self._mount(),
         )
+        self.door.sites = self._sites()
         self.traces = open_traces() if config.traces else None
         self.reloader = Reloader(config, hooks, reread, self.door, self.tls, traces=self.traces)
 
@@ -270,11 +273,36 @@ class Server:
             )
         )
 
-    def _mount(self) -> Mount | None:
-        """The control plane's place on the public port, if it has one."""
-        if self.control is None or not self._config.admin_public:
-            return None
-        return Mount("/admin", self.control.app, "http" if self.tls is None else "https")
+    def _sites(self) -> list[Site]:
+        """Who answers below paths of their own on the public port."""
+        sites: list[Site] = []
+        if self.control is not None and self._config.admin_public:
+            sites.append(Mount("/admin", self.control.app, "http" if self.tls is None else "https"))
+        return sites
+
+    def _all_services(self, listeners: list[trio.SocketListener], tasks: Tasks) -> list[Service]:
+        """All that runs, in the order in which it is started; it is drained in the opposite one."""
+        services = [
+            Service(partial(pulse.measure, self.counters)),
+            Service(partial(watch, self.registry.writer, self.readers)),
+            Service(self.door.surroundings.flood.watch),
+        ]
+        if self._ending is not None:
+            services.append(Service(self._ending.watch, reports=True))
+        if self.arrivals is not None:
+            services.append(Service(self.arrivals.run))
+        if self.control is not None:
+            services.append(Service(self.control.run, self.control.stop))
+        services += [
+            Service(self.peers.watch, self.peers.say_goodbye),
+            Service(self.registry.run, self.registry.drain, reports=True),
+        ]
+        if self.news is not None:
+            services.append(Service(self.news.run))
+        if self.reloader.worthwhile:
+            services.append(Service(partial(self.reloader.run, self._manager.reloading), reports=True))
+        services.append(Service(partial(tasks.accept, self.door.serve, listeners), self._finish_requests))
+        return services
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Whether all is well, and what /health says."""
@@ -328,23 +356,9 @@ class Server:
         url = base_url(listeners[0], "http" if self.tls is None else "https")
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with open_tasks("server") as tasks:
-                if self._ending is not None:
-                    await tasks.start_ready(self._ending.watch)
-                await tasks.start_ready(self.registry.run)
-                tasks.start(self.peers.watch)
-                tasks.start(pulse.measure, self.counters)
-                tasks.start(watch, self.registry.writer, self.readers)
-                tasks.start(self.door.surroundings.flood.watch)
-                if self.arrivals is not None:
-                    tasks.start(self.arrivals.run)
-                if self.news is not None:
-                    tasks.start(self.news.run)
-                if self.control is not None:
-                    tasks.start(self.control.run)
-                tasks.start(tasks.accept, self.door.serve, listeners)
+                self._services = self._all_services(listeners, tasks)
+                await start(self._services, tasks)
                 tasks.start(self._stop_on_signal, signals, tasks)
-                if self.reloader.worthwhile:
-                    await tasks.start_ready(partial(self.reloader.run, self._manager.reloading))
                 _log.info("listening", url=url, engine=self._engine.name, database=self._engine.describe())
                 for warning in exposure_warnings(self._config):
                     _log.warning("a setting is weak", reason=warning)
@@ -371,17 +385,15 @@ class Server:
         self._manager.stopping()
         self._engine.stopping()
         _log.info("draining", connections=len(self.peers), stores=self.registry.active)
-        limit_s = self._config.drain_limit_s
         self.door.draining = True
         if self.control is not None:
             self.control.end()
-        with trio.move_on_after(limit_s):
-            with trio.move_on_after(limit_s / 2):  # a slow reader of a long answer must not cost the others their end
-                await self.door.finish_requests()
-            await self.registry.drain()
-            await self.peers.say_goodbye()
-            if self.control is not None:
-                await self.control.stop()
+        with trio.move_on_after(self._config.drain_limit_s):
+            await drain(self._services)
+
+    async def _finish_requests(self) -> None:
+        with trio.move_on_after(self._config.drain_limit_s / 2):  # a slow reader must not cost the others their end
+            await self.door.finish_requests()
 
     async def _open_readers(self) -> None:
         try:

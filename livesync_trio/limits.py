@@ -170,6 +170,11 @@ database and the WAL are looked at with every commit (decision 0003)."""
 SQLITE_INSERT_MAX_BYTES: Final = 1024 * 1024
 """Event bytes in one statement, which SQLite holds in memory twice; a single larger event has its own."""
 
+RECORD_MAX_BYTES: Final = 256 * 1024
+RECORD_KEY_MAX_BYTES: Final = 2 * STORE_ID_MAX_BYTES
+"""Longest record, and longest kind and key of one together: they are in one entry of an index, for which PostgreSQL has
+2,704 bytes."""
+
 BACKEND_ID_RANDOM_BYTES: Final = 16
 """Randomness of a store's identity, as much as a UUID has; 22 characters of base64url (reference: nanoid, 21)."""
 
@@ -640,9 +645,6 @@ COMPRESSION_LEVEL: Final = 3
 
 PULL_ANSWER_LIMIT_S: Final = 60.0
 """How long a command waits for the next message of a server that it pulls from."""
-
-PULL_CLOSE_LIMIT_S: Final = 0.5
-"""How long it waits for that server's close frame; the reference never sends one (SPEC 3.6)."""
 
 TAIL_LOOK_S: Final = 0.5
 """How often `livesync tail` looks into a database; a running server tells at once."""

@@ -24,7 +24,7 @@ import trio
 from livesync_trio.access.authentication import Authentication
 from livesync_trio.access.pages import Pages
 from livesync_trio.audit import Audit
-from livesync_trio.config import SETTINGS, Config, exposure_problems, exposure_warnings, misfits
+from livesync_trio.config import SETTINGS, Config, exposure_problems, exposure_warnings
 from livesync_trio.connection.recording import log_push
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.hooks import HookRunner, Hooks
@@ -184,7 +184,7 @@ class Reloader:
         Raises:
             StartupError: it must not be in force.
         """
-        problems = [f"{env}: {wrong}" for env, wrong in misfits(config)]
+        problems = [f"{env}: {wrong}" for env, wrong in config.misfits()]
         problems += exposure_problems(config, hooks.decide_who_connects)
         if problems:
             raise StartupError(

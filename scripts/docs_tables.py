@@ -40,6 +40,9 @@ def _settings() -> str:
     rows = []
     for setting in SETTINGS:
         env, key = f"`{setting.env}`", f"`{setting.name}`"
+        if setting.only_in_file:
+            rows.append(("", "", key, "", setting.accepts, setting.help))
+            continue
         if setting.from_file:
             env, key = f"{env}, `{setting.file_env}`", f"{key}, `{setting.file_name}`"
         rows.append((env, f"`{setting.flag}`", key, _code(setting.default_text), setting.accepts, setting.help))

@@ -112,7 +112,7 @@ class RemoteKeys:
     """Keys of a JWKS URL."""
 
     def __init__(self, url: str) -> None:
-        """`url` is https, or http on this machine (`config.identity`). Nothing is fetched yet."""
+        """`url` is https, or http on this machine (`config.checks`). Nothing is fetched yet."""
         self.url = url
         self._keys: dict[str | None, list[Any]] = {}
         self._fetched_s = self._tried_s = -math.inf

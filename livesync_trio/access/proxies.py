@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from livesync_trio.config.settings import networks
+from livesync_trio.config.checks import networks
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

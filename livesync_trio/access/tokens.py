@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from livesync_trio.access.jwks import KeyRing, read_keys
 from livesync_trio.config import Config
-from livesync_trio.config.identity import HMAC_ALGORITHMS, KEY_ALGORITHMS
+from livesync_trio.config.checks import HMAC_ALGORITHMS, KEY_ALGORITHMS
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.limits import KEYS_PER_TOKEN_MAX
 from livesync_trio.model import Principal

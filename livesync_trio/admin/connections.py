@@ -65,7 +65,7 @@ class Closing(Answer, frozen=True):
 
 async def list_connections(server: ServerView, asked: ListConnections, _caller: Caller) -> ConnectionPage:
     """The open WebSockets of this server, oldest first, page by page."""
-    peers = (peer for peer in server.peers if asked.store_id in ("", peer.handle.store_id))
+    peers = (peer for peer in server.peers if asked.store_id in ("", peer.label))
     found = [peer for peer in peers if peer.number > asked.after]
     found.sort(key=lambda peer: peer.number)
     shown = found[: asked.limit]
@@ -79,21 +79,21 @@ async def close_connection(server: ServerView, asked: CloseConnection, caller: C
     peer = next((peer for peer in server.peers if peer.number == number), None)
     if peer is None:
         return Refusal(Kind.NO_SUCH_CONNECTION, f"This server has no open connection {number}.")
-    if peer.handle.store_id != store_id:
+    if peer.label != store_id:
         return refused("`storeId` is not the store of this connection. Nothing was changed.")
     server.audit.record(
-        "close", store=store_id, address=caller.address, connection=str(number), peer=peer.asking.context.client_address
+        "close", store=store_id, address=caller.address, connection=str(number), peer=peer.client.context.client_address
     )
     peer.close(Kind.CLOSED_BY_OPERATOR)
     return Closing(connection_id=number, store_id=store_id)
 
 
 def _told(peer: Peer) -> Connection:
-    context = peer.asking.context
+    context = peer.client.context
     pulls = peer.pulls()
     return Connection(
         connection_id=peer.number,
-        store_id=peer.handle.store_id,
+        store_id=peer.label,
         address=context.client_address,
         user=None if context.user is None else context.user.id.encode(errors="replace").decode(),
         generation=UNKNOWN if peer.generation is None else str(peer.generation),  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import attrs
 import trio
 
 from livesync_trio.admin.server_view import ServerView
-from livesync_trio.config.exposure import is_loopback
+from livesync_trio.config import is_loopback
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.hooks import host_of
 

@@ -9,7 +9,7 @@ import trio
 
 from livesync_trio.admin.declaring import Answer, Caller, Nothing, Raw, Time, camel
 from livesync_trio.admin.server_view import ServerView, moment
-from livesync_trio.config.showing import shown_settings
+from livesync_trio.config import shown_settings
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.version import VERSION
 
@@ -32,7 +32,7 @@ class Setting(Answer, frozen=True):
 
     name: str
     env: str
-    value: str | int | float | bool | list[str] | None
+    value: str | int | float | bool | list[Any] | dict[str, Any] | None
     secret: bool
     set: bool
     origin: str

@@ -109,7 +109,7 @@ def unknown(store_id: str) -> Refusal:
 
 def _connected(server: ServerView) -> Counter[str]:
     """Peers of this server by store."""
-    return Counter(peer.handle.store_id for peer in server.peers)
+    return Counter(peer.label for peer in server.peers)
 
 
 def _told(server: ServerView, summary: StoreSummary, connected: Counter[str]) -> Store:

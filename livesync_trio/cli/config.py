@@ -10,8 +10,7 @@ from livesync_trio.cli import showing
 from livesync_trio.cli.control_plane import ControlPlane
 from livesync_trio.cli.flags import configuration_flags
 from livesync_trio.cli.showing import json_flag
-from livesync_trio.config import URL_ENV, load
-from livesync_trio.config.showing import shown_settings
+from livesync_trio.config import URL_ENV, load, shown_settings
 
 
 @click.command()

@@ -17,7 +17,8 @@ def configuration_flags(command: _Command) -> _Command:
     once (`config.load`). A flag that is not given is None.
     """
     for setting in reversed(SETTINGS):
-        command = option(setting)(command)
+        if not setting.only_in_file:
+            command = option(setting)(command)
     return click.option("--config", metavar="FILE", help=f"TOML file with settings. [env: {CONFIG_ENV}]")(command)
 
 
@@ -27,7 +28,7 @@ def option(setting: Setting) -> Callable[[_Command], _Command]:
     if setting.type is bool:
         return click.option(setting.flag, setting.name, is_flag=True, default=None, help=help_text)
     if setting.secret:
-        return click.option(setting.flag, setting.file_name, metavar="FILE", help=f"File with: {help_text}")
+        return click.option(setting.flag, setting.file_name, metavar="FILE", help=f"File that holds it. {help_text}")
     return click.option(setting.flag, setting.name, metavar=_metavar(setting), help=help_text)
 
 

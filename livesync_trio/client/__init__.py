@@ -6,8 +6,10 @@ server.
 
 from livesync_trio.client.address import place_of
 from livesync_trio.client.backend import Backend, open_backend
+from livesync_trio.client.blocking import BlockingBackend, open_backend_blocking
 from livesync_trio.client.failures import (
     BackendIdMismatch,
+    BadAddress,
     InvalidPush,
     LogBroken,
     LogGone,
@@ -28,6 +30,8 @@ __all__ = [
     "START",
     "Backend",
     "BackendIdMismatch",
+    "BadAddress",
+    "BlockingBackend",
     "Event",
     "InvalidPush",
     "LogBroken",
@@ -44,5 +48,6 @@ __all__ = [
     "SyncError",
     "Unauthorized",
     "open_backend",
+    "open_backend_blocking",
     "place_of",
 ]

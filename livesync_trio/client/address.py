@@ -6,6 +6,8 @@ from urllib.parse import quote, quote_plus, urlsplit
 
 import attrs
 
+from livesync_trio.client.failures import BadAddress
+
 Protocol = Literal["ws", "http", "v3"]
 """0.4 over WebSocket, 0.4 over HTTP, 0.3."""
 
@@ -36,7 +38,7 @@ class Address:
         """Read a URL: http, https, ws or wss; the first two mean the same as the others.
 
         Raises:
-            ValueError: it is none, or has a query, which a client adds itself. The message has no secrets.
+            BadAddress: it is none, or has a query, which a client adds itself.
         """
         place = place_of(url)
         unusable = f"{place!r} is not the URL of a sync server: http, https, ws or wss, and without a query."
@@ -47,7 +49,7 @@ class Address:
             secure = _SECURE[parts.scheme]
             port = parts.port or (443 if secure else 80)
         except ValueError:
-            raise ValueError(unusable) from None
+            raise BadAddress(unusable) from None
         return cls(parts.hostname, port, secure, parts.path or "/", place)
 
     @property
@@ -57,8 +59,11 @@ class Address:
         return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
 
     def target(self, protocol: Protocol, store_id: str, payload: bytes | None) -> str:
-        """Path and query of a request; `payload` is the application's as JSON text. Raises ValueError."""
-        path, query = self.path, f"storeId={quote_plus(store_id)}"
+        """Path and query of a request; `payload` is the application's as JSON text. Raises BadAddress."""
+        try:
+            path, query = self.path, f"storeId={quote_plus(store_id)}"
+        except UnicodeEncodeError:
+            raise BadAddress(f"The store id {store_id!r} holds half a character (a lone surrogate).") from None
         if payload is not None:
             query += f"&payload={quote_plus(quote(payload, safe=''))}"
         if protocol != "v3":

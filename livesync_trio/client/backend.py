@@ -51,7 +51,7 @@ async def open_backend(
         dial: opens the streams of bytes that WebSockets go through; for tunnels and tests.
 
     Raises:
-        ValueError: the URL, the store id or the payload cannot be used.
+        BadAddress: the URL or the store id cannot be used; a ValueError too.
     """
     opening = Opening(Address.of(url), store_id, protocol, dial)
     provider = payload if callable(payload) else None
@@ -81,7 +81,7 @@ class Backend:
     def __init__(self, link: Link, store_id: str, place: str, patience: Patience) -> None:
         self.store_id = store_id
         self._link = link
-        self._place = place
+        self.place = place
         self._patience: Patience = patience
 
     # --- the connection -----------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ class Backend:
         try:
             await connection.ping()
         except LostError as lost:
-            raise Offline(f"{self._place}: {lost}.") from None
+            raise Offline(f"{self.place}: {lost}.") from None
         return trio.current_time() - begin_s
 
     # --- the log ------------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ class Backend:
             live=live,
             on_reset=on_reset,
             patience=self._patience,
-            place=self._place,
+            place=self.place,
         )
 
     async def push(self, events: Sequence[Event], *, backend_id: str | None = None) -> None:
@@ -198,8 +198,8 @@ class Backend:
                 return
             if unclear and isinstance(refusal, errors.ServerAhead) and await self._is_stored(batch, backend_id):
                 return  # what was sent before arrived late
-            raise failure_of(refusal, self._place)
-        raise OutcomeUnknown(f"{self._place}: the connection was lost while it was pushed to. Pull to see what it has.")
+            raise failure_of(refusal, self.place)
+        raise OutcomeUnknown(f"{self.place}: the connection was lost while it was pushed to. Pull to see what it has.")
 
     async def _is_stored(self, batch: Sequence[Event], backend_id: str | None) -> bool:
         """Whether the log has these very events. Raises as `pull`."""

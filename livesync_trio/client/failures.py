@@ -1,6 +1,7 @@
 """What a sync client can be told, as exceptions.
 
 SyncError
+├── BadAddress           the URL or the store id cannot be used (a ValueError too)
 ├── Offline              there is no connection; nothing was sent
 ├── OutcomeUnknown       the connection was lost while a push was under way: it may be stored
 ├── Refused              the server says no; `retry` tells whether it may say yes later
@@ -18,7 +19,11 @@ from livesync_trio.errors import Kind, LivesyncError, Refusal
 
 
 class SyncError(LivesyncError):
-    """Base of all of them. The message names the server, without secrets."""
+    """Base of all of them. No message has a secret in it."""
+
+
+class BadAddress(SyncError, ValueError):
+    """The URL or the store id cannot be used."""
 
 
 class Offline(SyncError):

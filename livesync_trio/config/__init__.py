@@ -1,18 +1,16 @@
 """What an operator may decide: flags, environment and a TOML file become one frozen `Config`.
 
-Owns the settings (each declared once, in `settings`), how they are given (`sources`), what a database URL may say
-(`database_url`) and what may not be exposed to a network (`exposure`). Never reads anything after start-up, never opens
-a database, never loads a hook.
+`groups` declares every setting by means of `declaring` and `checks`, `settings` makes one `Config` of them, `sources`
+and `converting` read it, and `exposure` says what may not be reachable from a network. Nothing is read after start-up,
+no database is opened, no hook is loaded.
 """
 
-from livesync_trio.config.database_url import check_database_url, is_postgresql, sqlite_path
-from livesync_trio.config.declaring import Setting
-from livesync_trio.config.environment import CONFIG_ENV, URL_ENV
+from livesync_trio.config.checks import Rate, check_database_url, is_postgresql, parse_rates, sqlite_path
+from livesync_trio.config.declaring import Secret, Setting
 from livesync_trio.config.exposure import exposure_problems, exposure_warnings, is_loopback, is_placeholder
-from livesync_trio.config.rates import Rate, parse_rates
-from livesync_trio.config.secret import Secret
-from livesync_trio.config.settings import SETTINGS, Config, LogFormat, LogLevel
-from livesync_trio.config.sources import BadConfig, Problem, load, misfits
+from livesync_trio.config.groups import LogFormat, LogLevel
+from livesync_trio.config.settings import SETTINGS, Config, shown_settings
+from livesync_trio.config.sources import CONFIG_ENV, URL_ENV, BadConfig, Problem, load
 
 __all__ = [
     "CONFIG_ENV",
@@ -33,7 +31,7 @@ __all__ = [
     "is_placeholder",
     "is_postgresql",
     "load",
-    "misfits",
     "parse_rates",
+    "shown_settings",
     "sqlite_path",
 ]

@@ -1,20 +1,20 @@
-"""How a setting is declared, and what may be checked of its value.
+"""How a setting is declared: `declare` for a value, `declare_tables` for a table of the TOML file.
 
-Owns `Setting`, `declare`, and the checks that several settings share. Knows no setting by name.
+Owns `Setting`, what an operator is told of one, and `Secret`. Knows no setting by name.
 """
 
-import math
-import re
+import hashlib
+import hmac
 import unicodedata
-from collections.abc import Callable
-from typing import Any, Final, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NoReturn, get_args
 
 import attrs
 
-from livesync_trio.config.secret import Secret
-
 PREFIX: Final = "LIVESYNC_"
-"""How every setting can be named in the environment; a few have a name without it besides."""
+"""Every setting can be named with it in the environment; a few have a name without it as well."""
+
+SECONDS: Final = "a number of seconds above 0"
 
 _DECLARATION: Final = "livesync"
 """Key in a field's attrs metadata under which its declaration lies."""
@@ -23,31 +23,73 @@ _NEVER_SEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode's categories of what no editor shows: controls, formats, halves of surrogate pairs, separators of lines."""
 
 
+class Secret:
+    """A token or password that no log line, traceback or `repr` shows.
+
+    Not an attrs class: `attrs.asdict` of a configuration would walk into it.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself. For the few who must send it or compare it by rules of their own."""
+        return self._text
+
+    def matches(self, candidate: str) -> bool:
+        """Whether `candidate` is the secret, in a time that tells nothing about it, not even its length."""
+        return hmac.compare_digest(_digest(self._text), _digest(candidate))
+
+    def __eq__(self, other: object) -> bool:
+        return self.matches(other._text) if isinstance(other, Secret) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(_digest(self._text))
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not written anywhere")
+
+
+def _digest(text: str) -> bytes:
+    # A candidate comes from a client's JSON and may hold lone surrogates, which plain UTF-8 refuses.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
 @attrs.frozen
 class Setting:
     """One thing an operator may decide.
 
     Attributes:
         name: key in the TOML file and field of `Config`.
-        env: name of the environment variable.
+        group: heading under which the documentation and `--help` list it.
+        env: name of the environment variable; empty for one that only the file can give.
         type: type of the field.
         default: value when it is not given.
         accepts: what may be given, in words.
         help: what it decides, in one sentence.
         check: raises ValueError for a value of the right type that is not accepted.
-        everyday: whether it stands in the short list of those that everybody meets.
         holds_secret: whether a part of the value may be a secret, such as the password in a URL.
     """
 
     name: str
+    group: str
     env: str
     type: Any
     default: object
     accepts: str
     help: str
-    check: Callable[[object], None]
-    everyday: bool = True
+    check: Callable[[Any], None]
     holds_secret: bool = False
+
+    @property
+    def only_in_file(self) -> bool:
+        """Whether it is a table, or several, of the TOML file: it has no flag and no environment variable."""
+        return not self.env
 
     @property
     def secret(self) -> bool:
@@ -71,12 +113,14 @@ class Setting:
 
     @property
     def own_env(self) -> str:
-        """The environment variable that nobody else sets. It beats `env` where the two differ."""
+        """The environment variable that nobody else sets. It overrides `env` where the two differ."""
         return self.env if self.env.startswith(PREFIX) else PREFIX + self.env
 
     @property
     def named_variables(self) -> tuple[tuple[str, str], ...]:
         """Its environment variables, each with the TOML key of the same meaning: `name` or `file_name`."""
+        if self.only_in_file:
+            return ()
         names = dict.fromkeys((self.own_env, self.env))
         values = tuple((self.name, env) for env in names)
         return values + (tuple((self.file_name, f"{env}_FILE") for env in names) if self.from_file else ())
@@ -88,14 +132,14 @@ class Setting:
 
     @property
     def flag(self) -> str:
-        """The flag of `livesync serve`; for a secret the one that names a file with it."""
+        """The flag of `livesync serve`; for a secret the one that names a file with it. Not for `only_in_file`."""
         return "--" + (self.file_name if self.secret else self.name).replace("_", "-")
 
     @property
     def default_text(self) -> str:
         """The default as an operator would write it; empty when there is none."""
         match self.default:
-            case None:
+            case None | Mapping():
                 return ""
             case bool():
                 return str(self.default).lower()
@@ -107,52 +151,11 @@ class Setting:
                 return str(self.default)
 
 
-def anything(_: Any) -> None:
+def _anything(_: Any) -> None:
     """Every value of the type is accepted."""
 
 
-def within(low: int, high: int) -> Callable[[int], None]:
-    """Check for a whole number from `low` to `high`."""
-
-    def check(value: int) -> None:
-        if not low <= value <= high:
-            raise ValueError(f"{value} is out of range")
-
-    return check
-
-
-def at_least(low: int) -> Callable[[int], None]:
-    """Check for a whole number from `low`."""
-
-    def check(value: int) -> None:
-        if value < low:
-            raise ValueError(f"{value} is too small")
-
-    return check
-
-
-def duration(value: float) -> None:
-    """Check for a length of time."""
-    if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{value:g} is not a length of time")
-
-
-def host_name(value: str) -> None:
-    """Check for an address to listen on."""
-    if not value:
-        raise ValueError("it is empty")
-    if re.search(r"[\s/\[\]]", value):
-        raise ValueError(f"{value!r} is not an address: write only the name or number, an IPv6 one without brackets")
-
-
-def not_empty(value: str | Secret | None) -> None:
-    """Check for a text with something in it, or none at all."""
-    text = value.reveal() if isinstance(value, Secret) else value
-    if text is not None and not text.strip():
-        raise ValueError("it is empty")
-
-
-def printable(value: Secret) -> None:
+def _printable(value: Secret) -> None:
     """Check that a secret is what its owner sees: whoever types it again cannot type a byte order mark or a tab."""
     text = value.reveal()
     if any(unicodedata.category(sign) in _NEVER_SEEN for sign in text):
@@ -167,7 +170,7 @@ def declare(
     help: str,  # noqa: A002 - the word click uses for the same text
     *,
     env: str | None = None,
-    check: Callable[[Any], None] = anything,
+    check: Callable[[Any], None] = _anything,
     holds_secret: bool = False,
 ) -> Any:
     """Declare a setting: an attrs field whose metadata holds what the operator is told.
@@ -176,14 +179,14 @@ def declare(
         default: value when it is not given.
         accepts: what may be given, in words.
         help: what it decides, in one sentence.
-        env: environment variable; `LIVESYNC_<NAME>` unless given.
+        env: environment variable; `LIVESYNC_<NAME>` when None.
         check: raises ValueError for a value that is not accepted.
         holds_secret: see `Setting`.
     """
 
     def checked(value: Any) -> None:
         if isinstance(value, Secret):
-            printable(value)
+            _printable(value)
         check(value)
 
     declaration = {"accepts": accepts, "help": help, "env": env, "check": checked, "holds_secret": holds_secret}
@@ -194,30 +197,53 @@ def declare(
     )
 
 
+def declare_tables(
+    default: object,
+    accepts: str,
+    help: str,  # noqa: A002 - the word click uses for the same text
+    *,
+    check: Callable[[Any], None] = _anything,
+) -> Any:
+    """Declare a setting that only the TOML file can give.
+
+    The field's type says how it is written: an attrs class (or None) is a table `[name]` whose keys are its fields,
+    `tuple[Class, ...]` is a list of tables `[[name]]`, `Mapping[str, Class]` is tables `[name.key]`. A field of type
+    `Secret` may be given as `field_file` too.
+
+    Args:
+        default: value when it is not given: `()`, an empty mapping that cannot be changed, or None.
+        accepts: what may be given, in words.
+        help: what it decides, in one sentence.
+        check: raises ValueError for a value that is not accepted.
+    """
+    return declare(default, accepts, help, env="", check=check)
+
+
 def one_of(choice: Any) -> str:
     """What is accepted for a `Literal`, in words."""
     return ", ".join(get_args(choice))
 
 
-SECONDS: Final = "a number of seconds above 0"
+def settings_of(group: type[Any], heading: str) -> list[Setting]:
+    """The settings that an attrs class declares itself, in the order in which it does."""
+    return [
+        _setting(field, heading)
+        for field in attrs.fields(group)
+        if _DECLARATION in field.metadata and not field.inherited
+    ]
 
 
-def is_declared(field: "attrs.Attribute[Any]") -> bool:
-    """Whether an attrs field is a setting."""
-    return _DECLARATION in field.metadata
-
-
-def setting_of(field: "attrs.Attribute[Any]", *, everyday: bool) -> Setting:
-    """What an attrs field declares; see `Setting` for `everyday`."""
+def _setting(field: "attrs.Attribute[Any]", group: str) -> Setting:
     declaration = field.metadata[_DECLARATION]
+    env = declaration["env"]
     return Setting(
         name=field.name,
-        env=declaration["env"] or f"{PREFIX}{field.name.upper()}",
+        group=group,
+        env=f"{PREFIX}{field.name.upper()}" if env is None else env,
         type=field.type,
         default=field.default,
         accepts=declaration["accepts"],
         help=declaration["help"],
         check=declaration["check"],
-        everyday=everyday,
         holds_secret=declaration["holds_secret"],
     )

@@ -3,7 +3,7 @@
 import ipaddress
 from typing import Final
 
-from livesync_trio.config.secret import Secret
+from livesync_trio.config.declaring import Secret
 from livesync_trio.config.settings import Config
 from livesync_trio.limits import AUTH_TOKEN_GOOD_CHARACTERS, AUTH_TOKEN_LEAST_CHARACTERS
 

@@ -1,34 +1,42 @@
-"""Flags, environment and file → one `Config`, or every problem at once.
+"""Flags, environment and TOML file → one `Config`, or every problem at once.
 
-A flag beats the environment (`LIVESYNC_PORT` beats `PORT`), the environment beats the file, the file beats the default.
-A value that is beaten is not looked at; an empty environment variable counts as not set.
+A flag overrides the environment, the environment overrides the file, the file overrides the default. A value that is
+overridden is not checked; an empty environment variable counts as not set.
+
+Names such as `HOST` and `PORT` are set by platforms, and by others: Kubernetes for every service it knows, conda for
+its compilers. Each of them exists with `LIVESYNC_` in front as well; that one overrides the short one.
 """
 
-import difflib
+import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, get_args, get_origin
+from typing import Any, Final
 
 import attrs
 import cattrs
 
-from livesync_trio.config.declaring import Setting
-from livesync_trio.config.environment import CONFIG_ENV, read_environment
-from livesync_trio.config.identity import identity_problems
-from livesync_trio.config.secret import Secret
-from livesync_trio.config.settings import SETTINGS, Config, control_problems, surface_problems
+from livesync_trio.config.converting import FROM_TEXT, FROM_TOML, TEXT, BadTable, meant, read_secret, reason, shown
+from livesync_trio.config.declaring import PREFIX, Setting
+from livesync_trio.config.settings import SETTINGS, Config
 from livesync_trio.errors import Kind, StartupError
-from livesync_trio.limits import SECRET_FILE_MAX_BYTES
 
 CONFIG_FLAG: Final = "--config"
 """How the TOML file is named, besides `CONFIG_ENV`."""
+CONFIG_ENV: Final = "LIVESYNC_CONFIG"
+"""Names the TOML file."""
+URL_ENV: Final = "LIVESYNC_URL"
+"""Names the control plane that commands ask. No setting of the server."""
 
-_TEXT: Final = "utf-8-sig"
-"""Of the files: editors on Windows put a byte order mark in front, which is no part of the content."""
-
-_SHOWN_CHARACTERS: Final = 60
-"""Of a refused value, no more than this is repeated."""
+_PORTS: Final = frozenset({"port", "admin_port"})
+_SERVICE_LINK: Final = re.compile(r"(tcp|udp|sctp)://\S+:\d+")
+"""What Kubernetes (and Docker's old links) put into `<SERVICE>_PORT`."""
+_SERVICE_LINK_NAME: Final = re.compile(
+    rf"{PREFIX}(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
+"""The other variables that they set for a service called `livesync` or `livesync-…`."""
+_COMPILER: Final = re.compile(r"[a-z0-9_]+-(conda|apple|pc|unknown)-(linux|darwin)[\w.-]*")
+"""What conda puts into `HOST`: the machine that its compilers build for."""
 
 
 @attrs.frozen
@@ -36,7 +44,7 @@ class Problem:
     """One mistake in the configuration.
 
     Attributes:
-        source: where it stands: a flag, an environment variable, a key of the file.
+        source: where it is: a flag, an environment variable, a key of the file.
         wrong: what is wrong with it. Never holds a secret.
         accepts: what would be accepted; empty when that is plain.
     """
@@ -69,6 +77,27 @@ class _Given:
     converter: cattrs.Converter
 
 
+_Layer = Mapping[str, _Given]
+"""What one source gives, by the name of a setting or of the file with its value."""
+
+
+@attrs.frozen
+class Found:
+    """What the sources say.
+
+    Attributes:
+        values: by name of the setting; those that are not given are missing.
+        origins: where each value was given.
+        remarks: what of the environment looks like a mistake and was ignored, a sentence each.
+        problems: every mistake.
+    """
+
+    values: Mapping[str, Any]
+    origins: Mapping[str, str]
+    remarks: tuple[str, ...]
+    problems: list[Problem]
+
+
 def load(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
     """Read the configuration.
 
@@ -82,65 +111,123 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
     Raises:
         BadConfig: with every problem there is. The caller shows it and exits.
     """
+    found = look_up(SETTINGS, flags, environ)
+    problems = found.problems
+    if not problems:
+        config = Config(**found.values, origins=found.origins, remarks=found.remarks)
+        given_at = {setting.env: found.origins.get(setting.name, setting.env) for setting in SETTINGS}
+        problems = [Problem(given_at.get(name, name), wrong) for name, wrong in config.misfits()]
+        if not problems:
+            return config
+    raise BadConfig(problems)
+
+
+def look_up(settings: Iterable[Setting], flags: Mapping[str, Any], environ: Mapping[str, str]) -> Found:
+    """Find a value of each setting in the first source that gives one, and check it by itself; see `load`."""
+    settings = tuple(settings)
     problems: list[Problem] = []
-    found = read_environment(environ)
-    layers = (_flags(flags), _variables(found.own), _variables(found.common), _file(flags, environ, problems))
+    own, common, remarks = _environment(settings, environ)
+    layers = (_flags(flags), own, common, _file(settings, flags, environ, problems))
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for setting in SETTINGS:
+    for setting in settings:
         try:
             given = _first(setting, layers)
             if given is not None:
                 values[setting.name] = _value(setting, given)
                 origins[setting.name] = given.source
         except _Wrong as wrong:
-            problems.append(wrong.problem)
-    if not problems:
-        config = Config(**values, origins=origins, remarks=found.remarks)
-        given_at = {setting.env: origins.get(setting.name, setting.env) for setting in SETTINGS}
-        problems = [Problem(given_at[env], wrong) for env, wrong in misfits(config)]
-        if not problems:
-            return config
-    raise BadConfig(problems)
-
-
-def misfits(config: Config) -> list[tuple[str, str]]:
-    """What of the settings does not fit together: the variable at fault, and what is wrong with it."""
-    return [*identity_problems(config), *surface_problems(config), *control_problems(config)]
+            problems += wrong.problems
+    return Found(values, origins, remarks, problems)
 
 
 # --- the three sources ---------------------------------------------------------------------------------------------
 
-_Layer = Mapping[str, _Given]
-
 
 def _flags(flags: Mapping[str, Any]) -> _Layer:
     return {
-        name: _Given(raw, f"--{name.replace('_', '-')}", _FROM_TEXT) for name, raw in flags.items() if raw is not None
+        name: _Given(raw, f"--{name.replace('_', '-')}", FROM_TEXT) for name, raw in flags.items() if raw is not None
     }
 
 
-def _variables(found: Mapping[str, tuple[str, str]]) -> _Layer:
-    return {name: _Given(text, variable, _FROM_TEXT) for name, (variable, text) in found.items()}
+def _environment(settings: Iterable[Setting], environ: Mapping[str, str]) -> tuple[_Layer, _Layer, tuple[str, ...]]:
+    """What variables say that begin with `LIVESYNC_`, what others say, and remarks; no remark shows a secret."""
+    own: dict[str, _Given] = {}
+    common: dict[str, _Given] = {}
+    remarks = []
+    for setting in settings:
+        for name, variable in setting.named_variables:
+            text = environ.get(variable)
+            if not text:
+                continue
+            remark = _injected(setting, variable, text)
+            if remark is None:
+                (own if variable.startswith(PREFIX) else common)[name] = _Given(text, variable, FROM_TEXT)
+            else:
+                remarks.append(remark)
+    known = {CONFIG_ENV, URL_ENV, *(variable for setting in settings for variable in setting.variables)}
+    remarks += [
+        f"{variable} is set, but there is no such setting{meant(variable, known)}"
+        for variable in sorted(environ)
+        if variable.startswith(PREFIX)
+        and variable not in known
+        and environ[variable]
+        and not _SERVICE_LINK_NAME.fullmatch(variable)
+    ]
+    return own, common, tuple(remarks)
 
 
-def _file(flags: Mapping[str, Any], environ: Mapping[str, str], problems: list[Problem]) -> _Layer:
+def _injected(setting: Setting, variable: str, text: str) -> str | None:
+    """What is to be said of a value that nobody can have meant as this setting; None for any other."""
+    instead = setting.own_env if variable != setting.own_env else setting.flag
+    if setting.name in _PORTS and _SERVICE_LINK.fullmatch(text):
+        service = variable.removesuffix("_PORT").replace("_", "-").lower()
+        named = "every service" if variable == "PORT" else f"a service called {service!r}"
+        return (
+            f"{variable}={text!r} is ignored: Kubernetes and Docker set it for {named}. "
+            f"Set {instead} if you want another port"
+        )
+    if variable == "HOST" and _COMPILER.fullmatch(text):
+        return f"HOST={text!r} is ignored: conda sets it for its compilers. Set {instead} if you want another address"
+    return None
+
+
+def _file(
+    settings: Iterable[Setting], flags: Mapping[str, Any], environ: Mapping[str, str], problems: list[Problem]
+) -> _Layer:
     """The values of the TOML file; its own problems are added to `problems`."""
     named_by = CONFIG_FLAG if flags.get("config") is not None else CONFIG_ENV
     path = flags["config"] if named_by == CONFIG_FLAG else environ.get(CONFIG_ENV)
     if path is None or (path == "" and named_by == CONFIG_ENV):
         return {}
     try:
-        document = tomllib.loads(Path(path).read_text(encoding=_TEXT))
+        document = tomllib.loads(Path(path).read_text(encoding=TEXT))
     except (OSError, ValueError) as error:
-        problems.append(Problem(named_by, f"{path!r} cannot be read: {_reason(error)}", "the path of a TOML file"))
+        problems.append(Problem(named_by, f"{path!r} cannot be read: {reason(error)}", "the path of a TOML file"))
         return {}
-    known = [setting.name for setting in SETTINGS] + [setting.file_name for setting in SETTINGS if setting.from_file]
-    for key in document.keys() - known:
-        close = difflib.get_close_matches(key, known, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        problems.append(Problem(f"{key} in {path}", f"there is no such setting{hint}"))
-    return {key: _Given(raw, f"{key} in {path}", _FROM_TOML) for key, raw in document.items() if key in known}
+    known = {name for one in settings for name in (one.name, *((one.file_name,) if one.from_file else ()))}
+    layer: dict[str, _Given] = {}
+    for name, key, raw in _entries(document, known):
+        source = f"{key} in {path}"
+        if name not in known:
+            problems.append(Problem(source, f"there is no such setting{meant(name, known)}"))
+        elif name in layer:
+            problems.append(Problem(source, f"{layer[name].source} is given too", "one of the two"))
+        else:
+            layer[name] = _Given(raw, source, FROM_TOML)
+    return layer
+
+
+def _entries(document: Mapping[str, Any], known: set[str]) -> Iterator[tuple[str, str, Any]]:
+    """The names that a file gives, each with the key as it stands there, and its value.
+
+    A table groups settings whose names begin alike: `port` in `[admin]` is `admin_port`.
+    """
+    for key, raw in document.items():
+        if isinstance(raw, dict) and key not in known and any(name.startswith(f"{key}_") for name in known):
+            yield from ((f"{key}_{inner}", f"{key}.{inner}", value) for inner, value in raw.items())
+        else:
+            yield key, key, raw
 
 
 # --- one value -----------------------------------------------------------------------------------------------------
@@ -149,9 +236,9 @@ def _file(flags: Mapping[str, Any], environ: Mapping[str, str], problems: list[P
 class _Wrong(Exception):
     """A setting's value is not usable."""
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(str(problem))
-        self.problem = problem
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__(*map(str, problems))
+        self.problems = problems
 
 
 def _first(setting: Setting, layers: tuple[_Layer, ...]) -> _Given | None:
@@ -169,23 +256,21 @@ def _first(setting: Setting, layers: tuple[_Layer, ...]) -> _Given | None:
 
 
 def _read(file: _Given) -> _Given:
-    """The value that lies in a file, without the line end that editors put behind it."""
+    """The value that lies in a file."""
     try:
-        with Path(file.converter.structure(file.raw, str)).open("rb") as opened:
-            content = opened.read(SECRET_FILE_MAX_BYTES + 1)
-        if len(content) > SECRET_FILE_MAX_BYTES:
-            raise ValueError(f"it has more than {SECRET_FILE_MAX_BYTES} bytes")
-        text = content.decode(_TEXT).removesuffix("\n").removesuffix("\r")
+        return attrs.evolve(file, raw=read_secret(file.converter.structure(file.raw, str)))
     except (OSError, ValueError) as error:
-        wrong = f"the file cannot be read: {_reason(error)}"
+        wrong = f"the file cannot be read: {reason(error)}"
         raise _Wrong(Problem(file.source, wrong, "the path of a file with the secret")) from None
-    return attrs.evolve(file, raw=text)
 
 
 def _value(setting: Setting, given: _Given) -> Any:
     try:
         value = given.converter.structure(given.raw, setting.type)
         setting.check(value)
+    except BadTable as error:
+        key, _, where = given.source.partition(" ")
+        raise _Wrong(*(Problem(f"{key}{path} {where}", wrong) for path, wrong in error.mistakes)) from None
     except ValueError as error:
         raise _Wrong(Problem(given.source, _with_value(setting, given.raw, str(error)), setting.accepts)) from None
     return value
@@ -193,128 +278,6 @@ def _value(setting: Setting, given: _Given) -> Any:
 
 def _with_value(setting: Setting, raw: object, wrong: str) -> str:
     """A message that says which value is wrong, unless that may hold a secret."""
-    if setting.from_file or not raw or str(raw) in wrong or _shown(raw) in wrong:
+    if setting.from_file or setting.only_in_file or not raw or str(raw) in wrong or shown(raw) in wrong:
         return wrong
-    return f"{_shown(raw)}: {wrong}"
-
-
-def _reason(error: OSError | ValueError) -> str:
-    match error:
-        case OSError():
-            return (error.strerror or str(error)).lower()
-        case UnicodeDecodeError():
-            return "it is not UTF-8 text"
-        case _:
-            return str(error)
-
-
-def _shown(raw: object) -> str:
-    text = repr(raw)
-    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
-
-
-# --- cattrs: from text, and from TOML's own types --------------------------------------------------------------------
-
-_TRUTH: Final = {
-    "true": True,
-    "yes": True,
-    "on": True,
-    "1": True,
-    "false": False,
-    "no": False,
-    "off": False,
-    "0": False,
-}
-_SEPARATED: Final = tuple[str, ...]
-
-
-def _bool_of_text(raw: str | bool, _: type) -> bool:
-    """A variable's text; the flag gives a bool by itself."""
-    if isinstance(raw, bool):
-        return raw
-    try:
-        return _TRUTH[raw.strip().lower()]
-    except KeyError:
-        raise ValueError(f"{_shown(raw)} is neither true nor false") from None
-
-
-def _int_of_text(raw: str, _: type) -> int:
-    try:
-        return int(raw)
-    except ValueError:
-        raise ValueError(f"{_shown(raw)} is not a whole number") from None
-
-
-def _float_of_text(raw: str, _: type) -> float:
-    try:
-        return float(raw)
-    except ValueError:
-        raise ValueError(f"{_shown(raw)} is not a number") from None
-
-
-def _tuple_of_text(raw: str, _: type) -> tuple[str, ...]:
-    return tuple(part for part in (part.strip() for part in raw.split(",")) if part)
-
-
-def _exactly(wanted: type, word: str) -> Callable[[Any, type], Any]:
-    """A hook for a type that TOML has too: no text where a number is meant, no number where true or false is."""
-
-    def structure(raw: Any, _: type) -> Any:
-        if type(raw) is not wanted:
-            raise ValueError(f"{_shown(raw)} is not {word}")
-        return raw
-
-    return structure
-
-
-def _float_of_number(raw: Any, _: type) -> float:
-    if type(raw) not in (int, float):
-        raise ValueError(f"{_shown(raw)} is not a number")
-    return float(raw)
-
-
-def _tuple_of_array(raw: Any, kind: type) -> tuple[str, ...]:
-    if isinstance(raw, str):
-        return _tuple_of_text(raw, kind)
-    if not isinstance(raw, list) or not all(isinstance(part, str) for part in raw):
-        raise ValueError(f"{_shown(raw)} is not an array of texts")
-    return tuple(raw)
-
-
-def _choice(raw: Any, kind: Any) -> str:
-    word = raw.strip().lower() if isinstance(raw, str) else None
-    if word not in get_args(kind):
-        raise ValueError(f"{_shown(raw)} is none of them")
-    return str(word)
-
-
-def _secret(raw: Any, _: type) -> Secret:
-    if not isinstance(raw, str):
-        raise ValueError("it is not a text")  # noqa: TRY004 - a mistake of the operator's, told like the others
-    return Secret(raw)
-
-
-def _is_choice(kind: Any) -> bool:
-    return get_origin(kind) is Literal
-
-
-def _converter(hooks: Mapping[type, Callable[[Any, Any], Any]], of_list: Callable[[Any, Any], Any]) -> cattrs.Converter:
-    converter = cattrs.Converter(detailed_validation=False)
-    for kind, hook in hooks.items():
-        converter.register_structure_hook(kind, hook)
-    converter.register_structure_hook(Secret, _secret)
-    converter.register_structure_hook_func(_is_choice, _choice)
-    converter.register_structure_hook_func(lambda kind: bool(kind == _SEPARATED), of_list)
-    return converter
-
-
-_FROM_TEXT: Final = _converter({bool: _bool_of_text, int: _int_of_text, float: _float_of_text}, _tuple_of_text)
-_FROM_TOML: Final = _converter(
-    {
-        str: _exactly(str, "a text"),
-        bool: _exactly(bool, "true or false"),
-        int: _exactly(int, "a whole number"),
-        float: _float_of_number,
-    },
-    _tuple_of_array,
-)
+    return f"{shown(raw)}: {wrong}"

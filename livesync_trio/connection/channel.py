@@ -88,6 +88,3 @@ class Channel(Protocol):
 
     def let_go(self) -> None:
         """The connection has ended: give back what it took of the server."""
-
-    def cut(self) -> None:
-        """End it at once, without a word."""

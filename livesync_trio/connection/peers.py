@@ -52,8 +52,8 @@ class Peers:
             _log.info(
                 "disconnected",
                 connection=peer.number,
-                store=peer.handle.store_id,
-                peer=peer.asking.context.client_address,
+                store=peer.label,
+                peer=peer.client.context.client_address,
                 generation=peer.generation,
                 duration_s=round(trio.current_time() - peer.since_s, 3),
             )

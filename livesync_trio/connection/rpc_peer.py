@@ -11,8 +11,8 @@ import trio
 
 from livesync_trio.connection.channel import Incoming
 from livesync_trio.connection.live import Pull
-from livesync_trio.connection.peer import OpenPull, OpenPush, Peer
 from livesync_trio.connection.sharing import filled, rpc_history, rpc_pages
+from livesync_trio.connection.store_peer import OpenPull, OpenPush, StorePeer
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal
 from livesync_trio.limits import ORPHAN_GRACE_S, ORPHAN_QUIET_S
 from livesync_trio.model import BackendId, Cursor, LogState, Page, Publication
@@ -33,7 +33,7 @@ from livesync_trio.wire.messages import (
 )
 
 
-class RpcPeer(Peer):
+class RpcPeer(StorePeer):
     """A client of 0.4 or next. Which of the two is known from its first request on."""
 
     _expecting = False

@@ -12,9 +12,9 @@ import trio
 
 from livesync_trio.connection.channel import Incoming
 from livesync_trio.connection.live import Pull
-from livesync_trio.connection.peer import OpenPull, OpenPush, Peer
 from livesync_trio.connection.recording import record
 from livesync_trio.connection.sharing import filled, v3_history, v3_message
+from livesync_trio.connection.store_peer import OpenPull, OpenPush, StorePeer
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal, ServerAhead
 from livesync_trio.limits import V3_PUSH_PATIENCE_S
 from livesync_trio.model import Cursor, LogState, Page, Publication
@@ -36,10 +36,10 @@ _BROADCASTS: Final = PullRequest(RequestId(b'"broadcasts"', Generation.V3), None
 """What the pull hook is asked about a socket that has not pulled: may it have the store's broadcasts?"""
 
 
-class V3Peer(Peer):
+class V3Peer(StorePeer):
     """A client of 0.3."""
 
-    generation: Generation | None = Generation.V3
+    generation: str | None = Generation.V3
     _stream: "V3Pull"
     _may_follow = True
     push_patience_s = V3_PUSH_PATIENCE_S
@@ -104,9 +104,10 @@ class V3Peer(Peer):
             return False
         return True
 
-    def _end_requests(self) -> None:
+    def on_end(self) -> None:
+        """See `Peer`; the stream ends as well."""
         self._stream.close()
-        super()._end_requests()
+        super().on_end()
 
     def let_go(self) -> None:
         """See `Peer`; the stream leads back to us as well."""

@@ -72,7 +72,7 @@ class Fairness:
         max_address_connections: int = 0,
         max_principal_stores: int = 0,
     ) -> None:
-        """All limits are optional; 0 is none. See `config.fair_use` for their meaning."""
+        """All limits are optional; 0 is none. See `config.groups` for their meaning."""
         self._buckets = {
             scope: {thing: Buckets(rate) for thing, rate in of_scope.items()}
             for scope, of_scope in (rates or {}).items()

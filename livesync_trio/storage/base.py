@@ -16,13 +16,16 @@ What an engine guarantees:
   given out again.
 * What is not a whole log is refused with `StoreDamaged`; a hole is never served.
 * Store ids are compared byte for byte.
+* A record is a small document under a kind and a key, for what belongs to a server and not to a store. Only who knows
+  its version replaces or deletes it, and no version is ever given out again.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Final, Protocol, runtime_checkable
 
 import attrs
 
+from livesync_trio.limits import RECORD_KEY_MAX_BYTES, RECORD_MAX_BYTES
 from livesync_trio.model import BackendId, Batch, LogState, StoredEvent, StoreId
 
 
@@ -90,7 +93,50 @@ class Adopt:
     replacing: LogState | None
 
 
-Write = OpenStore | Append | Reset | Adopt
+@attrs.frozen
+class PutRecord:
+    """Write, replace or delete one record. Outcome: `RecordStored` or `RecordMoved`.
+
+    Attributes:
+        kind: what sort of document it is: printable ASCII.
+        key: its name among those of its kind, compared byte for byte; any Unicode.
+        value: JSON text, UTF-8; None deletes the record.
+        expected: version that the record has; `NO_RECORD`: there is none yet. Anything else in the database refuses it.
+
+    Raises:
+        ValueError: a fault of the caller: not such a kind, key or value, too long, or a deletion of nothing.
+    """
+
+    kind: str
+    key: str
+    value: bytes | None
+    expected: int
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what some database could not keep."""
+        if not (self.kind.isascii() and self.kind.isprintable() and self.kind):
+            raise ValueError(f"{self.kind!r} is no kind of record")
+        if len(self.kind) + len(self.key.encode()) > RECORD_KEY_MAX_BYTES:
+            raise ValueError(f"the key of a record {self.kind} is too long")
+        if self.value is None:
+            if self.expected == NO_RECORD:
+                raise ValueError("what is not there cannot be deleted")
+        elif len(self.value) > RECORD_MAX_BYTES:
+            raise ValueError(f"a record {self.kind} of {len(self.value)} bytes is too long")
+        elif "\0" in self.value.decode():
+            raise ValueError(f"a record {self.kind} is not JSON: it holds U+0000")
+
+
+NO_RECORD: Final = 0
+"""The version of a record that does not exist."""
+
+StoreWrite = OpenStore | Append | Reset | Adopt
+Write = StoreWrite | PutRecord
+
+
+def subject(write: Write) -> Hashable:
+    """What a write changes: those of one subject stay in order."""
+    return (write.kind, write.key) if isinstance(write, PutRecord) else write.store_id
 
 
 @attrs.frozen
@@ -107,7 +153,33 @@ class HeadMoved:
     state: LogState
 
 
-Outcome = LogState | Appended | HeadMoved
+StoreOutcome = LogState | Appended | HeadMoved
+
+
+@attrs.frozen
+class Record:
+    """A small document. `value` is JSON text; `version` is new with every write, and never that of anything before."""
+
+    key: str
+    value: bytes
+    version: int
+
+
+@attrs.frozen
+class RecordStored:
+    """The record is written, or deleted, durably. `version` is its version now; `NO_RECORD` once it is deleted."""
+
+    version: int
+
+
+@attrs.frozen
+class RecordMoved:
+    """Nothing was written: the record has not the version that was expected. `found` is what is there, if anything."""
+
+    found: Record | None
+
+
+Outcome = StoreOutcome | RecordStored | RecordMoved
 
 
 @attrs.frozen
@@ -222,6 +294,30 @@ class Reader(Protocol):
         Raises:
             ValueError: `after` or `containing` is not Unicode (a lone surrogate).
             StoreDamaged: what is kept of one of them makes no sense.
+            StorageUnavailable: try again later.
+        """
+
+    def record(self, kind: str, key: str) -> Record | None:
+        """One record; None when there is none.
+
+        Raises:
+            ValueError: `key` is not Unicode (a lone surrogate).
+            StorageUnavailable: try again later.
+        """
+
+    def records(self, kind: str, after: str | None, limit: int) -> list[Record]:
+        """Records of a kind in ascending order of their keys' bytes (UTF-8).
+
+        Args:
+            kind: which sort.
+            after: those whose key comes after this one only, which need not exist; None: from the beginning.
+            limit: at most this many, 1 or more.
+
+        Returns:
+            The records; fewer than `limit` only when there are no more.
+
+        Raises:
+            ValueError: `after` is not Unicode.
             StorageUnavailable: try again later.
         """
 

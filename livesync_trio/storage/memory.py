@@ -16,14 +16,20 @@ import attrs
 from livesync_trio.errors import LogReplaced, StorageUnavailable
 from livesync_trio.model import ROOT_SEQ_NUM, BackendId, LogState, StoredEvent, StoreId
 from livesync_trio.storage.base import (
+    NO_RECORD,
     Adopt,
     Append,
     Appended,
     HeadMoved,
     OpenStore,
     Outcome,
+    PutRecord,
+    Record,
+    RecordMoved,
+    RecordStored,
     Reset,
     StoreSummary,
+    StoreWrite,
     Write,
 )
 from livesync_trio.storage.chain import adopted, chained_events, is_expected, new_backend_id, server_time, state_after
@@ -64,6 +70,9 @@ class _Data:
     replaced: list[_Log] = attrs.Factory(list)
     """Logs that wait to be cleared; none is empty."""
     last_log_id: int = 0
+    records: dict[str, dict[str, Record]] = attrs.Factory(dict)
+    """By kind and key."""
+    last_version: int = 0
 
 
 class MemoryEngine:
@@ -92,7 +101,9 @@ class MemoryEngine:
         """A reading handle on a copy."""
         with self._data.lock:
             logs = {store_id: log.copy() for store_id, log in self._data.logs.items()}
-        return MemoryReader(_Data(logs=logs, current={log.log_id: log for log in logs.values()}))
+            records = {kind: dict(found) for kind, found in self._data.records.items()}
+        current = {log.log_id: log for log in logs.values()}
+        return MemoryReader(_Data(logs=logs, current=current, records=records))
 
     def describe(self) -> str:
         """Where the data is."""
@@ -116,9 +127,22 @@ class MemoryWriter:
         """Carry out writes in order; see the contract."""
         _check_open(self._closed)
         with self._data.lock:
-            return [self._carry_out(write) for write in writes]
+            return [self._put(write) if isinstance(write, PutRecord) else self._carry_out(write) for write in writes]
 
-    def _carry_out(self, write: Write) -> Outcome | Exception:
+    def _put(self, put: PutRecord) -> RecordStored | RecordMoved:
+        data = self._data
+        records = data.records.setdefault(put.kind, {})
+        found = records.get(put.key)
+        if put.expected != (NO_RECORD if found is None else found.version):
+            return RecordMoved(found)
+        if put.value is None:
+            del records[put.key]
+            return RecordStored(NO_RECORD)
+        data.last_version += 1
+        records[put.key] = Record(put.key, put.value, data.last_version)
+        return RecordStored(data.last_version)
+
+    def _carry_out(self, write: StoreWrite) -> Outcome | Exception:
         try:
             _check_text(write.store_id)
             match write:
@@ -251,6 +275,22 @@ class MemoryReader:
             names = [store_id for store_id in names if behind is None or store_id.encode() > behind]
             names = nsmallest(limit, names, key=str.encode)
             return [self._data.logs[store_id].summary(store_id) for store_id in names]
+
+    def record(self, kind: str, key: str) -> Record | None:
+        """One record; see the contract."""
+        _check_open(self._closed)
+        _check_text(key)
+        with self._data.lock:
+            return self._data.records.get(kind, {}).get(key)
+
+    def records(self, kind: str, after: str | None, limit: int) -> list[Record]:
+        """Records of a kind in ascending order; see the contract."""
+        _check_open(self._closed)
+        behind = None if after is None else after.encode()
+        with self._data.lock:
+            found = self._data.records.get(kind, {})
+            keys = [key for key in found if behind is None or key.encode() > behind]
+            return [found[key] for key in nsmallest(limit, keys, key=str.encode)]
 
     def close(self) -> None:
         """Release the handle."""

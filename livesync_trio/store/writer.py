@@ -267,7 +267,9 @@ class ThreadWriter:
 
 def _was_durable(write: base.Write, answer: base.Outcome | Exception) -> bool:
     """Whether an answer proves that something was written; opening a store that is there only reads."""
-    return isinstance(answer, base.Appended) or (isinstance(write, base.Reset) and not isinstance(answer, Exception))
+    return isinstance(answer, base.Appended | base.RecordStored) or (
+        isinstance(write, base.Reset) and not isinstance(answer, Exception)
+    )
 
 
 def _size_bytes(write: base.Write) -> int:

@@ -7,7 +7,7 @@ from livesync_trio.store.persistence import Writer
 
 
 class SharedOut:
-    """Writers of which each has its own stores, so that the writes of one store stay in order.
+    """Writers of which each has its own stores and records, so that the writes of one of them stay in order.
 
     Implements `persistence.Writer`.
     """
@@ -42,4 +42,4 @@ class SharedOut:
 
     async def commit(self, write: base.Write) -> base.Outcome:
         """See `persistence.Writer`."""
-        return await self._writers[hash(write.store_id) % len(self._writers)].commit(write)
+        return await self._writers[hash(base.subject(write)) % len(self._writers)].commit(write)

@@ -5,7 +5,7 @@ requests of HTTP/1.1. A fault of the app ends its own request. Knows no app by n
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import unquote
 
 import attrs
@@ -32,7 +32,7 @@ class _Gone(Exception):
 
 @attrs.frozen
 class Mount:
-    """Where an app is.
+    """Where an app is (`sites.Site`).
 
     Attributes:
         path: its root, without a slash at the end.
@@ -43,6 +43,7 @@ class Mount:
     path: str
     app: AsgiApp
     scheme: str = "http"
+    admits: ClassVar[bool] = False
 
     def covers(self, path: str) -> bool:
         """Whether a request belongs to the app."""

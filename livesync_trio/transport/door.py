@@ -5,27 +5,23 @@ a sync POST becomes an RPC, the rest are a few fixed paths. Owns no sync logic.
 """
 
 import math
-from collections.abc import AsyncGenerator, Callable
-from contextlib import ExitStack, aclosing
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any, Final
 
 import attrs
 import msgspec
 import trio
-from websockets.datastructures import Headers as WebSocketHeaders
-from websockets.exceptions import InvalidHeader
-from websockets.http11 import Request as WebSocketRequest
-from websockets.http11 import Response as WebSocketResponse
-from websockets.server import ServerProtocol
 
 from livesync_trio.access.admission import Access
 from livesync_trio.access.client import Client
 from livesync_trio.access.pages import Header
 from livesync_trio.config import Secret
 from livesync_trio.connection import http_rpc
+from livesync_trio.connection.channel import Channel
 from livesync_trio.connection.peer import Peer, Surroundings
 from livesync_trio.connection.peers import Peers
-from livesync_trio.connection.recording import note_refusal, record
+from livesync_trio.connection.recording import note_refusal
 from livesync_trio.connection.rpc_peer import RpcPeer
 from livesync_trio.connection.v3_peer import V3Peer
 from livesync_trio.errors import RULES, Kind, Refusal, TooFast
@@ -46,11 +42,12 @@ from livesync_trio.store.registry import DRAINING
 from livesync_trio.telemetry import get_logger
 from livesync_trio.transport import direct
 from livesync_trio.transport.arrivals import Arrivals
-from livesync_trio.transport.asgi import Mount
 from livesync_trio.transport.http import BadRequest, HttpConnection, Request
 from livesync_trio.transport.metrics_page import MetricsPage
+from livesync_trio.transport.sites import Site
 from livesync_trio.transport.tls import Tls
-from livesync_trio.transport.websocket import WebSocketChannel, is_utf8
+from livesync_trio.transport.upgrading import Upgrader
+from livesync_trio.transport.websocket import is_utf8
 from livesync_trio.wire import url
 
 _log = get_logger("transport")
@@ -91,7 +88,6 @@ class Door:
         health: Callable[[], tuple[bool, dict[str, Any]]],
         tls: Tls | None = None,
         arrivals: Arrivals | None = None,
-        mount: Mount | None = None,
         metrics: MetricsPage | None = None,
     ) -> None:
         """Put the door together; it opens nothing by itself.
@@ -105,7 +101,6 @@ class Door:
             health: gives whether all is well, and the fields of the health answer.
             tls: the certificate; None where a proxy has it, or nobody.
             arrivals: hears for the sockets of all WebSockets; None: each is waited for by itself.
-            mount: an app that has a path of its own here; None for none.
             metrics: answers `GET /metrics`; None: nothing is there.
         """
         self._settings = settings
@@ -115,10 +110,14 @@ class Door:
         self._open_store = open_store
         self._health = health
         self._tls = tls
-        self._arrivals = arrivals
-        self._mount = mount
         self._metrics = metrics
         self._turns = trio.Semaphore(HANDSHAKES_PER_TURN)
+        self.upgrader = Upgrader(
+            surroundings, lambda: access.pages, settings.frame_max_bytes, settings.stall_limit_s, self._turns, arrivals
+        )
+        """Makes WebSockets of requests, for the door and its sites."""
+        self.sites: Sequence[Site] = ()
+        """Who answers below paths of their own, in the order in which they are asked."""
         self._requests_running = 0
         self._quiet = trio.lowlevel.ParkingLot()
         self.draining = False
@@ -233,9 +232,15 @@ class Door:
 
     async def _route(self, http: HttpConnection, request: Request, peer: str) -> Peer | None:
         address = self.access.client_address(peer, request.headers)
-        covered = self._mount is not None and self._mount.covers(request.path)
+        site = next((site for site in self.sites if site.covers(request.path)), None)
+        if site is not None:
+            charged = None if site.admits else self.access.arrive(address)
+            if charged is None:
+                return await site.serve(http, request, peer)
+            await self._refuse(http, request, charged)
+            return None
         try:
-            sync = None if covered or request.method == "OPTIONS" else url.parse(request.target)
+            sync = None if request.method == "OPTIONS" else url.parse(request.target)
         except url.BadSyncUrl as bad:
             charged = self.access.arrive(address)
             await self._refuse(http, request, charged or Refusal(Kind.BAD_SYNC_URL, f"Not a sync request: {bad}."))
@@ -244,8 +249,6 @@ class Door:
             charged = None if request.path == _HEALTH else self.access.arrive(address)
             if charged is not None:
                 await self._refuse(http, request, charged)
-            elif covered and self._mount is not None:
-                await self._mount.serve(http, request, peer)
             elif request.method == "OPTIONS":
                 await http.read_body(UNREAD_BODY_MAX_BYTES, keep_bytes=0)
                 await http.answer(204, self.access.pages.preflight(request.headers), b"")
@@ -284,7 +287,7 @@ class Door:
             await self._refuse(http, request, Refusal(Kind.METHOD_NOT_ALLOWED, "Sync over HTTP is a POST."))
             return
         began_s = trio.current_time()
-        client = await self._admit(context)
+        client = await self.admit(context)
         if isinstance(client, Refusal):
             answer = http_rpc.refuse_all(await self._beginning_of_body(http), client)
             note_refusal(self.surroundings, context, client)
@@ -335,62 +338,27 @@ class Door:
     ) -> Peer | None:
         if not request.wants_websocket:
             # A 0.3 client that was refused asks again in this way, to log the reason for its developer.
-            checked = await self._admit(context)
+            checked = await self.admit(context)
             expected = Refusal(Kind.UPGRADE_REQUIRED, "This URL is for a WebSocket: expected Upgrade: websocket.")
             await self._refuse(http, request, checked if isinstance(checked, Refusal) else expected)
             return None
         await http.read_body(0)
-        client = await self._admit(context, peer_address)
+        client = await self.admit(context, peer_address)
         if isinstance(client, Refusal):
             note_refusal(self.surroundings, context, client)
             await self._refuse(http, request, client)
             return None
-        with ExitStack() as held:
-            held.enter_context(client)
-            peer = await self._shaken(http, request, sync, client)
-            if peer is not None:
-                held.pop_all()  # from now on by whoever runs the peer
-            return peer
 
-    async def _shaken(self, http: HttpConnection, request: Request, sync: url.SyncUrl, client: Client) -> Peer | None:
-        """Shake hands. None: the handshake was no good, or the peer has gone."""
-        async with self._turns:
-            shaken = _shake_hands(request)
-            peer = self._peer(http, sync, client) if shaken.status_code == 101 else None
-        if peer is None:
-            body = bytes(shaken.body or b"")
-            fields = [TEXT, ("connection", "close"), *self.access.pages.headers(request.headers)]
-            await http.answer(shaken.status_code, fields, body)
-            return None
-        await peer.prepare()
-        try:
-            await direct.send(http.stream, shaken.serialize(), self._settings.stall_limit_s)
-        except direct.PeerGone:
-            return None
-        context = client.context
-        self.surroundings.counters.connections_opened += 1
-        record(self.surroundings.audit, context, "connect")
-        _log.info("connected", connection=peer.number, store=context.store_id, peer=context.client_address)
-        return peer
+        def make(channel: Channel) -> Peer:
+            kind = V3Peer if sync.protocol == "v3" else RpcPeer
+            return kind(channel, self._open_store(sync.store_id), client, self.surroundings)
 
-    def _peer(self, http: HttpConnection, sync: url.SyncUrl, client: Client) -> Peer:
-        """The stream as a peer."""
-        channel = WebSocketChannel(
-            http.stream,
-            leftover=http.take_leftover(),
-            frame_max_bytes=self._settings.frame_max_bytes,
-            stall_limit_s=self._settings.stall_limit_s,
-            arrivals=self._arrivals,
-            traffic=self.surroundings.counters.websocket,
-            memory=self.surroundings.memory,
-        )
-        make = V3Peer if sync.protocol == "v3" else RpcPeer
-        return make(channel, self._open_store(sync.store_id), client, self.surroundings)
+        return await self.upgrader.upgrade(http, request, client, make)
 
     # --- who comes in ----------------------------------------------------------------------------------------------
 
-    async def _admit(self, context: HookContext, websocket_of: str | None = None) -> Client | Refusal:
-        """Whether a client may come in; see `Access.admit`."""
+    async def admit(self, context: HookContext, websocket_of: str | None = None) -> Client | Refusal:
+        """Whether a client may come in now; see `Access.admit`. For the sites, too."""
         if self.draining:
             return DRAINING
         return self.surroundings.audit.refusal or await self.access.admit(context, websocket_of)
@@ -411,17 +379,6 @@ class Door:
         cors = self.access.pages.headers(request.headers)
         headers = [content_type, ("cache-control", "no-store"), *cors, *more]
         await http.answer(status, headers, body)
-
-
-def _shake_hands(request: Request) -> WebSocketResponse:
-    """The answer to an upgrade. Raises BadRequest."""
-    try:
-        headers = WebSocketHeaders(request.raw_headers)
-    except InvalidHeader:  # the library is stricter about control characters than h11
-        raise BadRequest(Kind.BAD_HTTP) from None
-    return ServerProtocol().accept(
-        WebSocketRequest(request.target, headers, request.method, f"HTTP/{request.http_version}")
-    )
 
 
 async def _as_array(messages: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

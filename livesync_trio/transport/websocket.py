@@ -380,9 +380,6 @@ class WebSocketChannel:
         self._gone = True
         self._changed.unpark_all()
 
-    def cut(self) -> None:
-        """Nothing to do: the stream is closed by whoever opened it, as soon as the connection's tasks have ended."""
-
 
 def _nobody(_: list[Incoming]) -> bool:
     """Takes messages while nobody wants any."""

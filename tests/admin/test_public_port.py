@@ -8,8 +8,7 @@ import httpx
 import pytest
 import trio
 
-from livesync_trio.config import Config, Secret, exposure_problems, load
-from livesync_trio.config.sources import BadConfig
+from livesync_trio.config import BadConfig, Config, Secret, exposure_problems, load
 from tests.bad_input.clients import sync_url
 from tests.bad_input.websockets import UPGRADE
 from tests.bad_input.wires import head
@@ -87,8 +86,7 @@ async def test_a_fault_of_the_app_ends_its_own_request_only() -> None:
         async def broken(scope: object, receive: object, send: object) -> None:
             raise RuntimeError("canary")
 
-        mount = stage.server.door._mount
-        assert mount is not None
+        (mount,) = stage.server.door.sites
         object.__setattr__(mount, "app", broken)
         wire = await stage.wire()
         answer = await wire.ask(head("GET /admin/api/v1/info HTTP/1.1", BEARER))

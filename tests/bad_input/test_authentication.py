@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from livesync_trio.config.secret import Secret
+from livesync_trio.config import Secret
 from livesync_trio.errors import RULES, Kind
 from livesync_trio.hooks import HookContext, Hooks
 from livesync_trio.limits import REFUSED_BODY_MAX_BYTES

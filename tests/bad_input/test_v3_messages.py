@@ -87,7 +87,7 @@ async def test_a_request_of_the_wrong_shape_is_answered_with_an_error(
 @pytest.mark.parametrize("secret", ["", "wrong", "s3cre", "s3cret ", "\ud83d", "\0", "ö" * 1000], ids=ascii)
 @pytest.mark.parametrize("tag", ["AdminResetRoomReq", "AdminInfoReq"])
 async def test_a_wrong_admin_secret_is_refused(tag: str, secret: str) -> None:
-    from livesync_trio.config.secret import Secret
+    from livesync_trio.config import Secret
 
     async with running_server(admin_secret=Secret("s3cret")) as server:
         client = await server.v3()

@@ -395,7 +395,7 @@ async def test_the_writes_of_a_store_stay_with_one_writer(autojump_clock: trio.a
             for i in range(30):
                 handle = stage.registry.handle(StoreId(f"store {i}"))
                 assert isinstance(await handle.push(batch(number - 1, number), None, b"1", None), Accepted)
-        stores = [{write.store_id for write in writer.writes} for writer in writers]
+        stores = [{base.subject(write) for write in writer.writes} for writer in writers]
         assert all(stores)
         assert sum(map(len, stores)) == len(set().union(*stores)) == 30
         assert shared.healthy

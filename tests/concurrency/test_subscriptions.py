@@ -193,7 +193,7 @@ async def test_one_connection_pushes_only_so_much_at_a_time(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Issue 12.13: forty pipelined pushes of 30 MB were all held."""
-    monkeypatch.setattr("livesync_trio.connection.peer.PUSHES_UNDER_WAY_MAX_BYTES", 200_000)
+    monkeypatch.setattr("livesync_trio.connection.unanswered.PUSHES_UNDER_WAY_MAX_BYTES", 200_000)
     stage = Stage()
     async with running(stage) as nursery, connected(stage, nursery) as client:
         await client.pull("0", live=False)
@@ -207,16 +207,16 @@ async def test_one_connection_pushes_only_so_much_at_a_time(
 
         nursery.start_soon(push_often)
         await trio.testing.wait_all_tasks_blocked()
-        assert 200_000 <= peer._pushing_bytes < 400_000
+        assert 200_000 <= peer.unanswered.held_bytes < 400_000
         memory = stage.door.surroundings.memory
-        assert memory.received.used_bytes >= peer._pushing_bytes
+        assert memory.received.used_bytes >= peer.unanswered.held_bytes
         await trio.sleep(300)  # not taken for silent: nobody listens to it
         stage.writer.before.open()
         exits = 0
         while exits < 20:
             exits += (await client.receive())["exit"]["_tag"] == "Success"
         await client.ping()
-        assert (peer._pushing_bytes, memory.received.used_bytes) == (0, 0)
+        assert (peer.unanswered.held_bytes, memory.received.used_bytes) == (0, 0)
 
 
 async def test_a_message_waits_for_room_and_is_not_taken_for_silence(autojump_clock: trio.testing.MockClock) -> None:

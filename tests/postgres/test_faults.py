@@ -16,7 +16,15 @@ import pytest
 from livesync_trio import limits
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.model import LogState, StoreId
-from livesync_trio.storage.base import Appended, Engine, HeadMoved
+from livesync_trio.storage.base import (
+    NO_RECORD,
+    Appended,
+    Engine,
+    HeadMoved,
+    PutRecord,
+    RecordMoved,
+    RecordStored,
+)
 from livesync_trio.storage.postgresql.engine import PostgresEngine
 from tests.conformance.proxy import TcpProxy
 from tests.conformance.waiting import eventually
@@ -401,6 +409,27 @@ def test_a_lost_answer_of_an_append_that_was_refused(db: Database, proxy: TcpPro
     with bounded(), pytest.raises(StorageUnavailable):
         db.commit(append("s", LogState(state.log_id, state.backend_id, 0, 0), run_of(1, args=b'"other"')))
     comes_back(db, state, 4)
+
+
+def test_a_lost_answer_about_records_is_looked_up(db: Database, proxy: TcpProxy) -> None:
+    """What was written, deleted and refused is told; where nothing was written, nobody can tell."""
+    first, second = db.commit(PutRecord("kind", "a", b"1", NO_RECORD), PutRecord("kind", "b", b"1", NO_RECORD))
+    assert isinstance(first, RecordStored)
+    assert isinstance(second, RecordStored)
+    proxy.deafen()
+    with bounded():
+        replaced, deleted, refused = db.commit(
+            PutRecord("kind", "a", b"2", first.version),
+            PutRecord("kind", "b", None, second.version),
+            PutRecord("kind", "c", b"2", second.version),
+        )
+    found = db.reader.record("kind", "a")
+    assert found is not None
+    assert found.value == b"2"
+    assert (replaced, deleted, refused) == (RecordStored(found.version), RecordStored(NO_RECORD), RecordMoved(None))
+    proxy.deafen()
+    with bounded(), pytest.raises(StorageUnavailable):
+        db.commit(PutRecord("kind", "a", b"3", first.version))
 
 
 def test_a_lost_answer_after_which_another_server_went_on(

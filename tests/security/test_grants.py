@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livesync_trio.access.grants import Grants
-from livesync_trio.config.identity import template_claims
+from livesync_trio.config.checks import template_claims
 
 NAMES = st.text(max_size=12)
 PLAIN = Grants()

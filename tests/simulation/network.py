@@ -192,6 +192,3 @@ class SimulatedChannel:
 
     def let_go(self) -> None:
         pass
-
-    def cut(self) -> None:
-        self._link.cut()

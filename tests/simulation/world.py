@@ -15,9 +15,10 @@ from collections.abc import AsyncIterator
 import trio
 
 from livesync_trio.access.client import Client
-from livesync_trio.connection.peer import Peer, Surroundings
+from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.peers import Peers
 from livesync_trio.connection.rpc_peer import RpcPeer
+from livesync_trio.connection.store_peer import StorePeer
 from livesync_trio.connection.v3_peer import V3Peer
 from livesync_trio.hooks import HookContext, HookRunner, Hooks
 from livesync_trio.store.commands import Command
@@ -95,13 +96,16 @@ class ServerProcess:
         self._links.append(link)
         channel = SimulatedChannel(link, self._world.trace.note)
         client = Client(HookContext(STORE, None, {}, "simulated"))
-        make: type[Peer] = V3Peer if v3 else RpcPeer
+        make: type[StorePeer] = V3Peer if v3 else RpcPeer
         peer = make(channel, SweptHandle(self.registry, self._world.sweep_dice), client, self._surroundings)
-        self._nursery.start_soon(self._serve, peer)
+        self._nursery.start_soon(self._serve, peer, link)
 
-    async def _serve(self, peer: Peer) -> None:
-        await peer.prepare()
-        await self.peers.run(peer)
+    async def _serve(self, peer: StorePeer, link: Link) -> None:
+        try:
+            await peer.prepare()
+            await self.peers.run(peer)
+        finally:
+            link.cut()
 
     def hear(self) -> None:
         """A hint from another server, or from this one, is on its way; half of them are lost (decision 0004)."""

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from livesync_trio.errors import LogReplaced
 from livesync_trio.model import Batch, LogState, StoredEvent
-from livesync_trio.storage.base import Appended, HeadMoved, Outcome, Write
+from livesync_trio.storage.base import Appended, HeadMoved, Outcome, StoreWrite
 from tests.storage.conftest import ENGINES
 from tests.storage.making import Database, append, chain, event_json, open_store, reset
 
@@ -68,7 +68,9 @@ class LogMachine(RuleBasedStateMachine):
 
     # --- what the model says of a write --------------------------------------------------------------------------
 
-    def check(self, write: Write, outcome: Outcome | Exception, batches: list[Batch], created_at: str = "") -> None:
+    def check(
+        self, write: StoreWrite, outcome: Outcome | Exception, batches: list[Batch], created_at: str = ""
+    ) -> None:
         store = str(write.store_id)
         known = self.logs.get(store)
         if write == reset(store):
@@ -116,7 +118,7 @@ class LogMachine(RuleBasedStateMachine):
     @rule(data=st.data(), created_at=TIMES, size=st.integers(1, 6))
     def group(self, data: st.DataObject, created_at: str, size: int) -> None:
         """A group of good and stale appends, openings and resets, decided in order."""
-        writes: list[Write] = []
+        writes: list[StoreWrite] = []
         batches: list[list[Batch]] = []
         heads = {store: log.state for store, log in self.logs.items()}
         for _ in range(size):

@@ -19,7 +19,7 @@ from livesync_trio.limits import (
     SQLITE_WRITER_STATEMENTS,
 )
 from livesync_trio.model import BackendId, LogState, StoreId
-from livesync_trio.storage.base import Appended
+from livesync_trio.storage.base import NO_RECORD, Appended, PutRecord, RecordStored
 from livesync_trio.storage.sqlite import adopt as sqlite_adopt
 from livesync_trio.storage.sqlite import insert as sqlite_insert
 from livesync_trio.storage.sqlite import known as sqlite_known
@@ -90,6 +90,21 @@ def test_a_new_store_among_appends_does_not_take_them_apart(watched: Database) -
     writes = [append(f"s{i}", state, run_of(5)) for i, state in enumerate(states)]
     sent = statements(lambda: watched.commit(*writes, open_store("new")))
     assert sent.count("INSERT INTO livesync_7_events") == 1
+
+
+def test_records_do_not_take_appends_apart_and_cost_one_statement_each(watched: Database) -> None:
+    states = [watched.open(f"s{i}") for i in range(20)]
+    first = watched.one(PutRecord("kind", "a", b"1", NO_RECORD))
+    assert isinstance(first, RecordStored)
+    writes = [append(f"s{i}", state, run_of(5)) for i, state in enumerate(states)]
+    puts = [PutRecord("kind", "a", b"2", first.version), PutRecord("kind", "b", b"1", NO_RECORD)]
+    assert statements(lambda: watched.commit(*writes, *puts)) == [
+        "BEGIN IMMEDIATE",
+        "INSERT OR REPLACE",
+        "INSERT OR REPLACE",
+        "INSERT INTO livesync_7_events",
+        "COMMIT",
+    ]
 
 
 def test_looking_for_replaced_logs_writes_nothing_when_there_are_none(watched: Database) -> None:

@@ -16,7 +16,7 @@ import pytest
 from livesync_trio.errors import StorageFull, StorageUnavailable, StoreDamaged
 from livesync_trio.limits import SQLITE_FILE_CHECK_S
 from livesync_trio.model import LogState, StoreId
-from livesync_trio.storage.base import Appended
+from livesync_trio.storage.base import NO_RECORD, Appended, PutRecord, Record, RecordMoved, RecordStored
 from livesync_trio.storage.sqlite.connection import translated
 from livesync_trio.storage.sqlite.engine import SqliteEngine
 from tests.storage.making import Database, append, chain, open_store, reset, run_of, stored
@@ -103,6 +103,30 @@ def test_an_identity_that_is_durable_although_its_commit_failed_is_the_one_told(
     faulty.filled("a", run_of(1))
     fail(monkeypatch, "after", "COMMIT", sqlite3.SQLITE_IOERR)
     assert faulty.one(write) == faulty.open(write.store_id)
+
+
+def test_a_record_that_is_durable_although_its_commit_failed_is_told_as_written(
+    faulty: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = faulty.one(PutRecord("kind", "a", b"1", NO_RECORD))
+    assert isinstance(first, RecordStored)
+    fail(monkeypatch, "after", "COMMIT", sqlite3.SQLITE_IOERR)
+    replaced, refused = faulty.commit(
+        PutRecord("kind", "a", b"2", first.version), PutRecord("kind", "b", b"2", first.version)
+    )
+    assert isinstance(replaced, RecordStored)
+    assert faulty.reader.record("kind", "a") == Record("a", b"2", replaced.version)
+    assert refused == RecordMoved(None)
+
+
+def test_a_record_whose_commit_failed_is_not_told_as_written(faulty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = faulty.one(PutRecord("kind", "a", b"1", NO_RECORD))
+    assert isinstance(first, RecordStored)
+    for write in (PutRecord("kind", "a", b"2", first.version), PutRecord("kind", "a", None, first.version)):
+        fail(monkeypatch, "before", "COMMIT", sqlite3.SQLITE_IOERR)
+        with pytest.raises(StorageUnavailable):
+            faulty.one(write)
+        assert faulty.reader.record("kind", "a") == Record("a", b"1", first.version)
 
 
 def test_an_unclear_commit_is_not_acknowledged_before_it_is_synced(

@@ -63,9 +63,9 @@ def test_a_database_without_its_record_of_migrations_is_refused(tmp_path: Path) 
 
 def test_migrations_are_numbered_without_gaps_and_applied_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = made(tmp_path / "live.db")
-    assert [migration.number for migration in sqlite_schema.MIGRATIONS] == [1, 2]
+    assert [migration.number for migration in sqlite_schema.MIGRATIONS] == [1, 2, 3]
     known = sqlite_schema.MIGRATIONS
-    another = sqlite_schema.Migration(3, "another one", ("CREATE TABLE livesync_7_more (x)",))
+    another = sqlite_schema.Migration(4, "another one", ("CREATE TABLE livesync_7_more (x)",))
     monkeypatch.setattr(sqlite_schema, "MIGRATIONS", (*sqlite_schema.MIGRATIONS, another))
     for _ in range(2):
         made_again = Database(lambda: SqliteEngine(path))
@@ -73,12 +73,12 @@ def test_migrations_are_numbered_without_gaps_and_applied_once(tmp_path: Path, m
         made_again.stop()
     with raw(path) as connection:
         rows = connection.execute("SELECT format, number, purpose FROM livesync_migrations").fetchall()
-    assert rows == [*((7, each.number, each.purpose) for each in known), (7, 3, "another one")]
+    assert rows == [*((7, each.number, each.purpose) for each in known), (7, 4, "another one")]
 
 
 def test_a_migration_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = made(tmp_path / "live.db")
-    bad = sqlite_schema.Migration(3, "half", ("CREATE TABLE livesync_7_more (x)", "CREATE TABLE nonsense"))
+    bad = sqlite_schema.Migration(4, "half", ("CREATE TABLE livesync_7_more (x)", "CREATE TABLE nonsense"))
     monkeypatch.setattr(sqlite_schema, "MIGRATIONS", (*sqlite_schema.MIGRATIONS, bad))
     with unusable("does not have the tables it should"):
         SqliteEngine(path).open()

@@ -21,12 +21,13 @@ import attrs
 import psycopg
 
 from livesync_trio.model import StoreId
-from livesync_trio.storage.base import Reset
+from livesync_trio.storage.base import NO_RECORD, Append, PutRecord, Reset
 from livesync_trio.storage.postgresql import schema as postgres_schema
 from livesync_trio.storage.postgresql import tables as postgres_tables
 from livesync_trio.storage.postgresql.connection import Connector
 from livesync_trio.storage.postgresql.tables import Migration
 from livesync_trio.storage.sqlite.engine import SqliteEngine
+from tests.storage.making import CREATED_AT, run_of
 
 ROOT = Path(__file__).resolve().parents[2]
 END_LIMIT_S = 30.0
@@ -102,6 +103,27 @@ def _sqlite(countdown: _Countdown, database: Path, act: str) -> None:
         [outcome] = writer.commit([Reset(StoreId("a"))])
         if isinstance(outcome, Exception):
             raise outcome
+    elif act == "records":
+        reader = engine.reader()
+        [state, versions] = reader.state(StoreId("a")), [record.version for record in reader.records("kind", None, 9)]
+        assert state is not None
+        writes = record_writes(versions)
+        countdown.begun = True
+        for outcome in writer.commit(
+            [*writes, Append(StoreId("a"), state, (run_of(1, after=state.head),), CREATED_AT)]
+        ):
+            if isinstance(outcome, Exception):
+                raise outcome
+
+
+def record_writes(versions: list[int]) -> list[PutRecord]:
+    """Of the records a and b, one is replaced and one deleted; c is new."""
+    first, second = versions
+    return [
+        PutRecord("kind", "a", b"2", first),
+        PutRecord("kind", "b", None, second),
+        PutRecord("kind", "c", b"2", NO_RECORD),
+    ]
 
 
 def _postgres(countdown: _Countdown, url: str) -> None:
@@ -118,7 +140,7 @@ def _postgres(countdown: _Countdown, url: str) -> None:
 
 
 def _act(number: int, act: str, database: str) -> None:
-    """`act`: `reset` store a or `migrate`, in an SQLite file; `migrate-postgres`."""
+    """`act`: `reset` store a, write `records`, or `migrate`, in an SQLite file; `migrate-postgres`."""
     countdown = _Countdown(number)
     if act == "migrate-postgres":
         _postgres(countdown, database)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from livesync_trio.model import LogState
+from livesync_trio.storage.base import NO_RECORD, PutRecord
 from livesync_trio.storage.postgresql.connection import Connector
 from livesync_trio.storage.postgresql.engine import PostgresEngine
 from livesync_trio.storage.postgresql.schema import migrate, pending
@@ -54,10 +55,33 @@ def test_a_reset_killed_at_any_statement_has_happened_or_has_not(tmp_path: Path,
     assert number > 4
 
 
+def test_records_killed_at_any_statement_are_all_written_or_none(tmp_path: Path, killer: Killer) -> None:
+    made = tmp_path / "made.db"
+    database = Database(lambda: SqliteEngine(made))
+    database.filled("a", run_of(EVENTS))
+    for key in "ab":
+        database.one(PutRecord("kind", key, b"1", NO_RECORD))
+    database.stop()
+    for number in itertools.count(1):
+        path = tmp_path / f"killed-at-{number}.db"
+        shutil.copyfile(made, path)
+        killed = killer.killed_at(number, "records", path)
+        database = Database(lambda path=path: SqliteEngine(path))  # type: ignore[misc]
+        found = {record.key: record.value for record in database.reader.records("kind", None, 9)}
+        head = database.open("a").head
+        database.stop()
+        if not killed:
+            assert (found, head) == ({"a": b"2", "c": b"2"}, EVENTS + 1)
+            break
+        assert (found, head) == ({"a": b"1", "b": b"1"}, EVENTS)
+    assert number > 5
+
+
 def file_of(path: Path, migrations: int) -> None:
     """A file as an older version left it, with a store of `EVENTS` events when there was a schema at all."""
     if not migrations:
         return
+    announced = ", append_events" if migrations > 1 else ""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         for migration in sqlite_schema.MIGRATIONS[:migrations]:
@@ -67,8 +91,8 @@ def file_of(path: Path, migrations: int) -> None:
             text = event_json(number, number - 1)
             connection.execute(
                 "INSERT INTO livesync_7_events"
-                " (log_id, seq_num, parent_seq_num, ordinal, size_bytes, created_at, event)"
-                " VALUES (1, ?, ?, ?, ?, '2026-11-20T12:34:56.789Z', ?)",
+                f" (log_id, seq_num, parent_seq_num, ordinal, size_bytes, created_at, event{announced})"
+                f" VALUES (1, ?, ?, ?, ?, '2026-11-20T12:34:56.789Z', ?{', 1' if announced else ''})",
                 (number, number - 1, number, len(text), text.decode()),
             )
 

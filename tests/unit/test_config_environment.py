@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from livesync_trio.config import SETTINGS, BadConfig, Config, Secret, load, showing
+from livesync_trio.config import SETTINGS, BadConfig, Config, Secret, load, settings
 
 INJECTED = "tcp://10.0.0.7:8100"
 CONDA = "x86_64-conda-linux-gnu"
@@ -196,7 +196,7 @@ class TestPasswordsInUrls:
         ],
     )
     def test_what_is_refused_would_not_be_shown_either(self, url: str, shown: str) -> None:
-        assert showing._shown(url) == shown
+        assert settings._shown(url) == shown
 
     @pytest.mark.parametrize(
         "url",

@@ -8,8 +8,9 @@ import psycopg
 
 from livesync_trio.errors import LogReplaced
 from livesync_trio.model import BackendId, LogState, StoredEvent, StoreId
-from livesync_trio.storage.base import StoreSummary
+from livesync_trio.storage.base import Record, StoreSummary
 from livesync_trio.storage.chain import check_continues, check_ends, check_no_hole
+from livesync_trio.storage.postgresql import records
 from livesync_trio.storage.postgresql.arrays import Byteas
 from livesync_trio.storage.postgresql.connection import Session, translated
 
@@ -117,6 +118,16 @@ class PostgresReader:
         return [
             StoreSummary(StoreId(row[0].decode()), log_state(row[1:5]), int(row[5]), row[6], row[7]) for row in rows
         ]
+
+    def record(self, kind: str, key: str) -> Record | None:
+        """One record; see the contract."""
+        with translating():
+            return records.record(self._session, kind, key)
+
+    def records(self, kind: str, after: str | None, limit: int) -> list[Record]:
+        """Records of a kind in ascending order; see the contract."""
+        with translating():
+            return records.records(self._session, kind, after, limit)
 
     def states(self, store_ids: Iterable[StoreId]) -> dict[StoreId, LogState]:
         """States of those of the stores that exist.

@@ -16,6 +16,7 @@ from typing import Final
 import attrs
 
 from livesync_trio.limits import POSTGRES_LOCK_LIMIT_MS
+from livesync_trio.storage.postgresql import records
 from livesync_trio.storage.postgresql.summaries import (
     APPEND_OF_BEFORE,
     APPEND_WITH_USER,
@@ -210,20 +211,22 @@ MIGRATIONS: Final = (
         post=(NO_APPEND_OF_BEFORE,),
     ),
     Migration(3, "sizes and last pushes of the stores that are there", pre=COUNT, batches=COUNT_BATCH),
+    Migration(4, "records of the server", pre=(records.TABLE, records.PUT)),
 )
 """The schema of `PERSISTENCE_FORMAT_VERSION`, in order."""
 
-TABLES: Final = ("livesync_7_stores", "livesync_7_events", "livesync_7_replaced")
+TABLES: Final = ("livesync_7_stores", "livesync_7_events", "livesync_7_replaced", "livesync_7_records")
 FUNCTIONS: Final = (
     "livesync_7_durably",
     "livesync_7_create",
     "livesync_7_append",
     "livesync_7_reset",
     "livesync_7_clear",
+    "livesync_7_put_records",
 )
 """What must be there when all migrations have been applied."""
 
-GRANTS: Final = """\
-GRANT SELECT, INSERT, UPDATE, DELETE ON livesync_7_stores, livesync_7_events, livesync_7_replaced TO {role};
-GRANT SELECT ON livesync_migrations TO {role};"""
+GRANTS: Final = f"""\
+GRANT SELECT, INSERT, UPDATE, DELETE ON {", ".join(TABLES)} TO {{role}};
+GRANT SELECT ON livesync_migrations TO {{role}};"""
 """What the server's own role needs, when another one owns the tables."""

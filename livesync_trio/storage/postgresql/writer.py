@@ -10,7 +10,7 @@ nothing is said, because the lost session may still commit it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import attrs
@@ -18,13 +18,27 @@ import psycopg
 
 from livesync_trio.errors import LivesyncError, StorageUnavailable, StoreDamaged
 from livesync_trio.model import Event, LogState, StoreId
-from livesync_trio.storage.base import Adopt, Append, Appended, HeadMoved, OpenStore, Outcome, Reset, Write
+from livesync_trio.storage.base import (
+    Adopt,
+    Append,
+    Appended,
+    HeadMoved,
+    OpenStore,
+    Outcome,
+    PutRecord,
+    Reset,
+    StoreOutcome,
+    StoreWrite,
+    Write,
+    subject,
+)
 from livesync_trio.storage.chain import Ends, chained_events, check_whole, new_backend_id, state_after
 from livesync_trio.storage.postgresql.adopt import adopt
 from livesync_trio.storage.postgresql.arrays import Bigints, Byteas, OptionalTexts, Texts
 from livesync_trio.storage.postgresql.chain import append_chain, is_chain
 from livesync_trio.storage.postgresql.connection import Session, is_unclear, translated
 from livesync_trio.storage.postgresql.reader import log_state, states, translating
+from livesync_trio.storage.postgresql.records import put_records
 
 _OPEN: Final = """
     SELECT stores.store_id, stores.log_id, stores.backend_id, stores.head, stores.event_count,
@@ -86,7 +100,7 @@ class PostgresWriter:
         """Carry out writes of any stores; see the contract.
 
         Those of one store are carried out in order, one transaction after the other, unless all of them are one chain
-        of appends. Appends to different stores share one transaction.
+        of appends. Appends to different stores share one transaction, and so do records.
         """
         if is_chain(writes):
             try:
@@ -97,7 +111,17 @@ class PostgresWriter:
         outcomes: dict[int, Outcome | Exception] = {}
         with translating():
             for positions in _rounds(writes):
-                outcomes |= self._round({position: writes[position] for position in positions})
+                puts: dict[int, PutRecord] = {}
+                of_stores: dict[int, StoreWrite] = {}
+                for position in positions:
+                    write = writes[position]
+                    if isinstance(write, PutRecord):
+                        puts[position] = write
+                    else:
+                        of_stores[position] = write
+                outcomes |= self._round(of_stores)
+                if puts:
+                    outcomes |= put_records(self._session, puts)
         return [outcomes[position] for position in range(len(writes))]
 
     def prove_writable(self) -> None:
@@ -123,9 +147,9 @@ class PostgresWriter:
 
     # --- writes of different stores ---------------------------------------------------------------------------------
 
-    def _round(self, writes: dict[int, Write]) -> dict[int, Outcome | Exception]:
+    def _round(self, writes: dict[int, StoreWrite]) -> dict[int, StoreOutcome | Exception]:
         """Carry out writes of which no two are of one store."""
-        outcomes: dict[int, Outcome | Exception] = {}
+        outcomes: dict[int, StoreOutcome | Exception] = {}
         opened: dict[int, bytes] = {}
         appended: dict[int, _Prepared] = {}
         for position, write in writes.items():
@@ -176,7 +200,7 @@ class PostgresWriter:
 
     # --- appends ----------------------------------------------------------------------------------------------------
 
-    def _append(self, group: Sequence[_Prepared]) -> list[Outcome | Exception]:
+    def _append(self, group: Sequence[_Prepared]) -> list[StoreOutcome | Exception]:
         """Carry out appends in one transaction; when one of them fails on its own account, each in one of its own."""
         try:
             rows = self._session.ask(_APPEND, _parameters(group))
@@ -190,7 +214,7 @@ class PostgresWriter:
                 return self._apart(group, failure)
         return self._outcomes(group, {position for (position,) in rows})
 
-    def _apart(self, group: Sequence[_Prepared], failure: LivesyncError | ValueError) -> list[Outcome | Exception]:
+    def _apart(self, group: Sequence[_Prepared], failure: LivesyncError | ValueError) -> list[StoreOutcome | Exception]:
         if len(group) == 1:
             return [failure]
         return [self._append([prepared])[0] for prepared in group]
@@ -218,7 +242,7 @@ class PostgresWriter:
             raise error
         return rows
 
-    def _outcomes(self, group: Sequence[_Prepared], appended: set[int]) -> list[Outcome | Exception]:
+    def _outcomes(self, group: Sequence[_Prepared], appended: set[int]) -> list[StoreOutcome | Exception]:
         """The outcome of each append: those at the positions `appended` are durable, the others were refused."""
         moved = [one.append.store_id for position, one in enumerate(group, 1) if position not in appended]
         found = self._open_again(moved) if moved else {}
@@ -239,14 +263,15 @@ class PostgresWriter:
 
 
 def _rounds(writes: Sequence[Write]) -> Iterator[list[int]]:
-    """Positions of writes in rounds: those of one store in order, one a round; different stores do not wait."""
-    seen: Counter[StoreId] = Counter()
+    """Positions of writes in rounds: those of one subject in order, one a round; others do not wait."""
+    seen: Counter[Hashable] = Counter()
     rounds: list[list[int]] = []
     for position, write in enumerate(writes):
-        if seen[write.store_id] == len(rounds):
+        changed = subject(write)
+        if seen[changed] == len(rounds):
             rounds.append([])
-        rounds[seen[write.store_id]].append(position)
-        seen[write.store_id] += 1
+        rounds[seen[changed]].append(position)
+        seen[changed] += 1
     yield from rounds
 
 

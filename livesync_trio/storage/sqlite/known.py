@@ -10,7 +10,7 @@ from typing import Final
 
 from livesync_trio.limits import SQLITE_KNOWN_LOGS
 from livesync_trio.model import LogState, StoreId
-from livesync_trio.storage.base import Adopt, Append, Appended, Outcome, Write
+from livesync_trio.storage.base import Adopt, Append, Appended, Outcome, PutRecord, Write
 
 STORE_OF_LOG: Final = "SELECT store_id FROM livesync_7_stores WHERE log_id = ?"
 
@@ -43,6 +43,8 @@ class KnownLogs:
     def learn(self, writes: Sequence[Write], outcomes: Iterable[Outcome | Exception]) -> None:
         """Take note of what has become durable."""
         for write, outcome in zip(writes, outcomes, strict=True):
+            if isinstance(write, PutRecord):
+                continue
             if isinstance(outcome, LogState):
                 self._learn(outcome.log_id, write.store_id)
             elif isinstance(write, Adopt) and isinstance(outcome, Appended):

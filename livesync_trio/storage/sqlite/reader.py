@@ -13,7 +13,7 @@ from typing import Any, Final
 from livesync_trio.errors import LogReplaced, StorageUnavailable
 from livesync_trio.limits import SQLITE_READER_CACHE_KIB
 from livesync_trio.model import BackendId, LogState, StoredEvent, StoreId
-from livesync_trio.storage.base import StoreSummary
+from livesync_trio.storage.base import Record, StoreSummary
 from livesync_trio.storage.chain import check_ends
 from livesync_trio.storage.sqlite.connection import Connector, translated
 from livesync_trio.storage.sqlite.page import (
@@ -26,6 +26,7 @@ from livesync_trio.storage.sqlite.page import (
     events_of,
     is_as_written,
 )
+from livesync_trio.storage.sqlite.records import RECORD, RECORDS, records_of
 from livesync_trio.storage.sqlite.summaries import SUMMARIES, SUMMARY, next_name, summaries
 
 STATE_OF_STORE: Final = """
@@ -89,6 +90,15 @@ class SqliteReader:
         """Stores in ascending order; see the contract."""
         question = {"first": next_name(after), "containing": containing, "limit": limit}
         return summaries(self._ask(SUMMARIES, question))
+
+    def record(self, kind: str, key: str) -> Record | None:
+        """One record; see the contract."""
+        found = records_of(self._ask(RECORD, {"kind": kind, "key": key}))
+        return found[0] if found else None
+
+    def records(self, kind: str, after: str | None, limit: int) -> list[Record]:
+        """Records of a kind in ascending order; see the contract."""
+        return records_of(self._ask(RECORDS, {"kind": kind, "first": next_name(after), "limit": limit}))
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         """What is done with a new connection: nothing, each question is a moment of its own."""

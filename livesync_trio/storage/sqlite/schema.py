@@ -11,6 +11,7 @@ from typing import Final
 import attrs
 
 from livesync_trio.limits import PERSISTENCE_FORMAT_VERSION
+from livesync_trio.storage.sqlite import records
 
 
 @attrs.frozen
@@ -148,11 +149,18 @@ MIGRATIONS: Final = (
         "size and last push of a store, checksum and user of an event",
         (*_SUMMARIES, *_APPEND_CONTINUES_HEAD),
     ),
+    Migration(3, "records of the server", (records.TABLE,)),
 )
 """The schema of `PERSISTENCE_FORMAT_VERSION`, in order."""
 
 REQUIRED: Final = frozenset(
-    {"livesync_7_stores", "livesync_7_events", "livesync_7_append_continues_head", "livesync_7_replaced"}
+    {
+        "livesync_7_stores",
+        "livesync_7_events",
+        "livesync_7_append_continues_head",
+        "livesync_7_replaced",
+        "livesync_7_records",
+    }
 )
 """What must be there when all migrations have been applied. Without the trigger, heads would stand still."""
 

@@ -29,7 +29,7 @@ SUMMARIES: Final = """
 """
 
 
-def next_name(after: StoreId | None) -> str:
+def next_name(after: str | None) -> str:
     """The first name that can come after another one: the same with a U+0000 behind it."""
     return "" if after is None else f"{after}\0"
 

@@ -19,13 +19,28 @@ from typing import Final
 from livesync_trio.errors import StorageUnavailable, StoreDamaged
 from livesync_trio.limits import SQLITE_FILE_CHECK_S, SQLITE_WRITER_CACHE_KIB, SQLITE_WRITER_STATEMENTS
 from livesync_trio.model import LogState, StoreId
-from livesync_trio.storage.base import Adopt, Append, Appended, HeadMoved, OpenStore, Outcome, Reset, Write
+from livesync_trio.storage.base import (
+    NO_RECORD,
+    Adopt,
+    Append,
+    Appended,
+    HeadMoved,
+    OpenStore,
+    Outcome,
+    PutRecord,
+    RecordStored,
+    Reset,
+    StoreOutcome,
+    Write,
+    subject,
+)
 from livesync_trio.storage.chain import Ends, check_whole, is_expected, new_backend_id, state_after
 from livesync_trio.storage.sqlite.adopt import DELETE_STORE, NOTE_REPLACED, adopt
 from livesync_trio.storage.sqlite.connection import Connector, translated
 from livesync_trio.storage.sqlite.insert import statements
 from livesync_trio.storage.sqlite.known import KnownLogs
 from livesync_trio.storage.sqlite.reader import STATE_OF_STORE, log_state
+from livesync_trio.storage.sqlite.records import found, put
 from livesync_trio.storage.sqlite.side_files import Foreign, Lost
 
 _CREATE_STORE: Final = "INSERT INTO livesync_7_stores (store_id, backend_id) VALUES (?, ?)"
@@ -126,9 +141,8 @@ class SqliteWriter:
         """Try the group with all its events in one INSERT. False: nothing was done, go one by one."""
         appends = [write for write in writes if isinstance(write, Append)]
         appended = {write.store_id for write in appends}
-        if any(
-            isinstance(write, Adopt) or write.store_id in appended for write in writes if not isinstance(write, Append)
-        ):
+        others = [write for write in writes if not isinstance(write, Append | PutRecord)]
+        if any(isinstance(write, Adopt) or write.store_id in appended for write in others):
             return False  # what an append of a store finds may depend on what is done to the store before it
         try:
             if not all(self._known.fits(connection, append) for append in appends):
@@ -209,14 +223,10 @@ class SqliteWriter:
         whole in the WAL, which was perhaps never synced: the checkpoint syncs it.
         """
         self._drop()
-        final = {
-            write.store_id: outcome if isinstance(outcome, LogState) else outcome.state
-            for write, outcome in zip(writes, outcomes, strict=True)
-            if not isinstance(outcome, Exception)
-        }
+        final = {subject(write): (write, outcome) for write, outcome in zip(writes, outcomes, strict=True)}
         try:
             connection = self._open()
-            if any(_state(connection, store_id) != state for store_id, state in final.items()):
+            if not all(_is_there(connection, write, outcome) for write, outcome in final.values()):
                 return False
             (blocked, _, _) = connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
         except sqlite3.Error:
@@ -278,6 +288,21 @@ def _carry_out(connection: sqlite3.Connection, write: Write) -> Outcome:
             return _create(connection, write.store_id)
         case Adopt():
             return adopt(connection, write)
+        case PutRecord():
+            return put(connection, write)
+
+
+def _is_there(connection: sqlite3.Connection, write: Write, outcome: Outcome | Exception) -> bool:
+    """Whether the database is as an outcome says."""
+    match write, outcome:
+        case PutRecord(), RecordStored():
+            record = found(connection, write.kind, write.key)
+            return outcome.version == (NO_RECORD if record is None else record.version)
+        case OpenStore() | Append() | Reset() | Adopt(), LogState():
+            return _state(connection, write.store_id) == outcome
+        case OpenStore() | Append() | Reset() | Adopt(), Appended() | HeadMoved():
+            return _state(connection, write.store_id) == outcome.state
+    return True  # nothing was written for it
 
 
 def _open_store(connection: sqlite3.Connection, store_id: StoreId) -> LogState:
@@ -296,17 +321,17 @@ def _create(connection: sqlite3.Connection, store_id: StoreId) -> LogState:
     return LogState(log_id, backend_id, 0, 0)
 
 
-def _append(connection: sqlite3.Connection, append: Append) -> Outcome:
+def _append(connection: sqlite3.Connection, append: Append) -> StoreOutcome:
     inserts = statements([append])
-    found = _state(connection, append.store_id) or _create(connection, append.store_id)
-    if not is_expected(found, append.expected):
-        return HeadMoved(found)
+    state = _state(connection, append.store_id) or _create(connection, append.store_id)
+    if not is_expected(state, append.expected):
+        return HeadMoved(state)
     try:
         for insert in inserts:
             connection.execute(*insert)
     except sqlite3.IntegrityError as error:
         raise StoreDamaged(
-            f"Store {append.store_id!r} is damaged: it holds events beyond its head e{found.head} ({error}). "
+            f"Store {append.store_id!r} is damaged: it holds events beyond its head e{state.head} ({error}). "
             "Restore a backup, or reset the store."
         ) from error
     return Appended(state_after(append))
