@@ -15,7 +15,7 @@ from livesync_trio import errors
 from livesync_trio.client.address import Address, Protocol
 from livesync_trio.client.connection import LostError
 from livesync_trio.client.failures import InvalidPush, LogBroken, Offline, OutcomeUnknown, SyncError, failure_of
-from livesync_trio.client.link import Link, Patience, Payload, State
+from livesync_trio.client.link import Link, Patience, Payload, State, States
 from livesync_trio.client.opening import Opening
 from livesync_trio.client.ordering import START, Position
 from livesync_trio.client.pulling import OnReset, Pull
@@ -89,7 +89,7 @@ class Backend:
     @property
     def is_connected(self) -> bool:
         """Whether there is a connection now."""
-        return self._link.state is State.CONNECTED
+        return self._link.is_connected
 
     @property
     def failure(self) -> SyncError | None:
@@ -102,7 +102,7 @@ class Backend:
 
     def connection_states(self) -> AsyncIterator[State]:
         """The state now, and each one that follows; when they change faster than they are taken, the last of them."""
-        return self._link.states()
+        return States(self._link)
 
     async def connect(self) -> None:
         """Connect now, whatever the pause between two attempts; also when the server has refused this client.
@@ -239,11 +239,13 @@ def _batches(events: Sequence[Event]) -> Iterator[list[Event]]:
 
 
 _shape: Final = msgspec.json.Decoder(EventShape)
+_value: Final = msgspec.json.Decoder(msgspec.Raw)
 
 
 def _check(event: Event, before: Event | None) -> None:
     """What no good server stores, some store all the same, and break their log by it (SPEC section 7)."""
     try:
+        read(_value, event.args)  # one value, and not the end of an event
         text = event.json
         shape, restore = read(_shape, text)
         take_batch([shape], restore)

@@ -47,6 +47,10 @@ class Connection(Protocol):
         """
 
     @property
+    def is_lost(self) -> bool:
+        """Whether it is of no use any more."""
+
+    @property
     def was_useful(self) -> bool:
         """Whether the server has said anything."""
 

@@ -86,6 +86,11 @@ class HttpConnection:
             raise self.refused
         return self._lost
 
+    @property
+    def is_lost(self) -> bool:
+        """See the contract."""
+        return bool(self._lost)
+
     def pull(self, after: int, backend_id: str | None, *, live: bool) -> "HttpStream":
         """See the contract."""
         request_id = next(self._ids)
@@ -131,7 +136,7 @@ class HttpConnection:
             return self._turned_away(error)
         self.was_useful = True
         if isinstance(answer, Unusable):
-            return Done("", Refusal(Kind.INTERNAL, f"{answer.message}."))
+            return Done("", Refusal(Kind.HOOK_REFUSED, f"{answer.message}."))
         if isinstance(answer, Done) and answer.refusal is not None:
             failure = failure_of(answer.refusal, self._place)
             if isinstance(failure, Unauthorized):

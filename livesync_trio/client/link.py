@@ -6,9 +6,9 @@ because tokens expire. Whoever is refused for good does not come back by itself.
 
 import enum
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import attrs
 import trio
@@ -100,7 +100,8 @@ class Link:
                     continue
             except Offline as offline:
                 failure = offline
-            self._become(State.WAITING, failure)
+            if self.state is not State.WAITING:
+                self._become(State.WAITING, failure)
             with trio.move_on_after(self._backoff.next_s(getattr(failure, "retry_after_s", 0.0))):
                 await self._called.wait()
 
@@ -118,12 +119,13 @@ class Link:
             self._connection = connection
             self._become(State.CONNECTED)
             try:
-                why = await connection.run()
+                failure = Offline(f"{self._place}: the connection is lost: {await connection.run()}.")
             finally:
                 self._connection = None
                 if connection.was_useful:
                     self._backoff.reset()
-        return Offline(f"{self._place}: the connection is lost: {why}.")
+            self._become(State.WAITING, failure)  # before the goodbye, which may take a moment
+        return failure
 
     def _is_final(self, refused: Refused) -> bool:
         """Whether coming back is of no use. A fresh payload may be let in, but not if that happens again and again."""
@@ -153,26 +155,48 @@ class Link:
         """
         await trio.lowlevel.checkpoint()
         while True:
-            if self._connection is not None:
+            if self._connection is not None and self.is_connected:
                 return self._connection
             hopeless = self.state in {State.REFUSED, State.CLOSED}
             if (hopeless or (patience == "fail" and self.state is State.WAITING)) and self.failure is not None:
                 raise self.failure.with_traceback(None)
             await self._changed.wait()
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection, as far as anybody knows."""
+        return self._connection is not None and not self._connection.is_lost
+
     async def connect(self) -> None:
         """Make an attempt now, whatever the pause; returns when connected. Raises as `connected`, without waiting."""
+        while self.state is State.CONNECTED and not self.is_connected:
+            await self._changed.wait()
         if self.state in {State.WAITING, State.REFUSED}:
             changed = self._changed
             self._called.set()
             await changed.wait()
         await self.connected("fail")
 
-    async def states(self) -> AsyncIterator[State]:
-        """The state now, and each one after it; when they change faster than they are taken, the last of them."""
-        last = None
-        while last is not State.CLOSED:
-            while self.state is last:
-                await self._changed.wait()
-            last = self.state
-            yield last
+    async def state_after(self, last: State | None) -> State:
+        """The state, once it is another one than `last`."""
+        await trio.lowlevel.checkpoint()
+        while self.state is last:
+            await self._changed.wait()
+        return self.state
+
+
+class States:
+    """The state of a link now, and each one after it; when they change faster than they are taken, the last of them."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._last: State | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> State:
+        if self._last is State.CLOSED:
+            raise StopAsyncIteration
+        self._last = await self._link.state_after(self._last)
+        return self._last

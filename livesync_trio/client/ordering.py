@@ -63,12 +63,9 @@ class _Phase(enum.Enum):
     """What is pushed since."""
 
 
-_Print = tuple[int, str, str, str]
-
-
-def _print_of(event: Event) -> _Print:
-    """By what an event is known again; not by its `args`, which may come back written in another way."""
-    return event.parent_seq_num, event.name, event.client_id, event.session_id
+def _print_of(event: Event) -> int:
+    """By what an event is known again."""
+    return hash((event.parent_seq_num, event.name, event.client_id, event.session_id, event.args))
 
 
 class Order:
@@ -86,7 +83,7 @@ class Order:
         self._stash: dict[int, Event] = {}
         self._stash_bytes = 0
         self._overflowed = False
-        self._recent: dict[int, _Print] = {}  # of logs without identity
+        self._recent: dict[int, tuple[int, int]] = {}  # of logs without identity: parent and print
         self._overlap = False
 
     @property
@@ -184,13 +181,13 @@ class Order:
             return
         known = self._recent.get(event.seq_num)
         anew = known is None and event.parent_seq_num == ROOT_SEQ_NUM and event.seq_num != self._start
-        if anew or (known is not None and known != _print_of(event)):
+        if anew or (known is not None and known[1] != _print_of(event)):
             raise LogGone(f"The log that had e{self.head} is gone: another e{event.seq_num} came.")
         if event.seq_num == self.head:
             self._overlap = False
 
     def _remember(self, event: Event) -> None:
-        self._recent[event.seq_num] = _print_of(event)
+        self._recent[event.seq_num] = event.parent_seq_num, _print_of(event)
         if len(self._recent) > CLIENT_RECENT_EVENTS:
             del self._recent[next(iter(self._recent))]
 

@@ -212,11 +212,13 @@ class SocketConnection:
 
     async def run(self) -> str:
         """See the contract."""
-        async with open_tasks("sync connection") as tasks:
-            self._tasks = tasks
-            for task in (self._read, self._write, self._stay_alive):
-                tasks.start(task)
-        self._lose("it was closed")
+        try:
+            async with open_tasks("sync connection") as tasks:
+                self._tasks = tasks
+                for task in (self._read, self._write, self._stay_alive):
+                    tasks.start(task)
+        finally:
+            self._lose("it was closed")
         return self._lost
 
     def pull(self, after: int, backend_id: str | None, *, live: bool) -> SocketStream:
@@ -255,6 +257,11 @@ class SocketConnection:
             await heard.wait()
         if self._lost:
             raise LostError(self._lost, sent=False)
+
+    @property
+    def is_lost(self) -> bool:
+        """See the contract."""
+        return bool(self._lost)
 
     async def is_understood(self) -> bool:
         """Whether the server answers in this protocol; for finding out which one it speaks."""
@@ -392,7 +399,7 @@ class SocketConnection:
     def _fail_all(self, why: str) -> None:
         """A defect is no answer to anything in particular: it ends every request, and the connection goes on."""
         for request_id in [*self._pushes, *self._streams]:
-            self._end(Done(request_id, Refusal(Kind.INTERNAL, f"{why}.")))
+            self._end(Done(request_id, Refusal(Kind.HOOK_REFUSED, f"{why}.")))
 
 
 def _told(closed: ConnectionClosed) -> str:

@@ -201,15 +201,17 @@ def _refusal(exit_: Any) -> Refusal | None:
             return Refusal(_kind(others.get("note")), message[:500])
         case {"_tag": "UnknownError", "cause": told, **others}:
             return Refusal(_kind(others.get("note")), str(told)[:500])
-    return Refusal(Kind.INTERNAL, f"it failed with {text_of(exit_).decode(errors='replace')[:500]}")
+    return Refusal(_THEIR_OWN, f"it failed with {text_of(exit_).decode(errors='replace')[:500]}")
 
 
 def _kind(note: Any) -> Kind:
     """Our server names its rule; others refuse for reasons of their own."""
-    return _KINDS.get(note, Kind.HOOK_REFUSED) if isinstance(note, str) else Kind.HOOK_REFUSED
+    return _KINDS.get(note, _THEIR_OWN) if isinstance(note, str) else _THEIR_OWN
 
 
 _KINDS: Final = {str(kind): kind for kind in Kind}
+_THEIR_OWN: Final = Kind.HOOK_REFUSED
+"""A reason that nobody knows, and that does not pass by itself."""
 
 
 def _first_error(cause: Any) -> Any:
