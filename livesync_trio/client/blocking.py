@@ -3,7 +3,7 @@
 Owns that thread. Nothing waits for ever: a server that does not answer in time is told as one that is not there.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -65,7 +65,7 @@ class BlockingBackend:
         self._backend = backend
         self._token = token
 
-    def pull(self, after: Position | None = None) -> Iterator[Page]:
+    def pull(self, after: Position | None = None) -> Generator[Page, None, None]:
         """The history behind a position, page by page. Raises as `Backend.pull`."""
         pull = self._backend.pull(after, live=False)
         try:

@@ -221,7 +221,7 @@ async def test_its_states_can_be_watched(autojump_clock: trio.testing.MockClock)
 
     async def watch(states: AsyncIterator[State]) -> None:
         async for state in states:
-            seen.append(state)
+            seen.append(state)  # noqa: PERF401 -- it is looked at when it has ended, and shown when it has not
 
     stage = Stage()
     async with trio.open_nursery() as nursery, staged(stage) as (backend, net):

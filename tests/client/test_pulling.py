@@ -231,7 +231,7 @@ async def test_a_restart_that_leads_nowhere_ends(autojump_clock: trio.testing.Mo
 
 
 async def test_what_comes_too_early_waits_for_its_predecessors(autojump_clock: trio.testing.MockClock) -> None:
-    """As the reference does it: what is pushed meanwhile comes between the pages, and again on them (SPEC section 7)."""
+    """As the reference does it: what is pushed meanwhile comes between the pages, and again there (SPEC section 7)."""
 
     async def play(server: Scripted) -> None:
         request = await server.request()
