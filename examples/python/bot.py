@@ -2,8 +2,8 @@
 
     python examples/python/bot.py ws://127.0.0.1:8000 team-7
 
-It looks at what remains to be done, not at what happens: a todo that nobody has completed is answered, also when the bot
-was away meanwhile. Answer and completion are one commit, so that a bot that is killed answers once.
+It looks at what remains to be done, not at what happens: a todo that nobody has completed is answered, also when the
+bot was away meanwhile. Answer and completion are one commit, so that a bot that is killed answers once.
 """
 
 import sys

@@ -26,10 +26,11 @@ def main(url, store_id):
     import duckdb
     import pandas
 
-    events, todos = (pandas.DataFrame(rows) for rows in load(url, store_id))
-    print(todos["completed"].value_counts())
-    print(duckdb.sql("SELECT client_id, name, count(*) AS events FROM events GROUP BY ALL ORDER BY ALL"))
-    print(duckdb.sql("SELECT json_extract_string(args, '$.text') AS text FROM events WHERE name = 'v1.TodoCreated'"))
+    events, todos = load(url, store_id)
+    print(pandas.DataFrame(todos)["completed"].value_counts())
+    log = duckdb.from_df(pandas.DataFrame(events))
+    print(log.aggregate("client_id, name, count(*) AS events").order("events DESC"))
+    print(log.filter("name = 'v1.TodoCreated'").project("json_extract_string(args, '$.text') AS text"))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ server; when somebody waits for an answer that stands behind those pages, they a
 import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import cast
 from weakref import WeakValueDictionary
 
@@ -59,8 +59,8 @@ async def open_socket(address: Address, target: str, dialect: Dialect, dial: Dia
         Refused: the server does not let this client in.
     """
     try:
-        async with lent_nursery() as nursery:
-            socket = await _handshake(nursery, address, target, dial)
+        async with lent_nursery() as nursery, AsyncExitStack() as closing:
+            socket = await _handshake(nursery, address, target, dial, closing)
             try:
                 yield SocketConnection(socket, dialect)
             finally:
@@ -72,10 +72,13 @@ async def open_socket(address: Address, target: str, dialect: Dialect, dial: Dia
         raise failure_of_status(error.status_code, error.body or b"", retry_after, address.place) from None
 
 
-async def _handshake(nursery: trio.Nursery, address: Address, target: str, dial: Dial) -> WebSocketConnection:
+async def _handshake(
+    nursery: trio.Nursery, address: Address, target: str, dial: Dial, closing: AsyncExitStack
+) -> WebSocketConnection:
     try:
         with trio.fail_after(CLIENT_CONNECT_LIMIT_S), trio.CancelScope() as until_it_ends:
             stream = _Watched(await dial(address), until_it_ends.cancel)
+            closing.push_async_callback(trio.aclose_forcefully, stream)  # the library's task may be cancelled before
             socket = await wrap_client_stream(
                 nursery,
                 cast("trio.SocketStream", stream),

@@ -4,7 +4,7 @@ Owns the thread in which Trio runs. It ends with the store; a store that nobody 
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +14,7 @@ import trio
 
 from livesync_trio.livestore.events import Bindings, Confirmed, SyncStatus
 from livesync_trio.livestore.faults import StoreClosed
+from livesync_trio.livestore.notices import Live
 from livesync_trio.livestore.schema import Schema
 from livesync_trio.livestore.store import Store, open_store
 
@@ -102,29 +103,22 @@ class BlockingStore:
 
     def watch(self, sql: str, bindings: Bindings = ()) -> Iterator[list[dict[str, Any]]]:
         """See `Store.watch`. An iterator; whoever waits in it is let go when the store is closed."""
-        rows = self._call(self._store.watch, sql, bindings)
-        return self._iterate(rows.__anext__, rows.aclose)
+        return self._iterate(self._call(self._store.watch, sql, bindings))
 
     def events(self, after: int = 0) -> Iterator[Confirmed]:
         """See `Store.events`. An iterator; whoever waits in it is let go when the store is closed."""
-        events = self._call(self._store.events, after)
-        return self._iterate(events.__anext__, events.aclose)
+        return self._iterate(self._call(self._store.events, after))
 
-    def _iterate(self, take: Callable[[], Any], end: Callable[[], Any]) -> Iterator[Any]:
-        async def next_one() -> list[Any]:
+    def _iterate(self, live: Live[T]) -> Iterator[T]:
+        async def take() -> tuple[T, ...]:
             try:
-                return [await take()]
-            except StopAsyncIteration:
-                return []
+                return (await anext(live),)
+            except StopAsyncIteration:  # cannot leave a coroutine as it is
+                return ()
 
-        try:
-            while one := self._wait(next_one):
-                yield one[0]
-        except StoreClosed:
-            return
-        finally:
-            with suppress(StoreClosed):
-                self._wait(end)
+        with suppress(StoreClosed):
+            while taken := self._wait(take):
+                yield taken[0]
 
     def _call(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         try:
@@ -132,7 +126,7 @@ class BlockingStore:
         except trio.RunFinishedError:
             raise StoreClosed("the store is closed.") from None
 
-    def _wait(self, fn: Callable[[], Any]) -> Any:
+    def _wait(self, fn: Callable[[], Awaitable[T]]) -> T:
         try:
             return trio.from_thread.run(fn, trio_token=self._token)
         except (trio.RunFinishedError, trio.Cancelled):

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -12,9 +12,9 @@ import trio
 
 from livesync_trio.client import Backend, open_backend
 from livesync_trio.livestore.datafile import DataFile, Durability
-from livesync_trio.livestore.events import Bindings, Confirmed, SyncStatus
+from livesync_trio.livestore.events import Bindings, Confirmed, LogEvent, SyncStatus
 from livesync_trio.livestore.faults import LogReplaced, StoreClosed, StoreError, StoreStopped
-from livesync_trio.livestore.notices import Notices, Watcher
+from livesync_trio.livestore.notices import Live, Notices
 from livesync_trio.livestore.replica import Replica, new_name
 from livesync_trio.livestore.schema import Schema
 from livesync_trio.livestore.syncing import OnReset, Syncing
@@ -79,7 +79,7 @@ class Store:
             raise self._end
         return self._file.query(sql, bindings)
 
-    def watch(self, sql: str, bindings: Bindings = ()) -> AsyncGenerator[list[dict[str, Any]], None]:
+    def watch(self, sql: str, bindings: Bindings = ()) -> Live[list[dict[str, Any]]]:
         """The rows of a query now, and again whenever a table that it reads has changed; ends when the store is closed.
 
         Who takes them slowly gets the newest.
@@ -88,23 +88,18 @@ class Store:
             BadQuery: it does more than read, or cannot be run.
             StoreStopped (from the iteration): the store has stopped.
         """
-        return self._watch(sql, bindings, Watcher(self._file.statements.query(sql).reads))
+        watcher = self._notices.watcher(self._file.statements.query(sql).reads)
 
-    async def _watch(
-        self, sql: str, bindings: Bindings, watcher: Watcher
-    ) -> AsyncGenerator[list[dict[str, Any]], None]:
-        self._notices.watchers.add(watcher)
-        try:
-            while True:
-                await self._notices.until(lambda: watcher.is_stale or self._end is not None)
-                if self._is_closed():
-                    return
-                watcher.is_stale = False
-                yield self._file.query(sql, bindings)
-        finally:
-            self._notices.watchers.discard(watcher)
+        async def take() -> list[dict[str, Any]] | None:
+            await self._notices.until(lambda: watcher.is_stale or self._end is not None)
+            if self._is_closed():
+                return None
+            watcher.is_stale = False
+            return self._file.query(sql, bindings)
 
-    async def events(self, after: int = 0) -> AsyncGenerator[Confirmed, None]:
+        return Live(take)
+
+    def events(self, after: int = 0) -> Live[Confirmed]:
         """Events that the server has, in the order of the log, then those to come; ends when the store is closed.
 
         Args:
@@ -115,25 +110,27 @@ class Store:
             StoreStopped: the store has stopped.
         """
         replica, logs, seq_num = self._replica, self._replica.logs, after
-
-        def is_over() -> bool:
-            if replica.logs != logs:
-                raise LogReplaced("the log was replaced; its numbers have begun again.")
-            return self._is_closed()
+        reading: Iterator[LogEvent] = iter(())
 
         def is_news() -> bool:
             return replica.upstream_head > seq_num or replica.logs != logs or self._end is not None
 
-        while True:
-            await self._notices.until(is_news)
-            if is_over():
-                return
-            for event in events_after(self._file, seq_num, replica.upstream_head):
-                seq_num = event.seq_num
-                decoded = self._schema.decode(event.name, event.args)
-                yield Confirmed(event.seq_num, event.name, decoded, event.args, event.client_id)
-                if is_over():
-                    return
+        async def take() -> Confirmed | None:
+            nonlocal seq_num, reading
+            while True:
+                if replica.logs != logs:
+                    raise LogReplaced("the log was replaced; its numbers have begun again.")
+                if self._is_closed():
+                    return None
+                event = next(reading, None)
+                if event is not None:
+                    seq_num = event.seq_num
+                    decoded = self._schema.decode(event.name, event.args)
+                    return Confirmed(seq_num, event.name, decoded, event.args, event.client_id)
+                await self._notices.until(is_news)
+                reading = events_after(self._file, seq_num, replica.upstream_head)
+
+        return Live(take)
 
     async def synced(self) -> None:
         """Wait until the server has acknowledged all commits, and all that it had when we connected is applied.

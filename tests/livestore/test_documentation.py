@@ -34,7 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Any]:
+def example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[str], Any]]:
     """Imports an example as its start would, in an empty directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(EXAMPLES)
@@ -86,6 +86,7 @@ def test_the_lines_of_the_readme_work(
 async def test_the_bot_answers_once_also_what_it_missed(server: ServerProcess, example: Callable[[str], Any]) -> None:
     bot = example("bot")
     schema, created = sys.modules["todos"].schema, sys.modules["todos"].TodoCreated
+    rows: list[dict[str, Any]] = []
     with trio.fail_after(60):
         async with open_store(":memory:", schema, store_id="bot", url=server.url) as app:
             for number in range(2):

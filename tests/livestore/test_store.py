@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -148,24 +148,24 @@ async def test_a_query_runs_again_only_when_a_table_it_reads_has_changed(
 ) -> None:
     async with opened(server) as store:
         seen: list[list[dict[str, Any]]] = []
-        async with aclosing(store.watch("SELECT * FROM starred")) as rows:
-            seen.append(await anext(rows))
-            store.commit(SettingSet("k", 1))
-            store.commit(NoteStarred("nobody", 1.0))
-            await store.synced()
-            with trio.move_on_after(60) as nothing:
-                await anext(rows)
-            assert nothing.cancelled_caught
-        async with aclosing(store.watch("SELECT * FROM starred")) as rows:
-            seen.append(await anext(rows))
-            store.commit(NoteWritten("a"))
-            seen.append(await anext(rows))
-            store.commit(NoteStarred("a", 1.0))
-            store.commit(NoteWritten("b"))
-            seen.append(await anext(rows))
-            await store.synced()
-            server.write("v1.NoteStarred", b'{"title":"b"}')
-            seen.append(await anext(rows))
+        rows = store.watch("SELECT * FROM starred")
+        seen.append(await anext(rows))
+        store.commit(SettingSet("k", 1))
+        store.commit(NoteStarred("nobody", 1.0))
+        await store.synced()
+        with trio.move_on_after(60) as nothing:
+            await anext(rows)
+        assert nothing.cancelled_caught
+        rows = store.watch("SELECT * FROM starred")
+        seen.append(await anext(rows))
+        store.commit(NoteWritten("a"))
+        seen.append(await anext(rows))
+        store.commit(NoteStarred("a", 1.0))
+        store.commit(NoteWritten("b"))
+        seen.append(await anext(rows))
+        await store.synced()
+        server.write("v1.NoteStarred", b'{"title":"b"}')
+        seen.append(await anext(rows))
         assert seen == [[], [], [], [{"title": "a"}], [{"title": "a"}, {"title": "b"}]]
 
 
@@ -175,11 +175,11 @@ async def test_a_rebase_wakes_the_queries_whose_tables_it_has_changed(
     server.cut()
     async with opened(server) as store:
         store.commit(SettingSet("k", 1))
-        async with aclosing(store.watch("SELECT * FROM settings")) as settings:
-            await anext(settings)
-            server.restore()
-            server.write("v1.SettingSet", b'{"key":"l"}')
-            assert [row["key"] for row in await anext(settings)] == ["l", "k"], "as the log has them"
+        settings = store.watch("SELECT * FROM settings")
+        await anext(settings)
+        server.restore()
+        server.write("v1.SettingSet", b'{"key":"l"}')
+        assert [row["key"] for row in await anext(settings)] == ["l", "k"], "as the log has them"
 
 
 @pytest.mark.parametrize(
@@ -211,13 +211,13 @@ async def test_events_come_in_their_final_order_once_the_server_has_them(
     server.write("v9.Strange", b"[1]")
     async with opened(server, on_unknown="ignore") as store:
         store.commit(NoteWritten("mine"))
-        async with aclosing(store.events(after=1)) as events:
-            strange, mine = await anext(events), await anext(events)
-            assert (strange.seq_num, strange.event, strange.args) == (2, None, "[1]")
-            assert (mine.seq_num, mine.event, mine.client_id) == (3, NoteWritten("mine"), store.client_id)
-            server.reset()
-            with trio.move_on_after(60), pytest.raises(StoreStopped):
-                await anext(events)
+        events = store.events(after=1)
+        strange, mine = await anext(events), await anext(events)
+        assert (strange.seq_num, strange.event, strange.args) == (2, None, "[1]")
+        assert (mine.seq_num, mine.event, mine.client_id) == (3, NoteWritten("mine"), store.client_id)
+        server.reset()
+        with trio.move_on_after(60), pytest.raises(StoreStopped):
+            await anext(events)
 
 
 # --- what goes wrong ------------------------------------------------------------------------------------------------
@@ -331,11 +331,11 @@ async def test_a_reset_of_the_server_is_followed_if_asked(autojump_clock: MockCl
         store.commit(NoteWritten("b"))
         server.reset()
         server.write("v1.NoteWritten", b'{"title":"new"}')
-        async with aclosing(store.events()) as events:
-            assert (await anext(events)).event == NoteWritten("a")
-            server.restore()
-            with pytest.raises(LogReplaced):
-                await anext(events)
+        events = store.events()
+        assert (await anext(events)).event == NoteWritten("a")
+        server.restore()
+        with pytest.raises(LogReplaced):
+            await anext(events)
         await store.synced()
         assert titles(store) == ["new", "b"]
     assert [event.args for event in server.log] == [b'{"title":"new"}', b'{"title":"b"}']
