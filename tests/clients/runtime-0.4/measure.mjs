@@ -1,4 +1,6 @@
-// node --import ./simulation-off.mjs measure.mjs URL STORE DIRECTORY (pull|commit) COUNT: seconds, for scripts/benchmark/stores.py.
+// node --import ./simulation-off.mjs measure.mjs URL STORE DIRECTORY (pull|commit) COUNT
+//
+// Prints seconds, and seconds of CPU, for scripts/benchmark/stores.py.
 //
 // `pull`: from opening an empty store until COUNT events are pulled and materialized. `commit`: COUNT commits one after the
 // other, until the leader has all of them in its log; and, beside it, until the last call had returned.
@@ -30,28 +32,32 @@ const until = async (condition) => {
   while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 5))
 }
 
-const begin = performance.now()
-const seconds = (since) => (performance.now() - since) / 1000
+const now = () => ({ at: performance.now(), cpu: process.cpuUsage() })
+const since = ({ at, cpu }) => {
+  const { user, system } = process.cpuUsage(cpu)
+  return { seconds: (performance.now() - at) / 1000, cpu_s: (user + system) / 1e6 }
+}
 
 const pull = async () => {
+  const begin = now()
   const store = await open()
   await until(async () => {
     const { session, leader } = await store._dev.syncStates()
     return leader.upstreamHead.global === count && session.localHead.global === count
   })
   if (store.query(tables.todos.count()) !== count) throw new Error('rows are missing')
-  return { seconds: seconds(begin) }
+  return since(begin)
 }
 
 const commit = async () => {
   const store = await open()
-  const committing = performance.now()
+  const begin = now()
   for (let number = 0; number < count; number++) {
     store.commit(events.todoCreated({ id: `todo-${number}`, text: `Todo number ${number}` }))
   }
-  const returned = seconds(committing)
+  const returned = since(begin).seconds
   await until(async () => (await store._dev.syncStates()).leader.localHead.global === count)
-  return { seconds: seconds(committing), returned }
+  return { ...since(begin), returned }
 }
 
 console.log(JSON.stringify(await { pull, commit }[act]()))
