@@ -212,7 +212,8 @@ class Exchange:
         """Be done with it, whatever has come."""
         if self._response is None or self._data is None:
             return
-        if not self._splitter.whole or len(await anext(self._data, b"")):
+        more: bytes = await anext(self._data, b"") if self._splitter.whole else b"?"
+        if more:
             await self._response.aclose()  # else the connection is as good as new
         with suppress(httpx.HTTPError, httpx.StreamError, trio.ClosedResourceError):
             while await anext(self._data, b""):  # what is left in buffers: httpx's generators must come to their end
