@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 import attrs
 
+from livesync_trio.archive.comparing import Standing, standing
 from livesync_trio.archive.entries import Broken, Walk
 from livesync_trio.archive.reading import OnEvents, all_stores, log_entries, unheard
 from livesync_trio.archive.sources.base import Source, SourceStore
@@ -159,11 +160,11 @@ def _brought(
 ) -> Moved:
     """Bring in a store that was looked at, unless something is in its place."""
     found = target.reader.state(looked.store_id)
-    if found is not None and (found.event_count or found.backend_id == looked.backend_id):
-        return _compared(target, source, store, looked, found)
-    if dry_run:
-        return looked
     try:
+        if found is not None and (found.event_count or found.backend_id == looked.backend_id):
+            return _compared(target, source, store, looked, found)
+        if dry_run:
+            return looked
         staged = stage(target, looked.store_id, lambda: source.entries(store), on_events)
         state = adopt(target, looked.store_id, staged, looked.backend_id, found)
     except (Broken, CommandError) as error:  # this store stays out; the others still come in
@@ -174,8 +175,8 @@ def _brought(
 
 def _compared(target: Target, source: Source, store: SourceStore, looked: Moved, found: LogState) -> Moved:
     """A store that is there already: the same, or another one, which stays as it is."""
-    ours = log_entries(target.reader, looked.store_id, found)
-    same_events = all(next(ours, None) == theirs for theirs in source.entries(store))
+    there = standing(log_entries(target.reader, looked.store_id, found), source.entries(store))
+    same_events = there in {Standing.SAME, Standing.AHEAD}
     if same_events and looked.backend_id in {None, found.backend_id}:
         longer = found.event_count - looked.events
         notes = (f"it has gone on since, with {longer} events",) if longer else ()

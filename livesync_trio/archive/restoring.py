@@ -7,11 +7,11 @@ them to start over. So the old identity is kept only where nothing that was ackn
 
 import enum
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
-from typing import Literal
+from typing import Final, Literal
 
 import attrs
 
+from livesync_trio.archive.comparing import Standing, standing
 from livesync_trio.archive.entries import Entry
 from livesync_trio.archive.reading import OnEvents, all_stores, log_entries, unheard
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
@@ -39,7 +39,8 @@ class Relation(enum.Enum):
     BEHIND = "it holds the beginning of what the backup holds"
     AHEAD = "it holds what the backup holds, and events after that"
     DIVERGED = "it holds other events under the same numbers and the same identity"
-    OTHER = "it holds other events under another identity"
+    RESET = "it was reset since, and is empty"
+    OTHER = "it was reset or replaced since, and holds other events under another identity"
 
 
 @attrs.frozen
@@ -65,7 +66,7 @@ def verdict(relation: Relation, claim: Claim) -> Verdict:
         if claim is Claim.COMPLETE:
             raise ValueError("the database holds acknowledged events that the backup has not, so it is not complete")
         return Verdict(False, "events that are not in the backup are given up")
-    if claim is Claim.COMPLETE and relation in {Relation.OTHER, Relation.RENEWED}:
+    if claim is Claim.COMPLETE and relation in {Relation.RESET, Relation.OTHER, Relation.RENEWED}:
         return Verdict(
             True,
             "the operator says that nothing came after the backup: clients of that time go on, those that have synced "
@@ -226,14 +227,17 @@ def _relation(
 ) -> Relation:
     if found is None:
         return Relation.ABSENT
-    same_identity = found.backend_id == backend_id
-    stored = log_entries(target.reader, store_id, found)
-    for ours, theirs in zip_longest(stored, _entries(file, store_id)):
-        if ours == theirs:
-            continue
-        if not same_identity:
-            return Relation.OTHER
-        if ours is not None and theirs is not None:
-            return Relation.DIVERGED
-        return Relation.BEHIND if ours is None else Relation.AHEAD
-    return Relation.SAME if same_identity else Relation.RENEWED
+    there = standing(log_entries(target.reader, store_id, found), _entries(file, store_id))
+    if found.backend_id == backend_id:
+        return _UNDER_ITS_IDENTITY[there]
+    if there is Standing.SAME:
+        return Relation.RENEWED
+    return Relation.OTHER if found.event_count else Relation.RESET
+
+
+_UNDER_ITS_IDENTITY: Final = {
+    Standing.SAME: Relation.SAME,
+    Standing.BEHIND: Relation.BEHIND,
+    Standing.AHEAD: Relation.AHEAD,
+    Standing.DIFFERENT: Relation.DIVERGED,
+}

@@ -13,13 +13,12 @@ import click
 import trio
 
 from livesync_trio.archive.sources.wire import told_as_command
-from livesync_trio.cli import showing
-from livesync_trio.cli.control_plane import ControlPlane
-from livesync_trio.cli.flags import configuration_flags
-from livesync_trio.cli.probe import payload, probe_event, probe_flags, scratch, sync_url
-from livesync_trio.cli.showing import json_flag
+from livesync_trio.cli import printing
+from livesync_trio.cli.options import configuration_options, json_option, sync_options, url_option
+from livesync_trio.cli.probe import payload, probe_event, scratch, sync_url
+from livesync_trio.cli.reading.control_plane import ControlPlane
 from livesync_trio.client import START, open_backend
-from livesync_trio.config import URL_ENV, load
+from livesync_trio.config import load
 from livesync_trio.errors import CommandError
 from livesync_trio.model import StoreId
 
@@ -41,12 +40,10 @@ class _Work:
 )
 @click.option("--pushes", type=click.IntRange(2), default=200, show_default=True, help="Pushes of each client.")
 @click.option("--batch", type=click.IntRange(1, 100), default=10, show_default=True, help="Events in a push.")
-@click.option(
-    "--url", metavar="URL", envvar=URL_ENV, help=f"Control plane, to empty the stores again. [env: {URL_ENV}]"
-)
-@probe_flags
-@json_flag
-@configuration_flags
+@url_option("Control plane, to empty the stores again.")
+@sync_options
+@json_option
+@configuration_options("host", "port", "admin_secret")
 def bench(
     *,
     clients: int,
@@ -66,7 +63,7 @@ def bench(
     where, who = _where(config, sync_url), payload(config, payload_file)
     work = [_Work(where, who, number, pushes, batch) for number in range(clients)]
     total = clients * pushes * batch
-    with told_as_command(), ThreadPoolExecutor(clients) as pool, showing.progress("pushing", total) as advance:
+    with told_as_command(), ThreadPoolExecutor(clients) as pool, printing.progress("pushing", total) as advance:
         begin_s = time.monotonic()
         latencies_s = sorted(latency for done in pool.map(lambda one: _push(one, advance), work) for latency in done)
         push_s = time.monotonic() - begin_s
@@ -88,9 +85,9 @@ def bench(
         "pulledEventsPerSecond": round(pulled / pull_s),
     }
     if as_json:
-        showing.line(result)
+        printing.line(result)
     else:
-        showing.facts(list(result.items()))
+        printing.facts(list(result.items()))
 
 
 _where = sync_url
@@ -100,7 +97,7 @@ def _store(work: _Work) -> StoreId:
     return scratch("bench", work.client)
 
 
-def _push(work: _Work, advance: showing.Advance) -> list[float]:
+def _push(work: _Work, advance: printing.Advance) -> list[float]:
     """Push batch after batch; how long each took until it was durable."""
 
     async def push_all() -> list[float]:

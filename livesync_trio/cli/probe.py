@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import attrs
-import click
 
 from livesync_trio.cli.banner import THIS_MACHINE
 from livesync_trio.client import BlockingBackend, Event
@@ -24,18 +23,6 @@ SCRATCH: Final = "livesync-probe"
 _NAME: Final = "livesyncProbe"
 
 
-def probe_flags(command: Any) -> Any:
-    """Give a command the flags that say which server to talk to as a client, and who one is."""
-    for option in (
-        click.option(
-            "--payload-file", type=click.Path(path_type=Path), help="File with what clients send as syncPayload."
-        ),
-        click.option("--sync-url", metavar="URL", help="Where clients connect; what HOST and PORT say when absent."),
-    ):
-        command = option(command)
-    return command
-
-
 def sync_url(config: Config, given: str | None) -> str:
     """Where clients connect."""
     scheme = "http" if config.tls_cert is None else "https"
@@ -46,11 +33,16 @@ def sync_url(config: Config, given: str | None) -> str:
 def payload(config: Config, file: Path | None) -> Any:
     """What a client sends to be let in. Raises CommandError."""
     if file is not None:
-        try:
-            return json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CommandError(Kind.BAD_CONFIG, f"--payload-file {file} cannot be read: {error}.") from error
+        return read_payload(file)
     return None if config.auth_token is None else {"authToken": config.auth_token.reveal()}
+
+
+def read_payload(file: Path) -> Any:
+    """What `--payload-file` holds. Raises CommandError."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CommandError(Kind.BAD_CONFIG, f"--payload-file {file} cannot be read: {error}.") from error
 
 
 @attrs.frozen

@@ -11,19 +11,20 @@ import click
 
 from livesync_trio import app
 from livesync_trio.cli.banner import banner, who_may_connect
-from livesync_trio.cli.flags import configuration_flags
+from livesync_trio.cli.options import GroupedCommand, configuration_options
+from livesync_trio.cli.printable import tell
 from livesync_trio.cli.process_one import part_if_first
 from livesync_trio.config import Config, exposure_problems, load
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.hooks import Hooks, load_hooks
 
 
-@click.command()
-@configuration_flags
+@click.command(cls=GroupedCommand)
+@configuration_options()
 def serve(**flags: Any) -> None:
     """Serve LiveStore clients until a signal says stop.
 
-    A flag beats its environment variable, which beats the TOML file.
+    An option overrides its environment variable, which overrides the TOML file.
     """
     part_if_first()
     config, hooks = _read(flags)
@@ -69,4 +70,4 @@ def _show_banner(config: Config, hooks: Hooks, control: list[str], url: str, dat
     # Where lines are made for machines, the server's own log line says the same and nothing else is printed.
     if config.log_format != "json":
         who = who_may_connect(config, hooks.decide_who_connects)
-        click.echo(banner(config, url, database, who, control[0] if control else None))
+        tell(banner(config, url, database, who, control[0] if control else None))

@@ -1,5 +1,6 @@
-"""`livesync verify`: walk through every log, or a file, and check all that must be true."""
+"""`livesync verify`: read every log, or a file, and check all that must be true."""
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,29 +11,32 @@ from livesync_trio.archive.reading import all_stores
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.verifying import Verified
 from livesync_trio.archive.verifying import verify as verified
-from livesync_trio.cli import showing
-from livesync_trio.cli.looking import no_such_store
-from livesync_trio.cli.showing import json_flag
-from livesync_trio.cli.where import configured, database_flags, database_to_read
+from livesync_trio.cli import printing
+from livesync_trio.cli.completing import complete_store
+from livesync_trio.cli.databases import database_to_read
+from livesync_trio.cli.options import database_options, json_option
+from livesync_trio.cli.printable import tell
+from livesync_trio.cli.reading.database import no_such_store
+from livesync_trio.config import load
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import StoreId
 from livesync_trio.storage.base import Reader, StoreSummary
 
 
 @click.command()
-@click.argument("names", metavar="[STORE]...", nargs=-1)
+@click.argument("names", metavar="[STORE]...", nargs=-1, shell_complete=complete_store)
 @click.option("--file", type=click.Path(path_type=Path), help="An export or backup, instead of the database.")
-@json_flag
-@database_flags
+@json_option
+@database_options
 def verify(*, names: Sequence[str], file: Path | None, as_json: bool, **flags: Any) -> None:
-    """Check every invariant of all stores, or of those named, also while a server uses the database.
+    """Check every invariant of all stores, or of those named, even while a server uses the database.
 
     Chain, numbers, sizes, checksums, head and identity. The exit code is 10 when anything is wrong.
     """
     if file is not None:
         found = _of_file(file, names)
     else:
-        with database_to_read(configured(flags)) as engine:
+        with database_to_read(load(flags, os.environ)) as engine:
             reader = engine.snapshot()
             try:
                 found = _of_database(reader, names)
@@ -41,19 +45,20 @@ def verify(*, names: Sequence[str], file: Path | None, as_json: bool, **flags: A
     bad = [one for one in found if one.problem is not None]
     if as_json:
         for one in found:
-            showing.line({"storeId": one.store_id, "events": one.events, "head": one.head, "problem": one.problem})
+            printing.line({"storeId": one.store_id, "events": one.events, "head": one.head, "problem": one.problem})
     else:
         for one in bad:
-            click.echo(one.problem)
-        click.echo(f"{len(found)} stores, {sum(one.events for one in found):,} events: {_summary(bad)}")
+            tell(str(one.problem))
+        events = sum(one.events for one in found)
+        tell(f"{printing.count(len(found), 'store')}, {printing.count(events, 'event')}: {_summary(bad)}")
     if bad:
-        raise CommandError(Kind.CHECKS_FAILED, f"{len(bad)} of {len(found)} stores are not as they should be.")
+        raise CommandError(Kind.CHECKS_FAILED, f"{len(bad)} of {len(found)} stores have problems.")
 
 
 def _of_database(reader: Reader, names: Sequence[str]) -> list[Verified]:
     summaries = list(_named(reader, names) if names else all_stores(reader))
     total = sum(summary.state.event_count for summary in summaries)
-    with showing.progress("verifying", total) as advance:
+    with printing.progress("verifying", total) as advance:
         return list(verified(reader, summaries, advance))
 
 
@@ -66,7 +71,7 @@ def _named(reader: Reader, names: Sequence[str]) -> Iterable[StoreSummary]:
 
 
 def _of_file(path: Path, names: Sequence[str]) -> list[Verified]:
-    with showing.progress(f"verifying {path}") as advance:
+    with printing.progress(f"verifying {path}") as advance:
         file = JsonlFile(path, advance, keep=False)
         try:
             headers = [section.header for section in file.sections()]
@@ -81,4 +86,4 @@ def _of_file(path: Path, names: Sequence[str]) -> list[Verified]:
 
 
 def _summary(bad: Sequence[Verified]) -> str:
-    return "all is as it should be" if not bad else f"{len(bad)} are not as they should be"
+    return "all is well" if not bad else f"{len(bad)} with problems"

@@ -6,7 +6,7 @@ Nothing is open between two requests, so the connection is what the last answer 
 import itertools
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 import trio
@@ -210,8 +210,14 @@ class Exchange:
 
     async def aclose(self) -> None:
         """Be done with it, whatever has come."""
-        if self._response is not None:
-            await self._response.aclose()
+        if self._response is None or self._data is None:
+            return
+        more: bytes = await anext(self._data, b"") if self._splitter.whole else b"?"
+        if more:
+            await self._response.aclose()  # else the connection is as good as new
+        with suppress(httpx.HTTPError, httpx.StreamError, trio.ClosedResourceError):
+            while await anext(self._data, b""):  # what is left in buffers: httpx's generators must come to their end
+                pass
 
 
 class HttpStream:

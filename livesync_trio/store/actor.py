@@ -5,14 +5,12 @@ the one transition of a store (invariant 1): admit → persist (durable) → adv
 acknowledge. Never reads long history, never talks to a socket, never opens the database itself.
 """
 
-import enum
 from typing import Final
 
 import trio
 
 from livesync_trio.errors import (
     BackendIdMismatch,
-    Kind,
     LogReplaced,
     Refusal,
     ServerAhead,
@@ -25,6 +23,8 @@ from livesync_trio.rules import admission
 from livesync_trio.storage import base
 from livesync_trio.storage.chain import server_time
 from livesync_trio.store.commands import (
+    DAMAGED,
+    UNAVAILABLE,
     Accepted,
     Command,
     Inspect,
@@ -42,16 +42,12 @@ from livesync_trio.telemetry import Counters, get_logger
 
 _log = get_logger("store")
 
-UNAVAILABLE = Refusal(
-    Kind.STORAGE_UNAVAILABLE, "The server's database cannot be reached. Nothing was acknowledged; try again."
-)
 MISSED_REQUEST_ID: Final = b'"elsewhere"'
 """Id under which 0.3 clients get broadcasts of pushes that another server took."""
 
-DAMAGED = Refusal(
-    Kind.STORE_DAMAGED, "The server refuses this store: what it holds of it is damaged. The operator must mend it."
-)
-FAILED = Refusal(Kind.STORE_FAILED, "The store failed while this request waited. Try again.")
+
+class _DecideAnew(Exception):
+    """The log was not as it was taken to be: what is decided is decided again, from the state that is known now."""
 
 
 class StoreActor:
@@ -75,10 +71,11 @@ class StoreActor:
         self._taken: list[Command] = []  # short, and a deque holds 760 bytes when it is empty
         self._state: LogState | None = None  # where the followers stand; None until the store was opened
         self._stale = True  # whether `_state` must be read again before it is relied on
-        self._busy = False
+        self._busy = False  # the state and the followers may be on their way to another log
         self._quota = quota
         self._held_bytes: int | None = None  # of the events' texts, as of `_state`; only counted for a quota of bytes
         self._damage = ""  # what the log was told of it
+        self._seen_below: LogState | None = None  # a shorter log than ours that somebody saw in the database
         self.followers = Followers()
         self.last_active_s = trio.current_time()
 
@@ -199,27 +196,45 @@ class StoreActor:
                 return
 
     async def _carry_out_next(self) -> None:
-        """Carry out the first command taken, or the run of pushes that stands first; remove it once it is answered."""
-        command = self._taken[0]
-        if self._stale and not isinstance(command, Reset):  # a reset is how a damaged store is mended
-            trouble = await self._refresh()
+        """Carry out the first command taken, or the run of pushes that stands first; remove it once it is answered.
+
+        Everything is decided by the log as it is known. Where that turns out to be out of date, because another server
+        has changed the log, `_DecideAnew` comes from whoever noticed, after the new state was taken over and before
+        anybody was answered; then it is decided anew.
+        """
+        first = self._taken[0]
+        pushes = leading_pushes(self._taken)
+        while True:
+            trouble = await self._learn(first)
             if trouble is not None:
                 self._answer_all(trouble)
                 return
-        match command:
-            case Push():
-                await self._append()
-                return
-            case Register():
-                if not await self._register(command):
-                    return
-            case Inspect():
-                command.reply.give(self._log_state)
-            case Reset():
-                await self._reset(command)
-            case Look():
-                await self._look(command)
-        del self._taken[0]
+            try:
+                match first:
+                    case Push():
+                        await self._store(pushes)
+                    case Register():
+                        await self._register(first)
+                    case Inspect():
+                        first.reply.give(self._log_state)
+                    case Reset():
+                        await self._reset(first)
+                    case Look():
+                        await self._look(first)
+            except _DecideAnew:
+                continue
+            del self._taken[: len(pushes) or 1]
+            return
+
+    async def _learn(self, command: Command) -> Refusal | None:
+        """Learn what must be known of the log to decide a command. Gives the reason if that cannot be learned."""
+        trouble = None
+        if self._stale and not isinstance(command, Reset):  # a reset is how a damaged store is mended
+            trouble = await self._refresh()
+        counts = self._quota is not None and self._quota.max_bytes > 0
+        if trouble is None and counts and self._held_bytes is None and isinstance(command, Push):
+            trouble = await self._count_bytes()
+        return trouble
 
     def _answer_all(self, trouble: Refusal) -> None:
         """Give everybody who waits the same answer, up to the next reset; to ask anew for each would take too long."""
@@ -235,30 +250,19 @@ class StoreActor:
 
     # --- pushes ----------------------------------------------------------------------------------------------------
 
-    async def _append(self) -> None:
-        """Carry out the run of pushes at the front: those that fit go to the disk together."""
-        pushes = leading_pushes(self._taken)
+    async def _store(self, pushes: list[Push]) -> None:
+        """Carry out a run of pushes: those that fit go to the disk together."""
         if pushes[0].marks is not None:
             mark(pushes, "taken")
-        if self._quota is not None and self._quota.max_bytes and self._held_bytes is None:
-            trouble = await self._count_bytes()
-            if trouble is not None:
-                self._answer_all(trouble)
-                return
         verdicts, accepted = self._admit(pushes)
         if pushes[0].marks is not None:
             mark(pushes, "admitted")
-        if any(map(admission.is_doubtful, verdicts)) and await self._reread():
-            return  # another server knew more: decide anew
+        if len(accepted) < len(pushes) and any(map(admission.is_doubtful, verdicts)):
+            await self._make_sure()
         before = self._log_state
-        if accepted:
-            persisted = await self._persist(accepted)
-            if persisted is _Persisted.HEAD_MOVED:
-                return  # another server was first: decide anew from the head that it left
-            if persisted is _Persisted.UNKNOWN:
-                verdicts = [UNAVAILABLE if admission.quotes_head(verdict) else verdict for verdict in verdicts]
+        if accepted and not await self._persist(accepted):
+            verdicts = [UNAVAILABLE if admission.quotes_head(verdict) else verdict for verdict in verdicts]
         self._acknowledge(pushes, verdicts, before)
-        del self._taken[: len(pushes)]
 
     def _admit(self, pushes: list[Push]) -> tuple[list[Refusal | None], list[Push]]:
         """Decide each push as if those admitted before it were already in the log."""
@@ -278,29 +282,36 @@ class StoreActor:
                 head = push.batch.last_seq_num
         return verdicts, accepted
 
-    async def _persist(self, accepted: list[Push]) -> "_Persisted":
-        """Make the admitted batches durable, advance the head and publish. Nothing in it can be cancelled."""
-        created_at = server_time()
-        append = base.Append(self.store_id, self._log_state, tuple(push.batch for push in accepted), created_at)
+    async def _persist(self, accepted: list[Push]) -> bool:
+        """Make the admitted batches durable, advance the head and publish. Nothing in it can be cancelled.
+
+        Returns:
+            False when it is not known whether they became durable.
+
+        Raises:
+            _DecideAnew: another server was first; the head that it left is known now.
+        """
+        created_at, state = server_time(), self._log_state
+        append = base.Append(self.store_id, state, tuple([push.batch for push in accepted]), created_at)
         try:
             result = await self._writer.commit(append)
         except StorageUnavailable:
             self._stale = True
-            return _Persisted.UNKNOWN
+            return False
         if isinstance(result, base.HeadMoved):
             await self._adopt(result.state)
-            return _Persisted.HEAD_MOVED
+            raise _DecideAnew
         if accepted[0].marks is not None:
             mark(accepted, "durable")
         for push in accepted:
-            self._publish(push, created_at)
+            state = self._publish(state, push, created_at)
         if accepted[0].marks is not None:
             mark(accepted, "published")
-        return _Persisted.DURABLE
+        return True
 
-    def _publish(self, push: Push, created_at: str) -> None:
-        """Advance the head past one durable batch and hand it to the followers."""
-        before, batch = self._log_state, push.batch
+    def _publish(self, before: LogState, push: Push, created_at: str) -> LogState:
+        """Advance the head past one durable batch and hand it to the followers; gives the log behind it."""
+        batch = push.batch
         count = before.event_count + len(batch.events)
         if self._held_bytes is not None:
             self._held_bytes += batch.size_bytes
@@ -313,6 +324,7 @@ class StoreActor:
                 for ordinal, event in enumerate(batch.events, before.event_count + 1)
             )
             self._offer(Publication(after, events, push.request_id, push.origin))
+        return after
 
     def _offer(self, publication: Publication) -> None:
         self._counters.followers_sent_back += self.followers.publish(publication)
@@ -345,30 +357,30 @@ class StoreActor:
 
     # --- pulls, resets, questions ----------------------------------------------------------------------------------
 
-    async def _register(self, command: Register) -> bool:
-        """Register a pull. False: the state turned out to be another one; the command stays to be decided anew."""
+    async def _register(self, command: Register) -> None:
+        """Register a pull: it follows from here on, or has history to read first."""
         state = self._log_state
         cursor = command.cursor
         foreign = cursor is not None and cursor.backend_id not in (None, state.backend_id)
         ahead = cursor is not None and cursor.seq_num > state.head
-        if (foreign or ahead) and await self._reread():
-            return False
-        if cursor is not None and foreign:
-            command.reply.give(BackendIdMismatch.of(state.backend_id, str(cursor.backend_id)))
-            return True
-        if cursor is not None and ahead:
+        if foreign or ahead:
+            await self._make_sure()
+        if cursor is not None and ahead and not foreign:
             self._counters.cursors_ahead_of_head += 1
             _log.warning(
-                "pull from above the head: was a backup restored without a new identity?",
+                "pull from above the head: was a backup restored, or a replica promoted, that lacks events?",
                 store=self.store_id,
                 head=state.head,
                 cursor=cursor.seq_num,
             )
+        if cursor is not None and (foreign or (ahead and cursor.backend_id is not None)):
+            # Above the head of the very log it knows: events are lost, and numbers it has will be given to others.
+            command.reply.give(BackendIdMismatch.of(state.backend_id, str(cursor.backend_id)))
+            return
         following = command.follower is not None and (cursor is None or cursor.seq_num >= state.head)
         if following and command.follower is not None:
             self.followers.add(command.follower)
         command.reply.give(Registered(state, following))
-        return True
 
     async def _reset(self, command: Reset) -> None:
         try:
@@ -385,12 +397,17 @@ class StoreActor:
         _log.info("store reset", store=self.store_id, backend_id=state.backend_id)
 
     async def _look(self, command: Look) -> None:
-        """Take over what another server did. A state read before our own last append is old news."""
+        """Take over what another server did. A state read before our own last append is old news.
+
+        One that is still there when it is looked at again is none: the database has lost events, as a replica has that
+        was promoted too early.
+        """
         known, found = self._log_state, command.found
-        if found.log_id != known.log_id:
+        if found.log_id != known.log_id or found == self._seen_below:
             await self._refresh()  # a reset, there or here: the database knows which came last
         elif found.event_count > known.event_count:
             await self._adopt(found)
+        self._seen_below = found if found.event_count < self._log_state.event_count else None
         command.reply.give(self._log_state)
 
     # --- the cached state ------------------------------------------------------------------------------------------
@@ -427,14 +444,17 @@ class StoreActor:
         self._held_bytes = 0 if summary is None else summary.text_bytes
         return None
 
-    async def _reread(self) -> bool:
+    async def _make_sure(self) -> None:
         """Look into the database before a client is told that it is ahead or knows another log.
 
-        With several servers on one database the cached state may be the one that is behind. True: it was (or it is not
-        known now), so everything must be decided anew.
+        With several servers on one database the cached state may be the one that is behind.
+
+        Raises:
+            _DecideAnew: it was, or it is not known now.
         """
         before = self._log_state
-        return await self._refresh() is not None or self._log_state != before
+        if await self._refresh() is not None or self._log_state != before:
+            raise _DecideAnew
 
     async def _adopt(self, durable: LogState) -> None:
         """Take over a state that another server, or a commit whose outcome was unclear, left in the database.
@@ -462,11 +482,3 @@ class StoreActor:
             self._offer(Publication(durable, tuple(events), MISSED_REQUEST_ID))
         else:
             self.followers.drop_all()
-
-
-class _Persisted(enum.Enum):
-    """What became of an append: durable and published, beaten by another server, or not known."""
-
-    DURABLE = enum.auto()
-    HEAD_MOVED = enum.auto()
-    UNKNOWN = enum.auto()

@@ -10,12 +10,20 @@ from typing import Generic, TypeVar
 import attrs
 import trio
 
-from livesync_trio.errors import Refusal
+from livesync_trio.errors import Kind, Refusal
 from livesync_trio.model import Batch, Cursor, LogState
 from livesync_trio.store.followers import Follower
 from livesync_trio.telemetry import Marks
 
 T = TypeVar("T")
+
+UNAVAILABLE = Refusal(
+    Kind.STORAGE_UNAVAILABLE, "The server's database cannot be reached. Nothing was acknowledged; try again."
+)
+DAMAGED = Refusal(
+    Kind.STORE_DAMAGED, "The server refuses this store: what it holds of it is damaged. The operator must mend it."
+)
+FAILED = Refusal(Kind.STORE_FAILED, "The store failed while this request waited. Try again.")
 
 
 class Reply(Generic[T]):

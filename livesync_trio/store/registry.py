@@ -10,7 +10,8 @@ import trio
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.rules.admission import Quota
-from livesync_trio.store.actor import FAILED, StoreActor
+from livesync_trio.store.actor import StoreActor
+from livesync_trio.store.commands import FAILED
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.history import History
 from livesync_trio.store.persistence import Readers, Writer

@@ -6,7 +6,7 @@ a sync POST becomes an RPC, the rest are a few fixed paths. Owns no sync logic.
 
 import math
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Final
 
 import attrs
@@ -19,12 +19,13 @@ from livesync_trio.access.pages import Header
 from livesync_trio.config import Secret
 from livesync_trio.connection import http_rpc
 from livesync_trio.connection.channel import Channel
-from livesync_trio.connection.peer import Peer, Surroundings
+from livesync_trio.connection.peer import Peer
 from livesync_trio.connection.peers import Peers
 from livesync_trio.connection.recording import note_refusal
 from livesync_trio.connection.rpc_peer import RpcPeer
+from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.connection.v3_peer import V3Peer
-from livesync_trio.errors import RULES, Kind, Refusal, TooFast
+from livesync_trio.errors import RULES, Kind, Refusal, StorageUnavailable, StoreDamaged, TooFast
 from livesync_trio.fairness import Held, address_group
 from livesync_trio.hooks import HookContext, host_of
 from livesync_trio.limits import (
@@ -40,7 +41,7 @@ from livesync_trio.model import StoreId
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.registry import DRAINING
 from livesync_trio.telemetry import get_logger
-from livesync_trio.transport import direct
+from livesync_trio.transport import direct, welcome
 from livesync_trio.transport.arrivals import Arrivals
 from livesync_trio.transport.http import BadRequest, HttpConnection, Request
 from livesync_trio.transport.metrics_page import MetricsPage
@@ -59,10 +60,7 @@ _HEALTH: Final = "/health"
 _MAX_DIGITS: Final = 20
 """Of a length that is looked at; a longer number is more than anything that is taken."""
 _NOT_SYNC: Final = (Kind.BAD_SYNC_URL, Kind.NOT_FOUND, Kind.METHOD_NOT_ALLOWED, Kind.UPGRADE_REQUIRED)
-INFO: Final = (
-    "Info: Sync backend endpoint for LiveStore (livesync_trio).\n"
-    "Point makeWsSync, makeHttpSync or makeCfSync at this address. GET /health tells how it is.\n"
-)
+_HTML: Final = ("content-type", "text/html; charset=utf-8")
 
 
 @attrs.frozen
@@ -275,10 +273,19 @@ class Door:
         elif request.method not in ("GET", "HEAD"):
             await self._refuse(http, request, Refusal(Kind.METHOD_NOT_ALLOWED, "Only GET is answered here."))
         elif request.path == "/":
-            await self._answer(http, request, 200, TEXT, INFO.encode())
+            await self._welcome(http, request)
         else:
             well, fields = self._health()
             await self._answer(http, request, 200 if well else 503, JSON, msgspec.json.encode(fields))
+
+    async def _welcome(self, http: HttpConnection, request: Request) -> None:
+        if welcome.wants_page(request.headers):
+            well, _ = self._health()
+            body = welcome.page(request.headers, well=well, tls=self._tls is not None)
+            policy = ("content-security-policy", welcome.POLICY)
+            await self._answer(http, request, 200, _HTML, body, policy)
+        else:
+            await self._answer(http, request, 200, TEXT, welcome.TEXT.encode())
 
     # --- HTTP RPC --------------------------------------------------------------------------------------------------
 
@@ -337,10 +344,7 @@ class Door:
         self, http: HttpConnection, request: Request, sync: url.SyncUrl, context: HookContext, peer_address: str
     ) -> Peer | None:
         if not request.wants_websocket:
-            # A 0.3 client that was refused asks again in this way, to log the reason for its developer.
-            checked = await self.admit(context)
-            expected = Refusal(Kind.UPGRADE_REQUIRED, "This URL is for a WebSocket: expected Upgrade: websocket.")
-            await self._refuse(http, request, checked if isinstance(checked, Refusal) else expected)
+            await self._without_upgrade(http, request, context)
             return None
         await http.read_body(0)
         client = await self.admit(context, peer_address)
@@ -355,6 +359,24 @@ class Door:
 
         return await self.upgrader.upgrade(http, request, client, make)
 
+    async def _without_upgrade(self, http: HttpConnection, request: Request, context: HookContext) -> None:
+        """Refuse a plain request of a WebSocket URL; who may come in is told whether there is such a store.
+
+        A 0.3 client that was refused asks in this way, to log the reason for its developer; an import does before it
+        pulls, for a pull makes the store.
+        """
+        client = await self.admit(context)
+        if isinstance(client, Refusal):
+            await self._refuse(http, request, client)
+            return
+        more: list[Header] = []
+        with client, suppress(StorageUnavailable, StoreDamaged):
+            found = await self._open_store(StoreId(context.store_id)).summary()
+            presence = url.Presence.ABSENT if found is None else url.Presence.PRESENT
+            more.append((url.PRESENCE_HEADER, presence.value))
+        expected = Refusal(Kind.UPGRADE_REQUIRED, "This URL is for a WebSocket: expected Upgrade: websocket.")
+        await self._refuse(http, request, expected, *more)
+
     # --- who comes in ----------------------------------------------------------------------------------------------
 
     async def admit(self, context: HookContext, websocket_of: str | None = None) -> Client | Refusal:
@@ -365,19 +387,20 @@ class Door:
 
     # --- answers ---------------------------------------------------------------------------------------------------
 
-    async def _refuse(self, http: HttpConnection, request: Request, refusal: Refusal) -> None:
+    async def _refuse(self, http: HttpConnection, request: Request, refusal: Refusal, *more: Header) -> None:
         if refusal.kind in _NOT_SYNC:  # the others have been noted, with their store
             self.surroundings.counters.refusals[str(refusal.kind)] += 1
         status = refusal.rule.http_status or 400
         body = f"{refusal.message}\n".encode(errors="replace")
         later = _retry_after(refusal.retry_after_s if isinstance(refusal, TooFast) else None)
-        await self._answer(http, request, status, TEXT, body, *later)
+        await self._answer(http, request, status, TEXT, body, *later, *more)
 
     async def _answer(
         self, http: HttpConnection, request: Request, status: int, content_type: Header, body: bytes, *more: Header
     ) -> None:
-        cors = self.access.pages.headers(request.headers)
-        headers = [content_type, ("cache-control", "no-store"), *cors, *more]
+        named = {name for name, _ in more}  # browsers obey all headers of one name together: it is there once
+        usual = [header for header in self.access.pages.headers(request.headers) if header[0] not in named]
+        headers = [content_type, ("cache-control", "no-store"), *usual, *more]
         await http.answer(status, headers, body)
 
 

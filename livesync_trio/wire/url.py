@@ -1,5 +1,6 @@
 """The URL of a sync request (SPEC 3.1, 5.1): which store, which payload, which protocol."""
 
+import enum
 import re
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -24,6 +25,18 @@ class SyncUrl:
     store_id: StoreId
     payload: Any
     protocol: Literal["ws", "http", "v3"]
+
+
+PRESENCE_HEADER: Final = "livesync-store"
+"""In the answer to a plain GET of a WebSocket URL: whether the store is there. To pull would make it."""
+
+
+class Presence(enum.Enum):
+    """Whether a server has a store; `UNTOLD` where it does not say, as servers that are not livesync."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    UNTOLD = "untold"
 
 
 class BadSyncUrl(ValueError):

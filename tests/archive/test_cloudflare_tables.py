@@ -107,6 +107,36 @@ def test_stores_that_share_a_table_are_told_apart_by_nobody(run: Run, tmp_path: 
     assert "'a-b', 'a_b' share this table" in problem
 
 
+@pytest.mark.parametrize(
+    "row", [(None, 3, "i"), (b"notes", 3, "i"), ("notes", 1.5, "i"), ("notes", "3", "i"), ("notes", 3, None)]
+)
+def test_a_context_of_other_types_is_told(run: Run, tmp_path: Path, database: str, row: tuple[Any, ...]) -> None:
+    """The tables of sync-cf are not STRICT: any value may stand in any column."""
+    source = make(tmp_path / "do.sqlite", {"eventlog_7_notes": rows(CHAIN), "eventlog_7_todos": rows(CHAIN)})
+    connection = sqlite3.connect(source)
+    connection.executescript(
+        "DROP TABLE context_7; CREATE TABLE context_7 (storeId PRIMARY KEY, currentHead, backendId)"
+    )
+    connection.execute("INSERT INTO context_7 VALUES (?, ?, ?)", row)
+    connection.commit()
+    connection.close()
+    code, moved = came(run, source, database)
+    assert (code, moved["todos"]["outcome"]) == (7, "imported")
+    (refused,) = (one for one in moved.values() if one["outcome"] == "refused")
+    assert "context_7 gives it" in refused["problems"][0]
+
+
+def test_tables_without_a_context_say_what_their_name_may_hide(run: Run, tmp_path: Path, database: str) -> None:
+    dump = tmp_path / "dump.sql"
+    connection = sqlite3.connect(make(tmp_path / "d1.sqlite", {"eventlog_7_Notes": rows(CHAIN)}))
+    connection.execute("DROP TABLE context_7")
+    dump.write_text("\n".join(connection.iterdump()))
+    connection.close()
+    code, moved = came(run, dump, database)
+    assert (code, moved["Notes"]["outcome"]) == (0, "imported")
+    assert "differ by capital letters only share one table" in moved["Notes"]["notes"][0]
+
+
 def test_a_context_without_its_events_is_told(run: Run, tmp_path: Path, database: str) -> None:
     make(tmp_path / "one.sqlite", {}, [("notes", 12, "identity"), ("empty", 0, "other")])
     code, moved = came(run, tmp_path, database)

@@ -215,6 +215,20 @@ def test_a_dry_run_says_what_would_be_given_up(run: Run, backup: Path, database:
     assert told["notes"]["outcome"] == "would be restored"
 
 
+def test_a_store_that_was_reset_since_is_told_as_that(run: Run, backup: Path, database: Path) -> None:
+    with Opened(database) as target:
+        target.one(Reset(StoreId("notes")))
+    told = restore(run, backup, database, "--dry-run", "--yes")
+    assert told["notes"]["inItsPlace"] == Relation.RESET.value == "it was reset since, and is empty"
+    assert told["notes"]["lostEvents"] == 0
+    with Opened(database) as target:
+        found = target.reader.state(StoreId("notes"))
+        assert found is not None
+        target.one(append("notes", found, run_of(2)))
+    told = restore(run, backup, database, "--dry-run", "--yes")
+    assert (told["notes"]["inItsPlace"], told["notes"]["lostEvents"]) == (Relation.OTHER.value, 2)
+
+
 def test_whose_clients_go_on_after_a_reset_is_told(run: Run, backup: Path, database: Path) -> None:
     with Opened(database) as target:
         target.one(Reset(StoreId("notes")))

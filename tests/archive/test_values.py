@@ -2,9 +2,10 @@
 
 import gzip
 import json
+import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -14,6 +15,7 @@ from livesync_trio.archive.jsonl import Header, Sections
 from livesync_trio.archive.jsonl_reading import line_of
 from livesync_trio.archive.sources.cloudflare import CloudflareFiles
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
+from livesync_trio.archive.sources.sql_dump import SqlDump
 from livesync_trio.archive.staging import Target, adopt
 from livesync_trio.client import place_of
 from livesync_trio.errors import CommandError, Kind, StorageUnavailable
@@ -21,6 +23,12 @@ from livesync_trio.model import BackendId, LogState, StoreId
 from tests.archive.conftest import Run
 from tests.archive.logs import Opened, plain_log, put
 from tests.archive.test_cloudflare_tables import CHAIN, make, rows
+
+
+class Free(NamedTuple):
+    """A disk, as far as anybody asks."""
+
+    free: int
 
 
 def test_a_user_is_kept_where_the_event_holds_half_a_character() -> None:
@@ -191,6 +199,30 @@ def test_a_small_file_cannot_fill_the_disk_before_its_first_line_is_read(
     source.close()
     for file in kept:
         file.close()
+
+
+def test_a_bomb_of_good_lines_leaves_room_for_others(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every line is one of the format: only their number is too large for where they are unpacked."""
+    with Opened(tmp_path / "one.db") as target:
+        put(target, "a", plain_log(3_000))
+    file, two = str(tmp_path / "a.jsonl.gz"), f"sqlite:///{tmp_path}/two.db"
+    assert run("export", file, "--database-url", f"sqlite:///{tmp_path}/one.db")[0] == 0
+    kept, made = [], tempfile.TemporaryFile
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: kept.append(made()) or kept[-1])  # type: ignore[func-returns-value]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Free(200_000))
+    code, _, error = run("import", file, "--database-url", two)
+    assert (code, "unpacks to more than 100,000 bytes" in error, "TMPDIR" in error) == (2, True, True), error
+    assert kept[0].closed
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Free(100_000_000))
+    assert run("import", file, "--database-url", two)[0] == 0
+
+
+def test_a_dump_that_multiplies_itself_fills_no_disk(tmp_path: Path) -> None:
+    dump = tmp_path / "dump.sql"
+    double = "INSERT INTO t SELECT * FROM t;\n"
+    dump.write_text("CREATE TABLE t (a);\nINSERT INTO t VALUES ('" + "x" * 1_000 + "');\n" + double * 40)
+    with pytest.raises(CommandError, match="full"):
+        SqlDump(dump)
 
 
 def test_what_came_in_is_told_although_the_rest_could_not(

@@ -1,13 +1,18 @@
 """Commands on a database that a server uses: what reads may, what changes may not."""
 
 import json
+import signal
+import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from livesync_trio.archive.files import part_of
 from livesync_trio.client import open_backend_blocking
-from tests.cli.conftest import Livesync, Site, push
+from tests.archive.logs import Opened, plain_log, put
+from tests.cli.conftest import LIMIT_S, Livesync, Site, command, environment, push
 from tests.conformance.events import chain, python_events
 
 
@@ -111,3 +116,35 @@ def test_a_wrong_secret_and_a_server_that_is_not_there_are_told(site: Site, live
     sync_port = livesync("stores", "--url", site.server.url, ADMIN_SECRET="an-admin-secret-for-tests")
     assert sync_port.returncode in {6, 9}
     assert "Traceback" not in sync_port.stderr
+
+
+def test_a_slow_backup_is_not_mixed_with_a_later_one_of_the_same_file(livesync: Livesync, tmp_path: Path) -> None:
+    """The slow one stands still in the middle of its file; the later one is refused, and the first ends whole."""
+    with Opened(tmp_path / "one.db") as target:
+        put(target, "notes", plain_log(20_000))
+    file, database = tmp_path / "b.jsonl", ("--database-url", f"sqlite:///{tmp_path}/one.db")
+    slow = _stopped_while_it_writes(tmp_path, "backup", str(file), "--overwrite", *database)
+    try:
+        later = livesync("backup", str(file), "--overwrite", *database)
+        assert (later.returncode, "is being written by another process" in later.stderr) == (8, True), later.stderr
+    finally:
+        slow.send_signal(signal.SIGCONT)
+    assert slow.wait(LIMIT_S) == 0
+    verified = livesync("verify", "--file", str(file))
+    assert (verified.returncode, verified.stdout) == (0, "1 stores, 20,000 events: all is as it should be\n")
+
+
+def _stopped_while_it_writes(directory: Path, *arguments: str) -> "subprocess.Popen[bytes]":
+    """A command that was stopped with a part of its file written; begun again if it had ended before that."""
+    file = Path(arguments[1])
+    while True:
+        process = subprocess.Popen(command(*arguments), cwd=directory, env=environment(), stdout=subprocess.DEVNULL)
+        part = part_of(file)
+        while process.poll() is None and not (part.exists() and part.stat().st_size):
+            time.sleep(0.001)
+        if process.poll() is None:
+            process.send_signal(signal.SIGSTOP)
+            if part.exists():
+                return process
+            process.send_signal(signal.SIGCONT)
+        process.wait(LIMIT_S)

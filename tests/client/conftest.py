@@ -11,14 +11,11 @@ from pathlib import Path
 import attrs
 import pytest
 
+from scripts.benchmark import peers
 from tests.archive.wrangler import Wrangler
 from tests.conformance import node_packages
 from tests.conformance.proxy import TcpProxy
 from tests.conformance.servers import ServerProcess
-
-__all__ = ["make_proxy"]
-
-_PACKAGE_SETS = {"ws": "v0.4", "http": "v0.4", "v3": "v0.3"}
 
 
 @attrs.frozen
@@ -41,34 +38,47 @@ def livesync(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def references(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """URLs of Cloudflare's servers, by package set. Without Node: skipped; under ``CI=true`` a failure."""
+def node() -> None:
+    """What Cloudflare's servers need. Without Node: skipped; under ``CI=true`` a failure."""
     missing = node_packages.missing_programs()
     if missing:
         reason = f"{' and '.join(missing)} not found: the client was not tried with Cloudflare's servers"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    for package_set in ("v0.3", "v0.4", "cloudflare"):
+
+
+@pytest.fixture(scope="session")
+def reference(node: None) -> Iterator[str]:
+    """URL of Cloudflare's server of 0.4."""
+    with peers.reference().running() as server:
+        yield f"http://127.0.0.1:{server.address.port}"
+
+
+@pytest.fixture(scope="session")
+def old_reference(node: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of Cloudflare's server of 0.3."""
+    for package_set in ("v0.3", "cloudflare"):
         node_packages.install(package_set)
-    servers = {name: Wrangler(tmp_path_factory.mktemp(name), name) for name in ("v0.3", "v0.4")}
-    with contextlib.ExitStack() as at_the_end:
-        for server in servers.values():
-            server.start()
-            at_the_end.callback(server.stop)
-        for server in servers.values():
-            server.wait()
-        yield {name: server.url for name, server in servers.items()}
+    server = Wrangler(tmp_path_factory.mktemp("reference-0.3"), "v0.3")
+    try:
+        server.start()
+        server.wait()
+        yield server.url
+    finally:
+        server.stop()
 
 
 @pytest.fixture(params=["livesync", "reference"])
 def server_of(request: pytest.FixtureRequest) -> Callable[[str], str]:
     """Gives the URL of a server that speaks a protocol."""
-    if request.param == "livesync":
-        ours: str = request.getfixturevalue("livesync")
-        return lambda protocol: ours
-    references: dict[str, str] = request.getfixturevalue("references")
-    return lambda protocol: references[_PACKAGE_SETS[protocol]]
+
+    def url(protocol: str) -> str:
+        old = request.param == "reference" and protocol == "v3"
+        found: str = request.getfixturevalue("old_reference" if old else request.param)
+        return found
+
+    return url
 
 
 @pytest.fixture(params=["ws", "http", "v3"])

@@ -26,6 +26,9 @@ from tests.client.stage import events, numbers_until
 from tests.conformance.proxy import TcpProxy
 from tests.conformance.servers import ServerProcess, free_port
 
+# httpx leaves generators of its own unfinished when a connection breaks while it sends.
+pytestmark = pytest.mark.filterwarnings("ignore:.*httpx:pytest.PytestUnraisableExceptionWarning")
+CUTS = 5
 LIMIT_S = 120.0
 """For one test, on a machine that has much else to do."""
 
@@ -125,12 +128,12 @@ async def push_on(backend: Backend, numbers: range) -> None:
 async def test_chaos_costs_nothing_but_time(place: Place, make_proxy: Callable[[str], TcpProxy]) -> None:
     """The network is cut at random moments under a pusher and two readers: every event is stored and pulled once."""
     dice, proxy = random.Random(place.protocol), make_proxy(place.url)
-    last, through = 40, attrs.evolve(place, url=proxy.url)
+    last, through = 25, attrs.evolve(place, url=proxy.url)
 
     async def be_bad() -> None:
-        while True:
-            await trio.sleep(dice.uniform(0.05, 0.8))
-            proxy.cut()
+        for _ in range(CUTS):
+            await trio.sleep(dice.uniform(0.1, 1.0))
+            await trio.to_thread.run_sync(proxy.cut)
             await trio.sleep(dice.uniform(0, 0.3))
             proxy.restore()
 

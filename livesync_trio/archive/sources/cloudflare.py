@@ -21,7 +21,7 @@ from livesync_trio.errors import CommandError, Kind
 from livesync_trio.limits import PERSISTENCE_FORMAT_VERSION
 from livesync_trio.model import BackendId, StoreId
 
-_TABLE: Final = re.compile(r"eventlog_(\d+)_([a-zA-Z0-9_]*)")
+_TABLE: Final = re.compile(r"eventlog_([0-9]{1,9})_([a-zA-Z0-9_]*)")
 _EVENTS: Final = (
     'SELECT seqNum, parentSeqNum, name, args, clientId, sessionId, createdAt FROM "{table}" ORDER BY seqNum'
 )
@@ -35,12 +35,13 @@ def table_name(store_id: str) -> str:
 
 @attrs.frozen
 class _Context:
-    """A row of `context_7`."""
+    """A row of `context_7`; `problems`: why it tells nothing."""
 
     path: Path
     store_id: StoreId
     head: int
-    backend_id: BackendId
+    backend_id: BackendId | None
+    problems: tuple[str, ...] = ()
 
 
 class CloudflareFiles:
@@ -92,14 +93,17 @@ class CloudflareFiles:
         if not contexts:
             name = table.removeprefix(f"eventlog_{PERSISTENCE_FORMAT_VERSION}_")
             odd = "; every _ in it may have been another character (--rename)" if "_" in name else ""
-            note = f"no identity is recorded here, and the name is that of the table{odd}"
+            note = (
+                f"no identity is recorded here, and the name is that of the table{odd}; stores whose names differ by "
+                "capital letters only share one table"
+            )
             return SourceStore(place, StoreId(name), events=events, notes=(note,))
         if len(contexts) > 1:
             names = ", ".join(repr(context.store_id) for context in contexts)
             problem = f"the stores {names} share this table: their events cannot be told apart"
             return SourceStore(place, contexts[0].store_id, problems=(problem,))
         (context,) = contexts
-        return SourceStore(place, context.store_id, context.backend_id, context.head, events)
+        return SourceStore(place, context.store_id, context.backend_id, context.head, events, context.problems)
 
     def entries(self, store: SourceStore) -> Iterator[Entry]:
         """Events of one store; see the contract."""
@@ -122,7 +126,7 @@ class CloudflareFiles:
         for path, connection in self._files.items():
             if "context_7" in _tables(connection, path):
                 rows = _asked(connection, path, _CONTEXTS)
-                found += [_Context(path, StoreId(name), head, BackendId(own)) for name, head, own in rows]
+                found += [_context(path, *row) for row in rows]
         return found
 
     def _found_tables(self) -> list[tuple[Path, str]]:
@@ -147,6 +151,15 @@ class CloudflareFiles:
                     yield path, table, int(match[1]), match[2]
 
 
+def _context(path: Path, name: object, head: object, identity: object) -> _Context:
+    """A row as it should be, or what is wrong with it: SQLite keeps anything in any column."""
+    if isinstance(name, str) and type(head) is int and isinstance(identity, str) and identity:
+        return _Context(path, StoreId(name), head, BackendId(identity))
+    problem = f"context_7 gives it the name {name!r}, the head {head!r} and the identity {identity!r}"
+    store_id = StoreId(name if isinstance(name, str) else repr(name))
+    return _Context(path, store_id, 0, None, (f"{problem}: not a text, a whole number and a text",))
+
+
 def _promised(context: _Context) -> SourceStore:
     """A store whose events are not in any of the files."""
     problems = [f"its events up to e{context.head} are in no file here: export the D1 database, too"]
@@ -155,7 +168,7 @@ def _promised(context: _Context) -> SourceStore:
         context.store_id,
         context.backend_id,
         context.head,
-        problems=tuple(problems if context.head else ()),
+        problems=(*context.problems, *(problems if context.head else ())),
     )
 
 
@@ -171,7 +184,7 @@ def _open(path: Path) -> sqlite3.Connection:
 
 def _tables(connection: sqlite3.Connection, path: Path) -> list[str]:
     rows = _asked(connection, path, "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
-    return [name for (name,) in rows]
+    return [name for (name,) in rows if isinstance(name, str)]
 
 
 def _asked(connection: sqlite3.Connection, path: Path, statement: str) -> list[tuple[Any, ...]]:

@@ -4,6 +4,7 @@ Owns the index of a file: where each store begins. The whole file is checked bef
 """
 
 import gzip
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,9 +102,11 @@ class JsonlFile:
             return self._checked_lines(file, None)
         with file, gzip.open(file) as unpacked:
             self._file = tempfile.TemporaryFile() if self._keep else None  # noqa: SIM115 - until `close`
-            return self._checked_lines(cast("BinaryIO", unpacked), self._file)
+            room_bytes = shutil.disk_usage(tempfile.gettempdir()).free // 2
+            return self._checked_lines(cast("BinaryIO", unpacked), self._file, room_bytes)
 
-    def _checked_lines(self, file: BinaryIO, copy: BinaryIO | None) -> list[Section]:
+    def _checked_lines(self, file: BinaryIO, copy: BinaryIO | None, room_bytes: int = 0) -> list[Section]:
+        """Find the sections of a file; `copy` is where its lines go, `room_bytes` how many of them in all."""
         reading, sections, number, offset, told = Reading(), [], 0, 0, 0
         while text := next_line(file, self._path):
             number += 1
@@ -113,13 +116,7 @@ class JsonlFile:
             except Broken as error:
                 raise CommandError(Kind.BAD_ARCHIVE, f"{self._path}, line {number}: {error}.") from None
             if copy is not None:
-                try:
-                    copy.write(text)
-                except OSError as error:
-                    raise CommandError(
-                        Kind.BAD_CONFIG,
-                        f"{self._path} cannot be unpacked in {tempfile.gettempdir()}: {error.strerror}.",
-                    ) from error
+                self._keep_line(copy, text, offset, room_bytes)
             if isinstance(line, Header):
                 sections.append(Section(line, offset))
                 told = 0
@@ -130,6 +127,22 @@ class JsonlFile:
         if missing:
             raise CommandError(Kind.BAD_ARCHIVE, f"{self._path} is not whole: {missing}.")
         return sections
+
+    def _keep_line(self, copy: BinaryIO, text: bytes, kept_bytes: int, room_bytes: int) -> None:
+        """Keep a line of a compressed file; `kept_bytes` with it. A small file may be a large one: others need room."""
+        place = tempfile.gettempdir()
+        if kept_bytes > room_bytes:
+            raise CommandError(
+                Kind.BAD_CONFIG,
+                f"{self._path} unpacks to more than {room_bytes:,} bytes, half of what is free in {place}: name a "
+                "larger directory by TMPDIR, or unpack it yourself (gunzip) and name the plain file.",
+            )
+        try:
+            copy.write(text)
+        except OSError as error:
+            raise CommandError(
+                Kind.BAD_CONFIG, f"{self._path} cannot be unpacked in {place}: {error.strerror}."
+            ) from error
 
 
 _TELL_EVENTS: Final = 1_000

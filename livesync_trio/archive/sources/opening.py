@@ -12,7 +12,7 @@ from livesync_trio.archive.sources.cloudflare import CloudflareFiles
 from livesync_trio.archive.sources.fastapi import FastApiTables
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.sources.sql_dump import SqlDump
-from livesync_trio.archive.sources.wire import OverTheWire
+from livesync_trio.archive.sources.wire import OverTheWire, Say
 from livesync_trio.client import place_of
 from livesync_trio.config import check_database_url, is_postgresql
 from livesync_trio.errors import CommandError, Kind
@@ -23,7 +23,7 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 _NOT_DATABASES: Final = ("-wal", "-shm", ".lock")
 
 
-def open_source(name: str, store_ids: Sequence[StoreId] = (), payload: Any = None) -> Source:
+def open_source(name: str, store_ids: Sequence[StoreId] = (), payload: Any = None, say: Say = lambda _: None) -> Source:
     """The source that `name` means.
 
     Args:
@@ -31,6 +31,7 @@ def open_source(name: str, store_ids: Sequence[StoreId] = (), payload: Any = Non
             database of the FastAPI server, or the URL of a running server.
         store_ids: which stores to ask a running server for.
         payload: what an application sends to that server as `syncPayload`.
+        say: told what is about to happen to that server.
 
     Raises:
         CommandError: there is nothing of that name, or it is none of these.
@@ -46,7 +47,7 @@ def open_source(name: str, store_ids: Sequence[StoreId] = (), payload: Any = Non
             raise CommandError(
                 Kind.BAD_CONFIG, "A running server does not tell which stores it has: name them by --store."
             )
-        return OverTheWire(name, store_ids, payload)
+        return OverTheWire(name, store_ids, payload, say)
     path = Path(name)
     if path.is_dir():
         return _directory(path)

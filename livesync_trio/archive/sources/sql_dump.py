@@ -10,6 +10,7 @@ from typing import Final
 
 from livesync_trio.archive.sources.cloudflare import CloudflareFiles
 from livesync_trio.errors import CommandError, Kind
+from livesync_trio.limits import ARCHIVE_LINE_MAX_BYTES
 
 _ALLOWED: Final = frozenset(
     {
@@ -26,6 +27,10 @@ _ALLOWED: Final = frozenset(
 )
 _FUNCTIONS: Final = frozenset({"char", "replace", "unistr", "unhex"})
 """What dumps use to write line breaks and the like."""
+
+_GROWTH: Final = 8
+"""A database may be that many times as large as its dump: indexes, half-filled pages. What grows more is no dump."""
+_ROOM_BYTES: Final = 1_048_576
 
 
 class SqlDump(CloudflareFiles):
@@ -53,6 +58,10 @@ def _carry_out(dump: Path, database: Path) -> None:
     connection = sqlite3.connect(database, isolation_level=None)
     try:
         connection.execute("PRAGMA synchronous = OFF")
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, ARCHIVE_LINE_MAX_BYTES)
+        [page_bytes] = connection.execute("PRAGMA page_size").fetchone()
+        most_bytes = dump.stat().st_size * _GROWTH + _ROOM_BYTES
+        connection.execute(f"PRAGMA max_page_count = {most_bytes // page_bytes}")
         connection.execute("BEGIN")
         connection.set_authorizer(_may)
         statement, number = "", 0
@@ -68,7 +77,7 @@ def _carry_out(dump: Path, database: Path) -> None:
             raise sqlite3.OperationalError("the last statement has no end")
         connection.set_authorizer(None)
         connection.execute("COMMIT")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # no UTF-8, or U+0000 in a statement
         raise CommandError(Kind.BAD_ARCHIVE, f"{dump} cannot be read: {error}.") from error
     except (sqlite3.Error, sqlite3.Warning) as error:
         raise CommandError(

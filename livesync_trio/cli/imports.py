@@ -1,6 +1,6 @@
 """`livesync import`: stores out of files, other servers' tables and other servers, into the database."""
 
-import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ from livesync_trio.archive.moving import Moved, Wishes, missing, move_in
 from livesync_trio.archive.sources.base import Source, SourceStore
 from livesync_trio.archive.sources.opening import open_source
 from livesync_trio.archive.staging import Target
-from livesync_trio.cli import showing
-from livesync_trio.cli.showing import json_flag
-from livesync_trio.cli.where import configured, database_flags, target_database
+from livesync_trio.cli import printing
+from livesync_trio.cli.databases import target_database
+from livesync_trio.cli.options import database_options, json_option, payload_option
+from livesync_trio.cli.probe import read_payload
+from livesync_trio.config import load
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import BackendId, StoreId
 
@@ -23,11 +25,11 @@ from livesync_trio.model import BackendId, StoreId
 @click.option("--store", "names", multiple=True, metavar="STORE", help="Only this one, as SOURCE calls it; repeatable.")
 @click.option("--rename", "renames", multiple=True, metavar="OLD=NEW", help="Call a store NEW here; may be repeated.")
 @click.option("--backend-id", metavar="ID", help="Identity of the one store, where SOURCE does not know it.")
-@click.option("--payload-file", type=click.Path(path_type=Path), help="File with what clients send as syncPayload.")
+@payload_option
 @click.option("--dry-run", is_flag=True, help="Look at SOURCE and say what would come in; change nothing.")
-@json_flag
-@database_flags
-def bring(
+@json_option
+@database_options
+def import_(
     *,
     source: str,
     names: Sequence[str],
@@ -38,11 +40,11 @@ def bring(
     as_json: bool,
     **flags: Any,
 ) -> None:
-    """Bring stores in from SOURCE; nothing that is there is overwritten.
+    """Bring stores in from SOURCE; nothing that exists is overwritten.
 
     SOURCE is an export file or backup, a D1 export (SQL or SQLite), the SQLite file of a Durable Object, a directory
     such as .wrangler/state, the postgresql:// URL of the FastAPI server's database, or the URL of a running server.
-    Begun again after an interruption, it goes on where it was.
+    Run again after an interruption, it continues where it stopped.
     """
     wishes = Wishes(
         frozenset(map(StoreId, names)),
@@ -50,9 +52,9 @@ def bring(
         None if backend_id is None else BackendId(backend_id),
         dry_run,
     )
-    payload = None if payload_file is None else _payload(payload_file)
-    with target_database(configured(flags), change=not dry_run) as target:
-        opened = open_source(source, sorted(wishes.only), payload)
+    payload = None if payload_file is None else read_payload(payload_file)
+    with target_database(load(flags, os.environ), change=not dry_run) as target:
+        opened = open_source(source, sorted(wishes.only), payload, printing.note)
         try:
             moved = _move(target, opened, wishes, as_json)
         finally:
@@ -74,11 +76,11 @@ def _move(target: Target, source: Source, wishes: Wishes, as_json: bool) -> list
     moved: list[Moved] = []
     what = f"{'looking at' if wishes.dry_run else 'importing'} {source.describe()}"
     try:
-        with showing.progress(what, _steps(there, wishes)) as advance:
+        with printing.progress(what, _steps(there, wishes)) as advance:
             for one in move_in(target, source, wishes, on_events=advance):
                 moved.append(one)
                 if as_json:
-                    showing.line(_as_json(one))
+                    printing.line(_as_json(one))
     finally:  # what came in is told, whatever ends the rest
         if not as_json and (moved or not there):
             _table(source, moved)
@@ -86,8 +88,8 @@ def _move(target: Target, source: Source, wishes: Wishes, as_json: bool) -> list
 
 
 def _table(source: Source, moved: Sequence[Moved]) -> None:
-    showing.table(
-        ("store", "from", "events#", "head#", "outcome", "remarks"),
+    printing.table(
+        ("store", "from", "events#", "head#", "outcome_", "notes_"),
         (
             (one.store_id, one.place, one.events, f"e{one.head}", one.outcome, "; ".join(one.problems + one.notes))
             for one in moved
@@ -137,10 +139,3 @@ def _renamed(renames: Sequence[str]) -> Mapping[StoreId, StoreId]:
         if olds.count(old) > 1:
             raise click.BadParameter(f"{old!r} is given two names", param_hint="--rename")
     return {StoreId(old): StoreId(new) for old, _, new in pairs}
-
-
-def _payload(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CommandError(Kind.BAD_CONFIG, f"--payload-file {path} cannot be read: {error}.") from error

@@ -1,46 +1,14 @@
-"""Where a command looks: at a database directly, or at a running server.
+"""The database of a command: opened to read beside a server, or to change, with failures told to the operator."""
 
-Owns the flags that say so, and what a failing database means to the operator of a command.
-"""
-
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
-
-import click
 
 from livesync_trio import app
 from livesync_trio.archive.staging import Target
-from livesync_trio.cli.flags import option
-from livesync_trio.config import CONFIG_ENV, SETTINGS, URL_ENV, Config, is_postgresql, load, sqlite_path
+from livesync_trio.config import Config, is_postgresql, sqlite_path
 from livesync_trio.errors import CommandError, Kind, LogReplaced, StartupError, StorageUnavailable, StoreDamaged
 from livesync_trio.storage.base import Engine, SharedEngine
-
-_NEEDED: Final = frozenset({"database_url", "listen_url"})
-_Command = Callable[..., Any]
-
-
-def database_flags(command: _Command) -> _Command:
-    """Give a command `--database-url` and its companions."""
-    for setting in reversed(SETTINGS):
-        if setting.name in _NEEDED:
-            command = option(setting)(command)
-    return click.option("--config", metavar="FILE", help=f"TOML file with settings. [env: {CONFIG_ENV}]")(command)
-
-
-def server_flags(command: _Command) -> _Command:
-    """Give a command `--url` and the secret that goes with it."""
-    (secret,) = (setting for setting in SETTINGS if setting.name == "admin_secret")
-    command = option(secret)(command)
-    help_text = f"Control plane of a running server, instead of a database. [env: {URL_ENV}]"
-    return click.option("--url", metavar="URL", envvar=URL_ENV, help=help_text)(command)
-
-
-def configured(flags: dict[str, Any]) -> Config:
-    """The configuration, as far as a command takes flags for it. Raises StartupError."""
-    return load(flags, os.environ)
 
 
 def database_files(config: Config) -> tuple[Path, ...]:

@@ -1,4 +1,4 @@
-"""One event as a command shows it: its text read for people. The text itself is passed on as it is kept."""
+"""One event as a command prints it: its JSON text as it is kept, and what of it a person wants to see."""
 
 from typing import Final
 
@@ -24,7 +24,7 @@ _members: Final = msgspec.json.Decoder(_Members)
 
 
 @attrs.frozen
-class Shown:
+class Event:
     """One event.
 
     Attributes:
@@ -46,17 +46,17 @@ class Shown:
     created_at: str
 
 
-def shown(text: bytes) -> Shown:
+def read_event(text: bytes) -> Event:
     """Read the text of an event, with `createdAt`."""
     members, restore = read(_members, text)
     name, client_id, session_id = (
         str(plain(restore(raw))) for raw in (members.name, members.clientId, members.sessionId)
     )
     args = restore(members.args).decode()
-    return Shown(text, members.seqNum, name, args, client_id, session_id, members.createdAt)
+    return Event(text, members.seqNum, name, args, client_id, session_id, members.createdAt)
 
 
-def shown_of(event: StoredEvent) -> Shown:
+def event_of(event: StoredEvent) -> Event:
     """An event as storage gives it."""
     user = b"" if event.user is None else b',"user":%b' % msgspec.json.encode(event.user)
-    return shown(b'%b,"createdAt":"%b"%b}' % (event.json[:-1], event.created_at.encode(), user))
+    return read_event(b'%b,"createdAt":"%b"%b}' % (event.json[:-1], event.created_at.encode(), user))
