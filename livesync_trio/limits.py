@@ -541,3 +541,40 @@ LOAD_MAX_BYTES: Final = 4 * 1024 * 1024
 
 PULL_ANSWER_LIMIT_S: Final = 60.0
 """How long a command waits for the next message of a server that it pulls from."""
+
+
+TAIL_LOOK_S: Final = 0.5
+"""How often `livesync tail` looks into a database; a running server tells at once."""
+
+SHOWN_ARGS_CHARACTERS: Final = 120
+"""Characters of an event's `args` in a table; `--json` has all of them."""
+
+# --- what `livesync doctor` expects of a machine -------------------------------------------------------------------
+
+OPEN_FILES_LEAST: Final = 4_096
+"""Open files below which it warns: one a connection, a few for the database; many systems allow 1,024 by default."""
+
+DISK_FREE_LEAST_BYTES: Final = 1024 * 1024 * 1024
+"""Free room below which it warns: a full disk refuses every push."""
+
+CLOCK_AHEAD_MAX_S: Final = 60.0
+"""How far in the future the newest event may seem to have been pushed; clocks kept by NTP differ by less than 1 s."""
+
+# --- a store in a Python program (livestore) -----------------------------------------------------------------------
+
+STORE_PUSH_EVENTS_MAX: Final = 50
+"""Events in one push of a store, as LiveStore's leader has it (SPEC section 2)."""
+
+STORE_PULL_HELD_EVENTS: Final = 2_000
+STORE_PULL_HELD_BYTES: Final = 8 * 1024 * 1024
+"""Events, and bytes of their args, that a store collects from pages of a history before it applies them at once."""
+
+STORE_LOG_READ_EVENTS: Final = 500
+"""Events that a store reads from its own log at a time, when it makes its tables anew or goes through its log."""
+
+STORE_STATEMENTS_KEPT: Final = 500
+"""SQL texts of which a store remembers what they read and write."""
+
+STORE_RETRY_FIRST_S: Final = 1.0
+STORE_RETRY_MAX_S: Final = 30.0
+"""First and longest pause of a store after its server refused a push or a pull, as LiveStore's leader has it."""
