@@ -123,6 +123,37 @@ RECORD_KEY_MAX_BYTES: Final = 2 * STORE_ID_MAX_BYTES
 BACKEND_ID_RANDOM_BYTES: Final = 16
 """Randomness of a store's identity, as much as a UUID has; 22 characters of base64url (reference: nanoid, 21)."""
 
+# --- events without numbers -------------------------------------------------------------------------------------------
+
+APPEND_ID_MAX_CHARACTERS: Final = 255
+"""Longest id of an event; 1,020 bytes of UTF-8, which an index of PostgreSQL takes (2,704, nbtree)."""
+
+IDEMPOTENCY_KEY_MAX_CHARACTERS: Final = 240
+"""Longest `Idempotency-Key`: an id is made of it and of the number of an event in its request."""
+
+APPEND_ID_RANDOM_BYTES: Final = 12
+"""Randomness of an id that the server makes: 16 characters; two alike in one store after some 2**48 events."""
+
+GUEST_MESSAGE_MAX_BYTES: Final = 16 * 1024
+"""Largest message of a WebSocket that has not sent its token: one of those, which no header may be larger than."""
+
+API_PAGE: Final = 100
+API_PAGE_MAX: Final = 1_000
+"""How many events a page of the HTTP API has unless asked for, and its most."""
+
+API_PAGE_BYTES: Final = 1024 * 1024
+"""Event bytes after which a page ends and names the next one; a single larger event is given whole."""
+
+API_WAIT_MAX_S: Final = 30
+"""Longest wait of a long poll: below the 60 s after which proxies give up."""
+
+API_HEARTBEAT_S: Final = 15.0
+"""Silence after which a stream of events sends a comment: below the 30 s of impatient proxies."""
+
+GZIP_MIN_BYTES: Final = 1024
+GZIP_LEVEL: Final = 5
+"""Answers below are not worth compressing; the level takes a third of the time of the highest for nearly its size."""
+
 # --- connections ---------------------------------------------------------------------------------------------------
 
 OUTBOX_MAX_BYTES: Final = 1024 * 1024
@@ -321,6 +352,12 @@ ADMIN_PAGE: Final = 100
 ADMIN_BODY_MAX_BYTES: Final = 64 * 1024
 """Largest request body of the control plane: a store id, twice, and much room."""
 
+LAST_EVENT_ID_MAX_DIGITS: Final = 16
+"""Digits of `SEQ_NUM_MAX`; a longer `Last-Event-ID` is the number of no event."""
+
+EVENT_STREAM_QUEUE_BYTES: Final = 256 * 1024
+"""Events queued for one stream of server-sent events above which it is sent back to the log (invariant 4)."""
+
 ADMIN_GRACE_S: Final = 1.0
 """From the control plane's end, or a client's, until its connections are cut, whatever they are answering."""
 
@@ -505,6 +542,24 @@ LOAD_MAX_BYTES: Final = 4 * 1024 * 1024
 PULL_ANSWER_LIMIT_S: Final = 60.0
 """How long a command waits for the next message of a server that it pulls from."""
 
+# --- a store in a Python program (livestore) -----------------------------------------------------------------------
+
+STORE_PUSH_EVENTS_MAX: Final = 50
+"""Events in one push of a store, as LiveStore's leader has it (SPEC section 2)."""
+
+STORE_PULL_HELD_EVENTS: Final = 2_000
+STORE_PULL_HELD_BYTES: Final = 8 * 1024 * 1024
+"""Events, and bytes of their args, that a store collects from pages of a history before it applies them at once."""
+
+STORE_LOG_READ_EVENTS: Final = 500
+"""Events that a store reads from its own log at a time, when it makes its tables anew or goes through its log."""
+
+STORE_STATEMENTS_KEPT: Final = 500
+"""SQL texts of which a store remembers what they read and write."""
+
+STORE_RETRY_FIRST_S: Final = 1.0
+STORE_RETRY_MAX_S: Final = 30.0
+"""First and longest pause of a store after its server refused a push or a pull, as LiveStore's leader has it."""
 # --- the change feed -------------------------------------------------------------------------------------------------
 
 FEED_STATEMENT_LIMIT_S: Final = 3_600.0

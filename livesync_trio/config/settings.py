@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import attrs
 
+from livesync_trio.config.api import ApiSettings
 from livesync_trio.config.declaring import Secret, Setting, settings_of
 from livesync_trio.config.feed import FeedSettings
 from livesync_trio.config.groups import (
@@ -31,6 +32,7 @@ GROUPS: Final[Mapping[type[Group], str]] = {
     FairUseSettings: "Rate limits and quotas",
     LimitSettings: "Limits of a connection",
     ControlSettings: "Control plane",
+    ApiSettings: "HTTP API and event schemas",
     FeedSettings: "Change feed",
     ObservingSettings: "Logs, audit, metrics, traces",
     WebhookSettings: "Webhooks",
@@ -47,6 +49,7 @@ class Config(
     FairUseSettings,
     LimitSettings,
     ControlSettings,
+    ApiSettings,
     FeedSettings,
     ObservingSettings,
     WebhookSettings,

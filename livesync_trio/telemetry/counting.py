@@ -89,6 +89,10 @@ class Counters:
         connections_opened: WebSocket connections accepted.
         connections_closed: those that the server closed, by `errors.Kind`.
         http_requests: HTTP RPC requests served.
+        api_requests: requests to the HTTP API that were admitted.
+        appends_accepted: appends of events without numbers, made durable.
+        events_repeated: events of appends that the store had already, under their ids.
+        pushes_misfitting: pushes that do not fit the schemas of events, and were taken.
         sockets_open: TCP connections at the public port now, whatever is spoken on them.
         websocket: bytes of WebSockets, after their handshake.
         http: bytes of HTTP requests and answers.
@@ -118,6 +122,10 @@ class Counters:
     connections_opened: int = 0
     connections_closed: Counter[str] = attrs.field(factory=Counter)
     http_requests: int = 0
+    api_requests: int = 0
+    appends_accepted: int = 0
+    events_repeated: int = 0
+    pushes_misfitting: int = 0
     sockets_open: int = 0
     websocket: Traffic = attrs.field(factory=Traffic)
     http: Traffic = attrs.field(factory=Traffic)
