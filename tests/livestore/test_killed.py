@@ -17,8 +17,8 @@ from .killed import ACTS, Killer, make, open_replica
 from .model import Folder
 from .test_against_model import read_log
 
-STRIDE = 1 if os.environ.get("LIVESYNC_EVERY_STATEMENT") else 4
-"""Of the statements every fourth, from a random one on; with the variable in the environment, all of them."""
+STRIDE = 1 if os.environ.get("LIVESYNC_EVERY_STATEMENT") else 6
+"""Of the statements every sixth, from a random one on; with the variable in the environment, all of them."""
 
 
 def contents(path: Path) -> tuple[int, list[tuple[str, str, str]], int]:

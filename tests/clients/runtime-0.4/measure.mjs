@@ -29,7 +29,7 @@ const open = () => createStorePromise({
 })
 
 const until = async (condition) => {
-  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 5))
+  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 100))
 }
 
 const now = () => ({ at: performance.now(), cpu: process.cpuUsage() })
