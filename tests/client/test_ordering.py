@@ -24,7 +24,7 @@ LOGS = st.lists(st.integers(1, 5), min_size=1, max_size=30).map(
 )
 
 
-@given(st.data(), LOGS, st.booleans())
+@given(data=st.data(), log=LOGS, old=st.booleans())
 def test_whatever_is_cut_repeated_or_early_comes_once_and_in_order(
     data: st.DataObject, log: list[Event], *, old: bool
 ) -> None:

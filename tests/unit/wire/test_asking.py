@@ -20,7 +20,7 @@ RECORDINGS = Path(__file__).resolve().parents[2] / "transcripts" / "data"
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=20)  # lone surrogates, too
 
 
-@given(TEXTS, st.integers(0, 2**53 - 1), st.none() | TEXTS, st.booleans())
+@given(store_id=TEXTS, after=st.integers(0, 2**53 - 1), identity=st.none() | TEXTS, live=st.booleans())
 def test_the_server_reads_the_pull_that_is_written(
     store_id: str, after: int, identity: str | None, *, live: bool
 ) -> None:
@@ -84,7 +84,7 @@ def said(recording: Path) -> Iterator[str]:
     with opened(recording, "rt", encoding="utf-8") as lines:
         for line in lines:
             record = json.loads(line)
-            if record.get("dir") == "s2c" and record.get("kind") == "frame" and isinstance(record.get("data"), str):
+            if record.get("dir") == "s2c" and record.get("kind") == "ws-text" and isinstance(record.get("data"), str):
                 yield record["data"]
 
 
@@ -119,7 +119,11 @@ VALUES = st.recursive(
 )
 
 
-@given(st.lists(st.dictionaries(st.text('a"}]\\'), VALUES, max_size=3), max_size=5), st.integers(1, 9), st.booleans())
+@given(
+    members=st.lists(st.dictionaries(st.text('a"}]\\'), VALUES, max_size=3), max_size=5),
+    size=st.integers(1, 9),
+    spaced=st.booleans(),
+)
 def test_an_array_in_pieces_gives_its_members(members: list[dict[str, Any]], size: int, *, spaced: bool) -> None:
     text = json.dumps(members, ensure_ascii=False, indent=1 if spaced else None).encode()
     splitter, found = asking_rpc.Splitter(10_000), []
