@@ -30,7 +30,8 @@ def test_whatever_is_cut_repeated_or_early_comes_once_and_in_order(
 ) -> None:
     """Several connections; on each the history in pages, with pushes between them that the history may hold again."""
     identity = None if old else "id"
-    order, got = Order(), []
+    order = Order()
+    got: list[Event] = []
     while [event.seq_num for event in got] != [event.seq_num for event in log]:
         after = order.begin()
         known = data.draw(st.integers(len(got), len(log)))  # what is stored when the history is read
