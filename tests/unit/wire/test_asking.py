@@ -113,14 +113,16 @@ def test_every_message_of_the_recordings_is_read(generation: str) -> None:
 
 # --- an array that arrives in pieces ----------------------------------------------------------------------------------
 
+WORDS = st.text('a"\\[]{},é', max_size=6)
 VALUES = st.recursive(
-    st.none() | st.text('a"\\[]{},é') | st.integers(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text('a"\\]}'), inner),
+    st.none() | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=6,
 )
 
 
 @given(
-    members=st.lists(st.dictionaries(st.text('a"}]\\'), VALUES, max_size=3), max_size=5),
+    members=st.lists(st.dictionaries(WORDS, VALUES, max_size=3), max_size=4),
     size=st.integers(1, 9),
     spaced=st.booleans(),
 )
