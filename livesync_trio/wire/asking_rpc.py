@@ -138,7 +138,7 @@ class _HardPage(msgspec.Struct):
 _envelope: Final = msgspec.json.Decoder(_Envelope)
 _pages: Final = msgspec.json.Decoder(list[_Page])
 _hard_pages: Final = msgspec.json.Decoder(list[_HardPage])
-_STRUCTURE: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
+_STRUCTURE: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+("?)|[\[\]{}]', re.DOTALL)
 
 
 def read_answer(text: bytes) -> Answer:
@@ -251,7 +251,10 @@ class Splitter:
         self._text += data
         members = []
         for found in _STRUCTURE.finditer(self._text, self._looked):
-            token, self._looked = bytes(found[0][:1]), found.end()
+            token = bytes(found[0][:1])
+            if token == b'"' and not found[1]:
+                break  # the rest of the string comes later
+            self._looked = found.end()
             if self._depth == 0 and token != b"[":
                 raise Unreadable("the answer is no JSON array")
             if token in b"[{":
