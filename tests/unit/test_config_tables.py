@@ -208,10 +208,10 @@ def test_webhooks_are_read_and_shown_without_what_is_secret(toml: Path, tmp_path
         f"""
         [[webhooks]]
         id = "search"
-        url = "https://a.example/hook?token=private"
+        url = "https://a.example/hook?token=c0ffee"
         secret_file = "{secret}"
         stores = ["team-*"]
-        headers = {{ authorization = "Bearer private" }}
+        headers = {{ authorization = "Bearer c0ffee" }}
         [[webhooks]]
         id = "mail"
         url = "https://b.example/"
@@ -226,7 +226,7 @@ def test_webhooks_are_read_and_shown_without_what_is_secret(toml: Path, tmp_path
     assert not search.wants_store("a")
     said = repr(config) + str(shown_settings(config))
     assert "search" in said
-    assert "private" not in said
+    assert "c0ffee" not in said
     assert SECRET not in said
 
 
