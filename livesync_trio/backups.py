@@ -18,10 +18,21 @@ import attrs
 import trio
 
 from livesync_trio.config import Config
-from livesync_trio.limits import BACKUP_LOOK_S, BACKUP_RETRY_FIRST_S, BACKUP_RETRY_MAX_S, BACKUP_STOP_S
 from livesync_trio.telemetry import get_logger
 
 _log = get_logger("backups")
+
+LOOK_S: Final = 600.0
+"""How often the time is looked at while no backup is due."""
+
+RETRY_FIRST_S: Final = 60.0
+"""Pause after a backup that failed; it doubles."""
+
+RETRY_MAX_S: Final = 3600.0
+"""Longest pause after a backup that failed."""
+
+STOP_S: Final = 2.0
+"""From the request to give a backup up until its process is killed; less than a shutdown may take."""
 
 _STAMP: Final = "%Y%m%dT%H%M%SZ"
 _NAME: Final = re.compile(r"livesync-(\d{8}T\d{6}Z)\.jsonl\.gz")
@@ -54,17 +65,17 @@ class Backups:
 
     async def run(self) -> None:
         """Make one whenever it is due until cancelled; one that fails is tried again after a while, ever longer."""
-        pause_s = BACKUP_RETRY_FIRST_S
+        pause_s = RETRY_FIRST_S
         self._look()
         while True:
             due_in_s = self.last_s + self.config.backup_every_s - self.now_s() if self.last_s else 0.0
             if due_in_s > 0:
-                await trio.sleep(min(due_in_s, BACKUP_LOOK_S))  # clocks are set, and machines sleep
+                await trio.sleep(min(due_in_s, LOOK_S))  # clocks are set, and machines sleep
             elif await self._make():
-                pause_s = BACKUP_RETRY_FIRST_S
+                pause_s = RETRY_FIRST_S
             else:
                 await trio.sleep(pause_s)
-                pause_s = min(2 * pause_s, BACKUP_RETRY_MAX_S)
+                pause_s = min(2 * pause_s, RETRY_MAX_S)
 
     async def _make(self) -> bool:
         """Make one and remove the oldest. False: it failed, and the log says why."""
@@ -140,6 +151,6 @@ def _environment(config: Config) -> Mapping[str, str]:
 async def _stop(process: trio.Process) -> None:
     """The server shuts down: a backup under way is given up, and leaves nothing behind."""
     process.terminate()
-    with trio.move_on_after(BACKUP_STOP_S):
+    with trio.move_on_after(STOP_S):
         await trio.sleep_forever()
     process.kill()

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import attrs
 
+from livesync_trio.config.api import ApiSettings
 from livesync_trio.config.declaring import Secret, Setting, settings_of
 from livesync_trio.config.groups import (
     BackupSettings,
@@ -30,6 +31,7 @@ GROUPS: Final[Mapping[type[Group], str]] = {
     FairUseSettings: "Rate limits and quotas",
     LimitSettings: "Limits of a connection",
     ControlSettings: "Control plane",
+    ApiSettings: "HTTP API and event schemas",
     ObservingSettings: "Logs, audit, metrics, traces",
     WebhookSettings: "Webhooks",
     BackupSettings: "Backups",
@@ -45,6 +47,7 @@ class Config(
     FairUseSettings,
     LimitSettings,
     ControlSettings,
+    ApiSettings,
     ObservingSettings,
     WebhookSettings,
     BackupSettings,

@@ -122,6 +122,30 @@ METRICS: Final[tuple[Metric, ...]] = (
         "livesync_http_requests_total", "counter", "Sync requests over HTTP.", _one(lambda s: s.counters.http_requests)
     ),
     Metric(
+        "livesync_api_requests_total",
+        "counter",
+        "Requests to the HTTP API that were let in.",
+        _one(lambda s: s.counters.api_requests),
+    ),
+    Metric(
+        "livesync_appends_total",
+        "counter",
+        "Appends of events without numbers made durable; they count as pushes, too.",
+        _one(lambda s: s.counters.appends_accepted),
+    ),
+    Metric(
+        "livesync_events_repeated_total",
+        "counter",
+        "Events of appends that the store had already, under their ids: requests that were sent again.",
+        _one(lambda s: s.counters.events_repeated),
+    ),
+    Metric(
+        "livesync_pushes_misfitting_total",
+        "counter",
+        "Pushes that do not fit the schemas of events, and were taken (`event_schemas_pushes`).",
+        _one(lambda s: s.counters.pushes_misfitting),
+    ),
+    Metric(
         "livesync_pushes_above_head_total",
         "counter",
         "Pushes that continue an event the store does not have: a client lost events of its own.",

@@ -10,9 +10,8 @@ import pytest
 import trio
 import trio.testing
 
-from livesync_trio.backups import Backups
+from livesync_trio.backups import RETRY_FIRST_S, Backups
 from livesync_trio.config import Config
-from livesync_trio.limits import BACKUP_RETRY_FIRST_S
 
 HOUR_S = 3600.0
 EPOCH_S = datetime(2026, 3, 1, tzinfo=UTC).timestamp()
@@ -85,7 +84,7 @@ async def test_one_that_fails_is_tried_again_and_takes_no_old_one_away(
         await made.run()
     full = tmp_path / "backups" / "full"
     full.touch()
-    with trio.move_on_after(0.5 * HOUR_S + 4 * BACKUP_RETRY_FIRST_S):
+    with trio.move_on_after(0.5 * HOUR_S + 4 * RETRY_FIRST_S):
         await made.run()
     assert made.failed == 3  # at once, after one pause, after another twice as long
     assert made.last_s == EPOCH_S
@@ -101,7 +100,7 @@ async def test_a_folder_that_cannot_be_made_is_told_and_tried_again(
 ) -> None:
     (tmp_path / "backups").write_text("a file")
     made = make()
-    with trio.move_on_after(1.5 * BACKUP_RETRY_FIRST_S):
+    with trio.move_on_after(1.5 * RETRY_FIRST_S):
         await made.run()
     assert made.failed == 2
     assert not ran
