@@ -68,7 +68,7 @@ class Webhook:
     """
 
     id: str
-    url: str
+    url: str = attrs.field(repr=lambda url: repr(url.partition("?")[0]))  # a query may hold a token
     secret: Secret
     old_secret: Secret | None = None
     stores: tuple[str, ...] = attrs.field(default=("*",), converter=_texts)

@@ -335,6 +335,29 @@ async def test_what_could_not_be_told_is_told_later(scene: Scene, autojump_clock
     assert scene.wire.told == [{A, B}]
 
 
+async def test_whoever_listens_is_told_of_changes_here_and_elsewhere(
+    scene: Scene, autojump_clock: trio.abc.Clock
+) -> None:
+    """Also of stores that nobody uses here, and that anything may have changed."""
+    registry = scene.stage.registry
+    heard: list[StoreId | None] = []
+    registry.on_change(heard.append)
+    handle = registry.handle(A)
+    assert isinstance(await handle.push(batch(0, 1), None, b"1", None), Accepted)
+    assert set(heard) == {A}
+    heard.clear()
+    assert isinstance(await handle.push(batch(1, 2), None, b"1", None), Accepted)
+    assert heard == [A]
+    await handle.reset()
+    assert heard == [A, A]
+    scene.wire.ring({B})
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    assert heard == [A, A, B]
+    scene.wire.ring(None)
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    assert heard == [A, A, B, None]
+
+
 async def test_a_hint_is_enough(scene: Scene, autojump_clock: trio.abc.Clock) -> None:
     listener = await follow(scene.stage)
     await scene.stage.push_elsewhere(0, 1)

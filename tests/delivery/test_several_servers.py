@@ -105,7 +105,8 @@ async def test_who_cannot_renew_stops_before_anybody_else_begins(autojump_clock:
         stage.writer.fail_before = StorageUnavailable("of the test")
         failed_s = trio.current_time()
         nursery.start_soon(partial(second.run, partial(work, "second")))
-        await until(lambda: "first" in ended)
+        with trio.fail_after(10 * WEBHOOK_LEASE_S):
+            await until(lambda: "first" in ended)
         assert ended["first"] - failed_s <= WEBHOOK_LEASE_S
         assert "second" not in held
         stage.writer.fail_before = None
