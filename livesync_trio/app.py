@@ -18,8 +18,9 @@ import trio
 from livesync_trio.access.admission import Access
 from livesync_trio.audit import Audit
 from livesync_trio.config import Config, exposure_warnings, is_loopback
-from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.peers import Peers
+from livesync_trio.connection.surroundings import Surroundings
+from livesync_trio.delivery import Webhooks
 from livesync_trio.ending import Ending
 from livesync_trio.errors import Kind, StartupError, StorageUnavailable
 from livesync_trio.fairness import Attempts
@@ -69,6 +70,7 @@ from livesync_trio.version import VERSION
 if TYPE_CHECKING:
     from livesync_trio.admin.plane import ControlPlane
     from livesync_trio.api.site import ApiSite
+    from livesync_trio.backups import Backups
 
 _log = get_logger("app")
 
@@ -202,6 +204,7 @@ class Server:
         limits = quota if quota.set else None
         self.registry = Registry(writer, self.readers, self.counters, config.dormant_after_s, limits)
         self.news = News(engine, self.registry, changed) if isinstance(engine, SharedEngine) else None
+        self.webhooks = Webhooks(config, self.registry, engine, self.counters)
         self.peers = Peers(config.idle_limit_s)
         flood = Flood()
         runner = HookRunner(hooks, config.hook_limit_s, flood, self.counters)
@@ -209,6 +212,7 @@ class Server:
         self.tls = None if config.tls_cert is None or config.tls_key is None else Tls(config.tls_cert, config.tls_key)
         self.audit = Audit()
         prepare_audit(self.audit, config)()
+        self.backups = None if config.backup_dir is None else self._backups()
         self.metrics = Metrics(
             Sources(
                 self.counters,
@@ -218,6 +222,7 @@ class Server:
                 draining=lambda: self.door.draining,
                 storage_healthy=lambda: self._storage_healthy,
                 audit_lines_lost=lambda: self.audit.lost,
+                backups=self.backups,
             )
         )
         if config.metrics_token is not None or config.admin_secret is not None:
@@ -254,6 +259,11 @@ class Server:
         self.traces = open_traces() if config.traces else None
         self.reloader = Reloader(config, hooks, reread, self.door, self.tls, traces=self.traces)
 
+    def _backups(self) -> "Backups":
+        from livesync_trio.backups import Backups  # noqa: PLC0415 -- for those who want it
+
+        return Backups(self._config)
+
     def _control_plane(self) -> "ControlPlane":
         """The control plane, which sees the server through these doors only (decision 0006)."""
         # Quart and Hypercorn take a fifth of a second and 13 MB: a server without a control plane does not pay them.
@@ -276,6 +286,7 @@ class Server:
                 trusts=self.access.proxies.trusts,
                 client_address=self.access.proxies.client,
                 metrics=self.metrics.render,
+                webhooks=self.webhooks,
             )
         )
 
@@ -330,6 +341,9 @@ class Server:
         ]
         if self.news is not None:
             services.append(Service(self.news.run))
+        if self.backups is not None:
+            services.append(Service(self.backups.run))
+        services.append(Service(self.webhooks.run, self.webhooks.drain))
         if self.reloader.worthwhile:
             services.append(Service(partial(self.reloader.run, self._manager.reloading), reports=True))
         services.append(Service(partial(tasks.accept, self.door.serve, listeners), self._finish_requests))

@@ -15,10 +15,12 @@ from livesync_trio.admin.server_view import ServerView
 from livesync_trio.admin.stores import state_of, unknown
 from livesync_trio.connection.event_stream import EventStream
 from livesync_trio.errors import Refusal
-from livesync_trio.limits import ADMIN_HEARTBEAT_S
 from livesync_trio.model import Cursor, LogState, Page, Publication, StoredEvent, StoreId
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.telemetry import get_logger
+
+ADMIN_HEARTBEAT_S: Final = 15.0
+"""Silence after which a tail sends a comment: below the 30 s of impatient proxies, and who has gone is noticed."""
 
 _log = get_logger("admin")
 

@@ -8,8 +8,8 @@ import trio
 
 from livesync_trio.access.client import Client
 from livesync_trio.access.pages import Pages
-from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.peers import Peers
+from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.errors import Refusal
 from livesync_trio.hooks import HookContext
 from livesync_trio.model import StoreId

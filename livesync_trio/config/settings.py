@@ -12,6 +12,7 @@ import attrs
 from livesync_trio.config.api import ApiSettings
 from livesync_trio.config.declaring import Secret, Setting, settings_of
 from livesync_trio.config.groups import (
+    BackupSettings,
     ControlSettings,
     DatabaseSettings,
     FairUseSettings,
@@ -21,6 +22,7 @@ from livesync_trio.config.groups import (
     NetworkSettings,
     ObservingSettings,
 )
+from livesync_trio.config.webhooks import WebhookSettings
 
 GROUPS: Final[Mapping[type[Group], str]] = {
     NetworkSettings: "Network",
@@ -31,6 +33,8 @@ GROUPS: Final[Mapping[type[Group], str]] = {
     ControlSettings: "Control plane",
     ApiSettings: "HTTP API and event schemas",
     ObservingSettings: "Logs, audit, metrics, traces",
+    WebhookSettings: "Webhooks",
+    BackupSettings: "Backups",
 }
 """Every group and its heading, in the order in which the documentation and `--help` list them."""
 
@@ -45,6 +49,8 @@ class Config(
     ControlSettings,
     ApiSettings,
     ObservingSettings,
+    WebhookSettings,
+    BackupSettings,
 ):
     """Everything an operator decides, checked. Made by `load`, or directly by a program that embeds the server.
 

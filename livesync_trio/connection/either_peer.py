@@ -3,8 +3,8 @@
 from livesync_trio.access.client import Client
 from livesync_trio.connection.channel import Channel, Incoming
 from livesync_trio.connection.live import Pull
-from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.plain_session import Admit, PlainSession
+from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.connection.v3_peer import V3Peer
 from livesync_trio.errors import Kind
 from livesync_trio.store.handle import StoreHandle

@@ -5,8 +5,9 @@ import trio
 from livesync_trio.access.client import Client
 from livesync_trio.connection.channel import Channel, Incoming
 from livesync_trio.connection.live import Pull
-from livesync_trio.connection.peer import Peer, Surroundings
+from livesync_trio.connection.peer import Peer
 from livesync_trio.connection.plain_session import Admit, PlainSession, Sync
+from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.errors import Kind
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.wire.messages import Generation

@@ -13,7 +13,7 @@ import attrs
 from livesync_trio.connection.statistics import UNKNOWN
 from livesync_trio.errors import RULES
 from livesync_trio.metrics.snapshot import Snapshot
-from livesync_trio.telemetry import Histogram
+from livesync_trio.telemetry import Histogram, WebhookCounts
 from livesync_trio.version import VERSION
 from livesync_trio.wire.messages import Generation
 
@@ -73,6 +73,11 @@ def _actors(snapshot: Snapshot) -> list[Sample]:
     stores = snapshot.stores
     by_state = {"busy": stores.busy, "followed": stores.followed, "quiet": stores.quiet, "fenced": stores.fenced}
     return _each(by_state, by_state)
+
+
+def _by_webhook(read: Callable[[WebhookCounts], float]) -> Callable[[Snapshot], list[Sample]]:
+    """A metric with one label: a number for each webhook, of which there may be none."""
+    return lambda snapshot: [((each,), read(counts)) for each, counts in snapshot.counters.webhooks.items()]
 
 
 METRICS: Final[tuple[Metric, ...]] = (
@@ -283,6 +288,46 @@ METRICS: Final[tuple[Metric, ...]] = (
         "Writes of any stores that shared a transaction.",
         _one(lambda s: s.counters.commit_writes),
     ),
+    # --- webhooks
+    Metric(
+        "livesync_webhook_attempts_total",
+        "counter",
+        "Messages to receivers of webhooks: those that were taken, and attempts that failed.",
+        lambda s: [
+            ((webhook, outcome), count)
+            for webhook, counts in s.counters.webhooks.items()
+            for outcome, count in (("delivered", counts.delivered), ("failed", counts.failed))
+        ],
+        ("webhook", "outcome"),
+    ),
+    Metric(
+        "livesync_webhook_events_total",
+        "counter",
+        "Events in the messages that were taken.",
+        _by_webhook(lambda counts: counts.events),
+        ("webhook",),
+    ),
+    Metric(
+        "livesync_webhook_stores_behind",
+        "gauge",
+        "Stores with something to deliver, on the server that delivers.",
+        _by_webhook(lambda counts: counts.behind()),
+        ("webhook",),
+    ),
+    Metric(
+        "livesync_webhook_lag_seconds",
+        "gauge",
+        "For how long the store that is longest behind has had nothing delivered.",
+        _by_webhook(lambda counts: counts.lag_s()),
+        ("webhook",),
+    ),
+    Metric(
+        "livesync_webhook_stores_parked",
+        "gauge",
+        "Stores that are not tried any more before an operator says so.",
+        _by_webhook(lambda counts: counts.parked),
+        ("webhook",),
+    ),
     # --- the process
     Metric("livesync_draining", "gauge", "1 while the server shuts down.", _one(lambda s: s.draining)),
     Metric(
@@ -296,6 +341,24 @@ METRICS: Final[tuple[Metric, ...]] = (
         "counter",
         "Lines of the audit log that could not be written.",
         _one(lambda s: s.audit_lines_lost),
+    ),
+    Metric(
+        "livesync_backup_last_success_timestamp_seconds",
+        "gauge",
+        "When the newest scheduled backup was begun, in Unix time; 0 if there is none.",
+        lambda s: [] if s.backups is None else [((), s.backups.last_s)],
+    ),
+    Metric(
+        "livesync_backup_size_bytes",
+        "gauge",
+        "Size of the newest scheduled backup.",
+        lambda s: [] if s.backups is None else [((), s.backups.last_bytes)],
+    ),
+    Metric(
+        "livesync_backup_failures_total",
+        "counter",
+        "Scheduled backups that could not be made.",
+        lambda s: [] if s.backups is None else [((), s.backups.failed)],
     ),
     Metric("livesync_tasks", "gauge", "Trio tasks.", _one(lambda s: s.tasks)),
     Metric(

@@ -5,6 +5,7 @@ the one transition of a store (invariant 1): admit → persist (durable) → adv
 acknowledge. Never reads long history, never talks to a socket, never opens the database itself.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import attrs
@@ -64,8 +65,12 @@ class StoreActor:
         readers: Readers,
         counters: Counters,
         quota: admission.Quota | None = None,
+        *,
+        changed: Callable[[StoreId], None] = lambda _: None,
     ) -> None:
+        """Nothing is done before `run`. `changed` is told whenever the log has changed, or may have, durably."""
         self.store_id = store_id
+        self._changed = changed
         self._writer = writer
         self._readers = readers
         self._counters = counters
@@ -80,6 +85,7 @@ class StoreActor:
         self._held_bytes: int | None = None  # of the events' texts, as of `_state`; only counted for a quota of bytes
         self._known: dict[str, int] = {}  # numbers of the ids that the log has, of the appends that are carried out
         self._damage = ""  # what the log was told of it
+        self._seen_below: LogState | None = None  # a shorter log than ours that somebody saw in the database
         self.followers = Followers()
         self.last_active_s = trio.current_time()
 
@@ -342,10 +348,10 @@ class StoreActor:
         Raises:
             _DecideAnew: another server was first; the head that it left is known now.
         """
-        created_at = server_time()
+        created_at, state = server_time(), self._log_state
         batches = tuple([one.batch for one in accepted if one.batch is not None])
         try:
-            result = await self._writer.commit(base.Append(self.store_id, self._log_state, batches, created_at))
+            result = await self._writer.commit(base.Append(self.store_id, state, batches, created_at))
         except StorageUnavailable:
             self._stale = True
             return False
@@ -356,14 +362,14 @@ class StoreActor:
         if marked:
             mark([one.write for one in accepted], "durable")
         for one, batch in zip(accepted, batches, strict=True):
-            self._publish(one.write, batch, created_at)
+            state = self._publish(state, one.write, batch, created_at)
+        self._changed(self.store_id)
         if marked:
             mark([one.write for one in accepted], "published")
         return True
 
-    def _publish(self, write: Write, batch: Batch, created_at: str) -> None:
-        """Advance the head past one durable batch and hand it to the followers."""
-        before = self._log_state
+    def _publish(self, before: LogState, write: Write, batch: Batch, created_at: str) -> LogState:
+        """Advance the head past one durable batch and hand it to the followers; gives the log behind it."""
         count = before.event_count + len(batch.events)
         if self._held_bytes is not None:
             self._held_bytes += batch.size_bytes
@@ -376,6 +382,7 @@ class StoreActor:
                 for ordinal, event in enumerate(batch.events, before.event_count + 1)
             )
             self._offer(Publication(after, events, write.request_id, write.origin))
+        return after
 
     def _offer(self, publication: Publication) -> None:
         self._counters.followers_sent_back += self.followers.publish(publication)
@@ -428,17 +435,18 @@ class StoreActor:
         ahead = cursor is not None and cursor.seq_num > state.head
         if foreign or ahead:
             await self._make_sure()
-        if cursor is not None and foreign:
-            command.reply.give(BackendIdMismatch.of(state.backend_id, str(cursor.backend_id)))
-            return
-        if cursor is not None and ahead:
+        if cursor is not None and ahead and not foreign:
             self._counters.cursors_ahead_of_head += 1
             _log.warning(
-                "pull from above the head: was a backup restored without a new identity?",
+                "pull from above the head: was a backup restored, or a replica promoted, that lacks events?",
                 store=self.store_id,
                 head=state.head,
                 cursor=cursor.seq_num,
             )
+        if cursor is not None and (foreign or (ahead and cursor.backend_id is not None)):
+            # Above the head of the very log it knows: events are lost, and numbers it has will be given to others.
+            command.reply.give(BackendIdMismatch.of(state.backend_id, str(cursor.backend_id)))
+            return
         following = command.follower is not None and (cursor is None or cursor.seq_num >= state.head)
         if following and command.follower is not None:
             self.followers.add(command.follower)
@@ -455,16 +463,22 @@ class StoreActor:
         self._held_bytes = None
         self._state, self._stale = state, False
         self.followers.replace_all(state)
+        self._changed(self.store_id)
         command.reply.give(state)
         _log.info("store reset", store=self.store_id, backend_id=state.backend_id)
 
     async def _look(self, command: Look) -> None:
-        """Take over what another server did. A state read before our own last append is old news."""
+        """Take over what another server did. A state read before our own last append is old news.
+
+        One that is still there when it is looked at again is none: the database has lost events, as a replica has that
+        was promoted too early.
+        """
         known, found = self._log_state, command.found
-        if found.log_id != known.log_id:
+        if found.log_id != known.log_id or found == self._seen_below:
             await self._refresh()  # a reset, there or here: the database knows which came last
         elif found.event_count > known.event_count:
             await self._adopt(found)
+        self._seen_below = found if found.event_count < self._log_state.event_count else None
         command.reply.give(self._log_state)
 
     # --- the cached state ------------------------------------------------------------------------------------------
@@ -522,6 +536,7 @@ class StoreActor:
         known, self._state, self._stale = self._state, durable, False
         if known != durable:
             self._held_bytes = None
+            self._changed(self.store_id)
         if known is None:
             return
         if known.log_id != durable.log_id:

@@ -6,20 +6,18 @@ from pathlib import Path
 import jwt
 import pytest
 
-from livesync_trio.archive.sync_client import SyncClient
-from livesync_trio.errors import CommandError
-from livesync_trio.model import StoreId
+from livesync_trio.client import SyncError, open_backend_blocking
 from tests.archive.conftest import Run
 from tests.cli.conftest import Livesync
-from tests.conformance.events import chain
+from tests.conformance.events import chain, python_events
 from tests.conformance.servers import ServerProcess
 
 SECRET = "a secret of more than thirty-two bytes"
 
 
 @pytest.fixture(autouse=True)
-def secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That of the server."""
+def secret(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the server, set after `run` has cleared the developer's own."""
     monkeypatch.setenv("LIVESYNC_JWT_SECRET", SECRET)
 
 
@@ -34,10 +32,13 @@ def test_a_server_accepts_what_is_made_and_for_these_stores_only(run: Run, tmp_p
     server.start()
     try:
         for store in ("notes", "team/a"):
-            with SyncClient(server.url, StoreId(store), {"authToken": made}) as client:
-                client.push(chain(1, 2))
-        with pytest.raises(CommandError), SyncClient(server.url, StoreId("others"), {"authToken": made}) as client:
-            client.push(chain(1, 2))
+            with open_backend_blocking(server.url, store_id=store, payload={"authToken": made}) as client:
+                client.push(python_events(chain(1, 2)))
+        with (
+            pytest.raises(SyncError),
+            open_backend_blocking(server.url, store_id="others", payload={"authToken": made}) as client,
+        ):
+            client.push(python_events(chain(1, 2)))
     finally:
         server.stop_if_ours()
 
@@ -56,7 +57,7 @@ def test_a_token_is_explained(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("claims", "secret", "wrong"),
+    ("claims", "signed_with", "wrong"),
     [
         ({"sub": "a", "exp": 1}, SECRET, "it has expired"),
         ({"sub": "a", "exp": 32_503_680_000}, SECRET[::-1], "it is not signed with this secret"),
@@ -64,8 +65,8 @@ def test_a_token_is_explained(run: Run) -> None:
         ({"sub": "a"}, SECRET, "it lacks exp"),
     ],
 )
-def test_what_is_wrong_with_a_token_is_said(claims: dict[str, object], secret: str, wrong: str, run: Run) -> None:
-    code, out, error = run("token", "--check", jwt.encode(claims, secret))
+def test_what_is_wrong_with_a_token_is_said(claims: dict[str, object], signed_with: str, wrong: str, run: Run) -> None:
+    code, out, error = run("token", "--check", jwt.encode(claims, signed_with))
     assert (code, out) == (10, "")
     assert wrong in error
 

@@ -49,6 +49,11 @@ RUN_BY = (
     ),
     Rule("docs/deployment.md", ("deploy/make-secrets",), _SECRETS),
     Rule("docs/livestore-cli.md", ("npx livestore",), _LIVESTORE),
+    Rule(
+        "docs/webhooks.md",
+        ("livesync webhooks ",),
+        "tests/delivery/test_command_line.py::test_the_commands_shown_work",
+    ),
     Rule("docs/performance.md", ("scripts/bench --check",), "tests/bench/test_cpu_per_unit.py::test_cpu_per_unit"),
 )
 """Commands that another test runs; it must exist, in a file that names the page or the program."""

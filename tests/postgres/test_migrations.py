@@ -70,7 +70,7 @@ def test_another_format_is_refused(connection: Connection) -> None:
         pending(connection)
 
 
-@pytest.mark.parametrize("lost", ["livesync_7_replaced", "livesync_7_stores"])
+@pytest.mark.parametrize("lost", ["livesync_7_replaced", "livesync_7_stores", "livesync_7_records"])
 def test_a_lost_table_is_noticed(connection: Connection, lost: str) -> None:
     migrate(connection)
     connection.execute(f"DROP TABLE {lost} CASCADE".encode())

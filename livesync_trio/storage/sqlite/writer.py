@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from livesync_trio.errors import StorageUnavailable, StoreDamaged
-from livesync_trio.limits import SQLITE_FILE_CHECK_S, SQLITE_WRITER_CACHE_KIB, SQLITE_WRITER_STATEMENTS
+from livesync_trio.limits import SQLITE_WRITER_CACHE_KIB, SQLITE_WRITER_STATEMENTS
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import (
     NO_RECORD,
@@ -42,6 +42,10 @@ from livesync_trio.storage.sqlite.known import KnownLogs
 from livesync_trio.storage.sqlite.reader import STATE_OF_STORE, log_state
 from livesync_trio.storage.sqlite.records import found, put
 from livesync_trio.storage.sqlite.side_files import Foreign, Lost
+
+SQLITE_FILE_CHECK_S: Final = 1.0
+"""How often the writer looks whether the index of the WAL is still found under its name. No event depends on it; the
+database and the WAL are looked at with every commit (decision 0003)."""
 
 _CREATE_STORE: Final = "INSERT INTO livesync_7_stores (store_id, backend_id) VALUES (?, ?)"
 
@@ -85,18 +89,22 @@ class SqliteWriter:
     def commit(self, writes: Sequence[Write]) -> list[Outcome | Exception]:
         """Carry out writes of any stores in order; see the contract."""
         outcomes: list[Outcome | Exception] = []
-        with self._translating():
+        appends = [write for write in writes if isinstance(write, Append)]
+        try:
             if not self._in_place:
                 self._check_files()
             connection = self._open()
             try:
-                if not self._all_at_once(connection, writes, outcomes):
+                if not self._all_at_once(connection, writes, appends, outcomes):
                     self._one_by_one(connection, writes, outcomes)
             except sqlite3.Error:
                 if len(outcomes) < len(writes) or not self._became_durable(writes, outcomes):
                     raise
             self._check_files()  # what is not in the files that will be opened next time is not acknowledged
-        self._known.learn(writes, outcomes)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        if len(appends) < len(writes):  # an append makes no log
+            self._known.learn(writes, outcomes)
         return outcomes
 
     def prove_writable(self) -> None:
@@ -139,20 +147,33 @@ class SqliteWriter:
     # --- the two ways in --------------------------------------------------------------------------------------------
 
     def _all_at_once(
-        self, connection: sqlite3.Connection, writes: Sequence[Write], outcomes: list[Outcome | Exception]
+        self,
+        connection: sqlite3.Connection,
+        writes: Sequence[Write],
+        appends: Sequence[Append],
+        outcomes: list[Outcome | Exception],
     ) -> bool:
-        """Try the group with all its events in one INSERT. False: nothing was done, go one by one."""
-        appends = [write for write in writes if isinstance(write, Append)]
-        appended = {write.store_id for write in appends}
-        others = [write for write in writes if not isinstance(write, Append | PutRecord)]
-        if any(isinstance(write, Adopt) or write.store_id in appended for write in others):
-            return False  # what an append of a store finds may depend on what is done to the store before it
+        """Try the group with all its events in one INSERT. False: nothing was done, go one by one.
+
+        Args:
+            connection: to write with.
+            writes: the group.
+            appends: those among them that are appends.
+            outcomes: to be filled.
+        """
+        only_appends = len(appends) == len(writes)
+        if not only_appends:
+            appended = {write.store_id for write in appends}
+            others = [write for write in writes if not isinstance(write, Append | PutRecord)]
+            if any(isinstance(write, Adopt) or write.store_id in appended for write in others):
+                return False  # what an append of a store finds may depend on what is done to the store before it
         try:
-            if not all(self._known.fits(connection, append) for append in appends):
-                return False
+            for append in appends:
+                if not self._known.fits(connection, append):
+                    return False
             inserts = statements(appends)
-            if len(appends) == len(writes) and len(inserts) == 1:
-                outcomes.extend(Appended(state_after(append)) for append in appends)
+            if only_appends and len(inserts) == 1:
+                outcomes += [Appended(state_after(append)) for append in appends]
                 connection.execute(*inserts[0])
             else:
                 with _transaction(connection):
@@ -256,13 +277,15 @@ class SqliteWriter:
         try:
             yield
         except sqlite3.Error as error:
-            self._drop()
-            failure = translated(error, self._connector.path)
-            if failure is None:
-                raise
-            if isinstance(failure, StoreDamaged):  # not of one store alone
-                failure = StorageUnavailable(str(failure))
-            raise failure from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: sqlite3.Error) -> Exception:
+        """What an error of the whole database is for the caller; the next call begins with a new connection."""
+        self._drop()
+        failure = translated(error, self._connector.path)
+        if isinstance(failure, StoreDamaged):  # not of one store alone
+            return StorageUnavailable(str(failure))
+        return failure or error
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
