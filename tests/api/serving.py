@@ -101,7 +101,7 @@ class Stream:
 
     async def numbers(self, count: int) -> list[int]:
         """The numbers of the next events."""
-        found = []
+        found: list[int] = []
         while len(found) < count:
             kind, _, data = await self.message()
             if kind == "message":

@@ -52,7 +52,7 @@ def test_programs_and_clients_of_all_generations_share_a_log(
         histories = [flatten(client.pull()) for client in clients]
         assert histories[0] == histories[1] == histories[2]
         assert [(each["seqNum"], each["type"], each["data"]) for each in page] == [
-            (each.seq_num, each.name, json.loads(each.args)) for each in histories[0]
+            (each.seq_num, each.name, json.loads(each.args or "null")) for each in histories[0]
         ]
         assert numbers(clients[0].pull()) == list(range(1, head + 1))
         # A client that did not hear of it is behind, as after any other push.
