@@ -17,7 +17,7 @@ import trio
 
 from livesync_trio.access.admission import Access
 from livesync_trio.audit import Audit
-from livesync_trio.config import Config, exposure_warnings, is_loopback
+from livesync_trio.config import Config, FeedTable, exposure_warnings, is_loopback
 from livesync_trio.connection.peers import Peers
 from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.delivery import Webhooks
@@ -44,6 +44,7 @@ from livesync_trio.store.news import Gazette, News, TellingWriter
 from livesync_trio.store.opening import open_engine
 from livesync_trio.store.persistence import Writer
 from livesync_trio.store.readers import ThreadReaders
+from livesync_trio.store.records import Records
 from livesync_trio.store.registry import Registry
 from livesync_trio.store.watching import hangs, watch
 from livesync_trio.store.writer import ThreadWriter
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from livesync_trio.admin.plane import ControlPlane
     from livesync_trio.api.site import ApiSite
     from livesync_trio.backups import Backups
+    from livesync_trio.feed.opening import OpenFeed
 
 _log = get_logger("app")
 
@@ -223,6 +225,7 @@ class Server:
                 storage_healthy=lambda: self._storage_healthy,
                 audit_lines_lost=lambda: self.audit.lost,
                 backups=self.backups,
+                feed=lambda: None if self.feed is None else self.feed.measured(),
             )
         )
         if config.metrics_token is not None or config.admin_secret is not None:
@@ -255,6 +258,7 @@ class Server:
             ),
         )
         self.api: ApiSite | None = None
+        self.feed = None if config.feed is None else self._open_feed(config.feed)
         self.door.sites = self._sites()
         self.traces = open_traces() if config.traces else None
         self.reloader = Reloader(config, hooks, reread, self.door, self.tls, traces=self.traces)
@@ -290,9 +294,33 @@ class Server:
             )
         )
 
+    def _open_feed(self, table: FeedTable) -> "OpenFeed":
+        """The change feed, whose history is opened by now."""
+        from livesync_trio.feed.opening import open_feed  # noqa: PLC0415 - sqlglot and more; off means not imported
+
+        records = Records(self.registry.writer, self.readers)
+        return open_feed(table, self._config.database_url, records, self.door.surroundings)
+
+    def _feed_site(self, feed: "OpenFeed", table: FeedTable) -> Site:
+        from livesync_trio.feed.site import FeedSite  # noqa: PLC0415 - see `_open_feed`
+
+        return FeedSite(
+            feed.feed,
+            feed.rules,
+            feed.clients,
+            dialect=table.dialect,
+            admit=partial(self.door.admit, to_store=False),
+            upgrader=self.door.upgrader,
+            surroundings=self.door.surroundings,
+            pages=lambda: self.access.pages,
+            client_address=self.access.client_address,
+        )
+
     def _sites(self) -> list[Site]:
         """Who answers below paths of their own on the public port."""
         sites: list[Site] = []
+        if self.feed is not None and self._config.feed is not None:
+            sites.append(self._feed_site(self.feed, self._config.feed))
         if self.control is not None and self._config.admin_public:
             sites.append(Mount("/admin", self.control.app, "http" if self.tls is None else "https"))
         if self._config.api:
@@ -344,6 +372,8 @@ class Server:
         if self.backups is not None:
             services.append(Service(self.backups.run))
         services.append(Service(self.webhooks.run, self.webhooks.drain))
+        if self.feed is not None:
+            services.append(Service(self.feed.run))
         if self.reloader.worthwhile:
             services.append(Service(partial(self.reloader.run, self._manager.reloading), reports=True))
         services.append(Service(partial(tasks.accept, self.door.serve, listeners), self._finish_requests))
@@ -367,6 +397,7 @@ class Server:
             "log_lines_lost": log_lines_lost(),
             "audit_lines_lost": self.audit.lost,
             **({} if self.control is None else {"control_plane": self.control.status}),
+            **({} if self.feed is None else {"feed": self.feed.described()}),
         }
 
     @property

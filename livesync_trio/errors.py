@@ -68,6 +68,10 @@ class Kind(enum.StrEnum):
     SILENT = "silent"
     SERVICE_RESTART = "service-restart"
     CLOSED_BY_OPERATOR = "closed-by-operator"
+    # a client of the change feed is told; only the first of these lets its connection go on
+    REFETCH = "refetch"
+    FEED_REFUSED = "feed-refused"
+    NOT_ACKNOWLEDGED = "not-acknowledged"
     # the process does not start or ends
     BAD_CONFIG = "bad-config"
     DATABASE_IN_USE = "database-in-use"
@@ -296,6 +300,20 @@ RULES: Final[dict[Kind, Rule]] = {
     Kind.SERVICE_RESTART: Rule("The server shuts down; the client reconnects by itself.", close_code=1012, retry=True),
     Kind.CLOSED_BY_OPERATOR: Rule(
         "The operator closed the connection; the client reconnects by itself.", close_code=1012, retry=True
+    ),
+    Kind.REFETCH: Rule(
+        "A client of the change feed cannot go on from its position. It forgets its rows; the initial state follows.",
+        http_status=409,
+    ),
+    Kind.FEED_REFUSED: Rule(
+        "A client of the change feed uses somebody else's client id, or its filter cannot be applied.",
+        close_code=1008,
+        log_level=logging.WARNING,
+    ),
+    Kind.NOT_ACKNOWLEDGED: Rule(
+        "A client of the change feed did not acknowledge a chunk in time; it comes back and goes on from there.",
+        close_code=1008,
+        retry=True,
     ),
     Kind.BAD_CONFIG: Rule("The configuration is not usable.", exit_code=2, log_level=logging.CRITICAL),
     Kind.DATABASE_IN_USE: Rule("Another process serves this database file.", exit_code=3, log_level=logging.CRITICAL),

@@ -535,3 +535,49 @@ LOAD_MAX_BYTES: Final = 4 * 1024 * 1024
 
 PULL_ANSWER_LIMIT_S: Final = 60.0
 """How long a command waits for the next message of a server that it pulls from."""
+
+# --- a store in a Python program (livestore) -----------------------------------------------------------------------
+
+STORE_PUSH_EVENTS_MAX: Final = 50
+"""Events in one push of a store, as LiveStore's leader has it (SPEC section 2)."""
+
+STORE_PULL_HELD_EVENTS: Final = 2_000
+STORE_PULL_HELD_BYTES: Final = 8 * 1024 * 1024
+"""Events, and bytes of their args, that a store collects from pages of a history before it applies them at once."""
+
+STORE_LOG_READ_EVENTS: Final = 500
+"""Events that a store reads from its own log at a time, when it makes its tables anew or goes through its log."""
+
+STORE_STATEMENTS_KEPT: Final = 500
+"""SQL texts of which a store remembers what they read and write."""
+
+STORE_RETRY_FIRST_S: Final = 1.0
+STORE_RETRY_MAX_S: Final = 30.0
+"""First and longest pause of a store after its server refused a push or a pull, as LiveStore's leader has it."""
+# --- the change feed -------------------------------------------------------------------------------------------------
+
+FEED_STATEMENT_LIMIT_S: Final = 3_600.0
+"""How long one statement on the history may take: emptying a table of millions of rows is one."""
+
+FEED_LOOK_UP_S: Final = 0.5
+"""How often a thread that waits for the source looks whether it is to stop."""
+
+FEED_BATCH_ROWS: Final = 2_000
+FEED_BATCH_BYTES: Final = 4 * 1024 * 1024
+"""Changes, and their bytes, held in memory before they are written. A larger transaction is written in parts."""
+
+FEED_PAGE_CHANGES: Final = 500
+FEED_PAGE_BYTES: Final = 1024 * 1024
+FEED_PAGES_KEPT: Final = 8
+"""Changes, or rows, in one message to a client, and the size of their rows behind which no more are added. So many
+pages are kept for followers who stand at the same place."""
+
+FEED_KEEP_HOURS: Final = 168.0
+FEED_KEEP_BYTES: Final = 10 * 1024 * 1024 * 1024
+"""How long, and how much, changes are kept for clients that are away, unless set."""
+
+FEED_CLIENT_HOURS: Final = 24.0
+"""How long a client of the feed that does not come back is remembered, unless set; as in the original."""
+
+LAST_EVENT_ID_MAX_DIGITS: Final = 16
+"""Digits of `SEQ_NUM_MAX`; a longer `Last-Event-ID` is the number of no event."""

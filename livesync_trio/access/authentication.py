@@ -68,7 +68,7 @@ class Authentication:
 
     async def check(self, context: HookContext) -> Rights | Refusal:
         """Whether a client may use the store in `context`, and how."""
-        rights = await self._identify(context)
+        rights = await self.identify(context)
         if isinstance(rights, Refusal):
             return rights
         context = attrs.evolve(context, user=rights.user)
@@ -87,8 +87,8 @@ class Authentication:
     def _may_pull(self, context: HookContext) -> bool:
         return context.user is not None and self.grants.may_pull(context.user.claims, context.store_id)
 
-    async def _identify(self, context: HookContext) -> Rights | Refusal:
-        """Who it is. The first token that is valid counts, wherever it stands."""
+    async def identify(self, context: HookContext) -> Rights | Refusal:
+        """Who it is, whatever they want. The first token that is valid counts, wherever it stands."""
         asks_for_tokens = self.token is not None or self.tokens is not None
         refusal = _NO_TOKEN
         if asks_for_tokens:

@@ -47,6 +47,9 @@ _GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "import": ("imports:import_", "Bring in stores from a file or another server."),
         "reset": ("reset:reset", "Give a store an empty log and a new identity."),
     },
+    "Follow a PostgreSQL database": {
+        "feed": ("feed:feed", "Look at the change feed and its source, and mend it."),
+    },
     "More": {
         "token": ("token:token", "Make a token to try an app with, or explain one."),
         "bench": ("bench:bench", "Measure a running server, as clients see it."),

@@ -6,8 +6,8 @@ server; when somebody waits for an answer that stands behind those pages, they a
 
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import cast
 from weakref import WeakValueDictionary
 
@@ -58,9 +58,13 @@ async def open_socket(address: Address, target: str, dialect: Dialect, dial: Dia
         Offline: nobody answers.
         Refused: the server does not let this client in.
     """
+    deadline = trio.current_time() + CLIENT_CONNECT_LIMIT_S
+    with _told(address, deadline):
+        stream = _Watched(await dial(address))
     try:
         async with lent_nursery() as nursery:
-            socket = await _handshake(nursery, address, target, dial)
+            with _told(address, deadline):
+                socket = await _handshake(nursery, stream, address.authority, target)
             try:
                 yield SocketConnection(socket, dialect)
             finally:
@@ -70,36 +74,45 @@ async def open_socket(address: Address, target: str, dialect: Dialect, dial: Dia
         headers = dict(error.headers or ())
         retry_after = headers.get(b"retry-after", b"").decode("latin-1")
         raise failure_of_status(error.status_code, error.body or b"", retry_after, address.place) from None
+    finally:
+        await trio.aclose_forcefully(stream)  # the library leaves it open when the server was first to go
 
 
-async def _handshake(nursery: trio.Nursery, address: Address, target: str, dial: Dial) -> WebSocketConnection:
+@contextmanager
+def _told(address: Address, deadline: float) -> Iterator[None]:
+    """Tell what goes wrong before the WebSocket is open. Raises Offline."""
     try:
-        with trio.fail_after(CLIENT_CONNECT_LIMIT_S), trio.CancelScope() as until_it_ends:
-            stream = _Watched(await dial(address), until_it_ends.cancel)
-            socket = await wrap_client_stream(
-                nursery,
-                cast("trio.SocketStream", stream),
-                address.authority,
-                target,
-                message_queue_size=1,
-                max_message_size=CLIENT_MESSAGE_MAX_BYTES,
-                receive_buffer_size=RECEIVE_BYTES,
-            )
-            stream.on_end = None
-            return socket
+        with trio.fail_at(deadline):
+            yield
     except trio.TooSlowError:
         raise Offline(f"{address.place}: it did not answer within {CLIENT_CONNECT_LIMIT_S:g} s.") from None
     except (OSError, trio.BrokenResourceError) as error:
         raise Offline(f"{address.place}: {error.__cause__ or error}.") from error
-    raise Offline(f"{address.place}: it closed the connection before it had let anybody in.")
+
+
+async def _handshake(nursery: trio.Nursery, stream: "_Watched", host: str, target: str) -> WebSocketConnection:
+    with trio.CancelScope() as until_it_ends:
+        stream.on_end = until_it_ends.cancel
+        socket = await wrap_client_stream(
+            nursery,
+            cast("trio.SocketStream", stream),
+            host,
+            target,
+            message_queue_size=1,
+            max_message_size=CLIENT_MESSAGE_MAX_BYTES,
+            receive_buffer_size=RECEIVE_BYTES,
+        )
+        stream.on_end = None
+        return socket
+    raise trio.BrokenResourceError("it closed the connection before it had let anybody in")
 
 
 class _Watched(trio.abc.Stream):
     """A stream whose end is told: trio-websocket waits for a handshake also when the stream has ended."""
 
-    def __init__(self, stream: trio.abc.Stream, on_end: Callable[[], None]) -> None:
+    def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
-        self.on_end: Callable[[], None] | None = on_end
+        self.on_end: Callable[[], None] | None = None
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._stream.send_all(data)
@@ -320,7 +333,7 @@ class SocketConnection:
                 self._something_to_write = trio.Event()
                 await self._something_to_write.wait()
         except ConnectionClosed as closed:
-            self._lose(_told(closed))
+            self._lose(_reason(closed))
 
     async def _stay_alive(self) -> None:
         """Ask for a sign of life now and then, and when somebody wants one; any message is one."""
@@ -346,7 +359,7 @@ class SocketConnection:
         try:
             await self._socket.ping()
         except ConnectionClosed as closed:
-            self._lose(_told(closed))
+            self._lose(_reason(closed))
         self._hear()
 
     def _hear(self) -> None:
@@ -368,7 +381,7 @@ class SocketConnection:
                     case Unusable(why):
                         self._fail_all(why)
         except ConnectionClosed as closed:
-            self._lose(_told(closed))
+            self._lose(_reason(closed))
 
     async def _hand_over(self, pages: Pages) -> None:
         if pages.request_id is None:
@@ -402,7 +415,7 @@ class SocketConnection:
             self._end(Done(request_id, Refusal(Kind.HOOK_REFUSED, f"{why}.")))
 
 
-def _told(closed: ConnectionClosed) -> str:
+def _reason(closed: ConnectionClosed) -> str:
     reason = closed.reason
     if reason is None:
         return "it was closed"

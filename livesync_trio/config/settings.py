@@ -11,6 +11,7 @@ import attrs
 
 from livesync_trio.config.api import ApiSettings
 from livesync_trio.config.declaring import Secret, Setting, settings_of
+from livesync_trio.config.feed import FeedSettings
 from livesync_trio.config.groups import (
     BackupSettings,
     ControlSettings,
@@ -32,6 +33,7 @@ GROUPS: Final[Mapping[type[Group], str]] = {
     LimitSettings: "Limits of a connection",
     ControlSettings: "Control plane",
     ApiSettings: "HTTP API and event schemas",
+    FeedSettings: "Change feed",
     ObservingSettings: "Logs, audit, metrics, traces",
     WebhookSettings: "Webhooks",
     BackupSettings: "Backups",
@@ -48,6 +50,7 @@ class Config(
     LimitSettings,
     ControlSettings,
     ApiSettings,
+    FeedSettings,
     ObservingSettings,
     WebhookSettings,
     BackupSettings,

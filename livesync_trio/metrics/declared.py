@@ -12,7 +12,7 @@ import attrs
 
 from livesync_trio.connection.statistics import UNKNOWN
 from livesync_trio.errors import RULES
-from livesync_trio.metrics.snapshot import Snapshot
+from livesync_trio.metrics.snapshot import FEED_PHASES, FeedNumbers, Snapshot
 from livesync_trio.telemetry import Histogram, WebhookCounts
 from livesync_trio.version import VERSION
 from livesync_trio.wire.messages import Generation
@@ -78,6 +78,20 @@ def _actors(snapshot: Snapshot) -> list[Sample]:
 def _by_webhook(read: Callable[[WebhookCounts], float]) -> Callable[[Snapshot], list[Sample]]:
     """A metric with one label: a number for each webhook, of which there may be none."""
     return lambda snapshot: [((each,), read(counts)) for each, counts in snapshot.counters.webhooks.items()]
+
+
+def _feed(read: Callable[[FeedNumbers], float | None]) -> Callable[[Snapshot], list[Sample]]:
+    """A metric of the change feed: nothing without one, nor what this server does not know."""
+
+    def samples(snapshot: Snapshot) -> list[Sample]:
+        value = None if snapshot.feed is None else read(snapshot.feed)
+        return [] if value is None else [((), value)]
+
+    return samples
+
+
+def _feed_phase(snapshot: Snapshot) -> list[Sample]:
+    return [] if snapshot.feed is None else _each({snapshot.feed.phase: 1}, FEED_PHASES)
 
 
 METRICS: Final[tuple[Metric, ...]] = (
@@ -327,6 +341,32 @@ METRICS: Final[tuple[Metric, ...]] = (
         "Stores that are not tried any more before an operator says so.",
         _by_webhook(lambda counts: counts.parked),
         ("webhook",),
+    ),
+    # --- the change feed
+    Metric(
+        "livesync_feed_phase",
+        "gauge",
+        "1 for what the reader of the change feed does, else 0.",
+        _feed_phase,
+        ("phase",),
+    ),
+    Metric(
+        "livesync_feed_retained_bytes",
+        "gauge",
+        "Bytes of its log that the source keeps because of the feed; only where the source is read.",
+        _feed(lambda feed: feed.retained_bytes),
+    ),
+    Metric(
+        "livesync_feed_safe_bytes",
+        "gauge",
+        "Bytes that the source may still write before it gives the feed up; only where a limit is set.",
+        _feed(lambda feed: feed.safe_bytes),
+    ),
+    Metric(
+        "livesync_feed_confirm_age_seconds",
+        "gauge",
+        "Since when the source has not been told that the feed lives; only where the source is read.",
+        _feed(lambda feed: feed.confirm_age_s),
     ),
     # --- the process
     Metric("livesync_draining", "gauge", "1 while the server shuts down.", _one(lambda s: s.draining)),

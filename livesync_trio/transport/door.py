@@ -377,11 +377,13 @@ class Door:
 
     # --- who comes in ----------------------------------------------------------------------------------------------
 
-    async def admit(self, context: HookContext, websocket_of: str | None = None) -> Client | Refusal:
+    async def admit(
+        self, context: HookContext, websocket_of: str | None = None, *, to_store: bool = True
+    ) -> Client | Refusal:
         """Whether a client may come in now; see `Access.admit`. For the sites, too."""
         if self.draining:
             return DRAINING
-        return self.surroundings.audit.refusal or await self.access.admit(context, websocket_of)
+        return self.surroundings.audit.refusal or await self.access.admit(context, websocket_of, to_store=to_store)
 
     # --- answers ---------------------------------------------------------------------------------------------------
 

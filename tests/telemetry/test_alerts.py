@@ -58,6 +58,13 @@ CASES: Final[dict[str, tuple[Series, Series]]] = {
     "LivesyncNotScraped": ({'up{job="nginx"}': f"1{ALWAYS}"}, UP),
     "LivesyncProcessUnseen": (UP | named("process_open_fds", f"9{ALWAYS}"), UP | process(9)),
     "LivesyncTransactionHangs": both("livesync_transaction_age_seconds", "0x50 20x10", "0x57 20 0x2"),
+    "LivesyncFeedNotFollowing": (
+        named("livesync_feed_phase", f"0{ALWAYS}", phase="following"),
+        named("livesync_feed_phase", f"1{ALWAYS}", phase="following"),
+    ),
+    "LivesyncFeedHoldsLog": both("livesync_feed_retained_bytes", f"6000000000{ALWAYS}", f"100{ALWAYS}"),
+    "LivesyncFeedRunsOut": both("livesync_feed_safe_bytes", f"1000000{ALWAYS}", f"6000000000{ALWAYS}"),
+    "LivesyncFeedSilent": both("livesync_feed_confirm_age_seconds", f"90{ALWAYS}", f"9{ALWAYS}"),
     "LivesyncLogLost": (
         named("livesync_log_lines_lost_total", "0x40 7x20") | named("livesync_audit_lines_lost_total", f"0{ALWAYS}"),
         named("livesync_log_lines_lost_total", f"7{ALWAYS}") | named("livesync_audit_lines_lost_total", f"0{ALWAYS}"),

@@ -23,7 +23,7 @@ RV = TypeVar("RV")
 _POLL_S: Final = 1.0
 """How often a wait looks up for signals; psycopg's own 0.1 s are meant for its main-thread users."""
 
-_DEFAULTS: Final[Mapping[str, Any]] = {
+DEFAULTS: Final[Mapping[str, Any]] = {
     "application_name": "livesync",
     "client_encoding": "UTF8",
     "connect_timeout": limits.POSTGRES_CONNECT_LIMIT_S,
@@ -85,7 +85,7 @@ class Connector:
             raise ValueError(_UNESCAPED)  # a password with a slash is read as port and database
         if not all(map(_may_exist, str(given.get("host", "")).split(","))):
             raise ValueError("no computer can have the name that stands there as the host")
-        self._parameters: dict[str, Any] = {**_DEFAULTS, **given}
+        self._parameters: dict[str, Any] = {**DEFAULTS, **given}
         self._pause_s = 0.0
         self._not_before_s = 0.0
         self._reason = ""

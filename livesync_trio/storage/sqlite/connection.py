@@ -73,7 +73,7 @@ class Connector:
             cached_statements=statements,
         )
         try:
-            for pragma in _PRAGMAS:
+            for pragma in PRAGMAS:
                 connection.execute(pragma)
             connection.execute(f"PRAGMA cache_size = -{cache_kib:d}")
             self.check_files()  # by now it has opened the WAL; was that the one that is held?
@@ -83,7 +83,7 @@ class Connector:
         return connection
 
 
-_PRAGMAS: Final = (
+PRAGMAS: Final = (
     "PRAGMA synchronous = FULL",  # every commit waits for the disk; that is the promise of this server
     "PRAGMA fullfsync = ON",  # macOS: for the disk itself, not only its cache; nothing elsewhere
     "PRAGMA checkpoint_fullfsync = ON",
