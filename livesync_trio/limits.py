@@ -352,12 +352,6 @@ ADMIN_PAGE: Final = 100
 ADMIN_BODY_MAX_BYTES: Final = 64 * 1024
 """Largest request body of the control plane: a store id, twice, and much room."""
 
-LAST_EVENT_ID_MAX_DIGITS: Final = 16
-"""Digits of `SEQ_NUM_MAX`; a longer `Last-Event-ID` is the number of no event."""
-
-EVENT_STREAM_QUEUE_BYTES: Final = 256 * 1024
-"""Events queued for one stream of server-sent events above which it is sent back to the log (invariant 4)."""
-
 ADMIN_GRACE_S: Final = 1.0
 """From the control plane's end, or a client's, until its connections are cut, whatever they are answering."""
 
@@ -584,3 +578,6 @@ FEED_KEEP_BYTES: Final = 10 * 1024 * 1024 * 1024
 
 FEED_CLIENT_HOURS: Final = 24.0
 """How long a client of the feed that does not come back is remembered, unless set; as in the original."""
+
+LAST_EVENT_ID_MAX_DIGITS: Final = 16
+"""Digits of `SEQ_NUM_MAX`; a longer `Last-Event-ID` is the number of no event."""

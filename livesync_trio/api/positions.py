@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import quote, unquote
 
-from livesync_trio.limits import LAST_EVENT_ID_MAX_DIGITS, SEQ_NUM_MAX
+from livesync_trio.limits import SEQ_NUM_MAX
 from livesync_trio.model import BackendId, Cursor
 
-_POSITION: Final = re.compile(rf"([0-9]{{1,{LAST_EVENT_ID_MAX_DIGITS}}})(?:\.([A-Za-z0-9._~%-]+))?", re.ASCII)
+_POSITION: Final = re.compile(r"([0-9]{1,16})(?:\.([A-Za-z0-9._~%-]+))?", re.ASCII)
 _TAG: Final = re.compile(r'(?:W/)?"([^"]*)"')
 
 

@@ -10,6 +10,7 @@ from livesync_trio.api.positions import cursor_of, etag, tags_in
 from livesync_trio.api.server import ApiServer
 from livesync_trio.api.structs import Appended, AppendedEvent, Nothing
 from livesync_trio.connection.appending import Appender, new_id
+from livesync_trio.connection.recording import HTTP
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.limits import IDEMPOTENCY_KEY_MAX_CHARACTERS
 from livesync_trio.model import Cursor, Draft
@@ -35,7 +36,7 @@ async def append_events(server: ApiServer, asked: Nothing, call: Call) -> Whole 
         del body
         if isinstance(drafts, Refusal):
             return drafts
-        answer = await Appender(server.surroundings, call.client, call.handle).append(drafts, expected)
+        answer = await Appender(server.surroundings, call.client, call.handle, HTTP).append(drafts, expected)
     if isinstance(answer, Refusal):
         return answer
     return Whole(_told(drafts, answer), 201 if answer.repeated < len(drafts) else 200, etag(answer.state.cursor))

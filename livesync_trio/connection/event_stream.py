@@ -9,15 +9,19 @@ import abc
 import math
 from collections import deque
 from collections.abc import AsyncGenerator
+from typing import Final
 
 import trio
 
 from livesync_trio.errors import BackendIdMismatch
-from livesync_trio.limits import EVENT_STREAM_QUEUE_BYTES, READ_MAX_BYTES, WRITE_SLICE_BYTES
+from livesync_trio.limits import READ_MAX_BYTES, WRITE_SLICE_BYTES
 from livesync_trio.memory import Budget
 from livesync_trio.model import Cursor, LogState, Page, Publication
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.subscription import Standing, Subscription
+
+EVENT_STREAM_QUEUE_BYTES: Final = 256 * 1024
+"""Events queued for one stream above which it is sent back to the log (invariant 4)."""
 
 
 class EventStream(Subscription):

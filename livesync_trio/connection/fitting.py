@@ -10,12 +10,17 @@ from livesync_trio.wire.messages import PushRequest
 _log = get_logger("connection")
 
 
-def refusal_to_misfit(surroundings: Surroundings, client: Client, request: PushRequest) -> Refusal | None:
-    """The refusal of a push that does not fit, if such are refused; else it is logged and counted."""
-    if surroundings.schemas is None or surroundings.schemas_of_pushes == "off":
+def refusal_to_misfit(
+    surroundings: Surroundings, client: Client, request: PushRequest, *, strictly: bool
+) -> Refusal | None:
+    """The refusal of a push that does not fit, if such are refused; else it is logged and counted.
+
+    `strictly`: it is no LiveStore client's, so that it is refused whatever the operator wants of theirs.
+    """
+    if surroundings.schemas is None or (surroundings.schemas_of_pushes == "off" and not strictly):
         return None
     refusal = surroundings.schemas.refusal_of_events(request.events)
-    if refusal is None or surroundings.schemas_of_pushes == "refuse":
+    if refusal is None or strictly or surroundings.schemas_of_pushes == "refuse":
         return refusal
     surroundings.counters.pushes_misfitting += 1
     if may_log(surroundings, client.context, "misfit"):

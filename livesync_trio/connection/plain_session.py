@@ -16,7 +16,7 @@ from livesync_trio.connection.asking import Asking
 from livesync_trio.connection.channel import Incoming
 from livesync_trio.connection.live import Pull
 from livesync_trio.connection.peer import Peer
-from livesync_trio.connection.recording import note_refusal, record
+from livesync_trio.connection.recording import WEBSOCKET, note_refusal, record
 from livesync_trio.errors import (
     BackendIdMismatch,
     Kind,
@@ -192,7 +192,7 @@ class PlainSession:
         expected = None
         if message.head is not None:
             expected = Cursor(message.head, None if message.backend_id is None else BackendId(message.backend_id))
-        appender = Appender(self.peer.surroundings, self.peer.client, self.handle)
+        appender = Appender(self.peer.surroundings, self.peer.client, self.handle, WEBSOCKET)
         answer = await appender.append(message.drafts, expected)
         if isinstance(answer, Refusal):
             self._refuse(message.id, answer)

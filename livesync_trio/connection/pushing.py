@@ -80,11 +80,9 @@ class Pushing:
         now_s = trio.current_time()
         marks = Marks() if self._surroundings.watch.on else None
         refusal = check_batch(request.events) if numbered else None
-        refusal = (
-            refusal
-            or self._client.refusal_to_push(now_s)
-            or refusal_to_misfit(self._surroundings, self._client, request)
-        )
+        refusal = refusal or self._client.refusal_to_push(now_s)
+        if refusal is None and self._surroundings.schemas is not None:
+            refusal = refusal_to_misfit(self._surroundings, self._client, request, strictly=not numbered)
         if refusal is not None:
             return refusal
         pause_s = self._client.charge(request, patience_s, now_s)

@@ -29,7 +29,7 @@ class Surroundings:
         store_user: whether who pushed an event is stored beside it.
         memory: what all connections together may hold.
         schemas: what appended events must look like; None for anything.
-        schemas_of_pushes: what becomes of a push that does not fit them.
+        schemas_of_pushes: what becomes of a LiveStore client's push that does not fit them.
     """
 
     hooks: HookRunner

@@ -104,14 +104,19 @@ class StoreHandle:
         return await waiting.wait()
 
     async def append(
-        self, drafts: tuple[Draft, ...], user: str | None, expected: Cursor | None, origin: object
+        self,
+        drafts: tuple[Draft, ...],
+        user: str | None,
+        expected: Cursor | None,
+        origin: object,
+        marks: Marks | None = None,
     ) -> Numbered | Refusal:
         """Append events without numbers and wait for the answer. See `commands.Append`.
 
         Cancelled while waiting, only the wait ends: they may be stored and published all the same.
         """
         waiting: Waiting[Numbered] = Waiting()
-        await self.post(Append(drafts, user, expected, origin, waiting.reply))
+        await self.post(Append(drafts, user, expected, origin, waiting.reply, marks))
         return await waiting.wait()
 
     async def register(self, cursor: Cursor | None, follower: Follower | None) -> Registered | Refusal:

@@ -15,7 +15,11 @@ from tests.bad_input.wires import Wire, head
 from tests.security.tokens import SECRET, token
 
 TENANTS = ("acme", "beta")
-SETTINGS: dict[str, Any] = {"jwt_secret": Secret(SECRET), "jwt_leeway_s": 0.0, "payload": {"authToken": token()}}
+
+
+def tokens(**more: Any) -> dict[str, Any]:
+    """Settings of a server with tokens; its healthy clients have one for every store."""
+    return {"jwt_secret": Secret(SECRET), "payload": {"authToken": token()}, **more}
 
 
 async def doors(program: Program, store: str, bearer: str) -> list[int]:
@@ -45,7 +49,7 @@ async def _first_status(wire: Wire, request: bytes) -> int:
 @pytest.mark.parametrize("own", TENANTS)
 async def test_the_matrix(own: str) -> None:
     """Each tenant's token, each tenant's stores, every door."""
-    async with api(jwt_stores=("team-{org}", "team-{org}/*"), **SETTINGS) as program:
+    async with api(**tokens(jwt_stores=("team-{org}", "team-{org}/*"))) as program:
         bearer = token(stores=[], org=own)
         for org in TENANTS:
             for store in (f"team-{org}", f"team-{org}/notes"):
@@ -57,7 +61,7 @@ async def test_the_matrix(own: str) -> None:
 
 async def test_an_open_socket_is_of_its_store_alone() -> None:
     """A token that comes later opens the store of the URL, or nothing."""
-    async with api(jwt_stores=("team-{org}",), **SETTINGS) as program:
+    async with api(**tokens(jwt_stores=("team-{org}",))) as program:
         client = await program.dialect(path_of("team-beta"))
         assert (await client.ask(type="auth", token=token(stores=[], org="acme")))["code"] == "not-allowed"
         assert (await client.ask(type="pull"))["code"] == "unauthenticated"
@@ -66,7 +70,7 @@ async def test_an_open_socket_is_of_its_store_alone() -> None:
 
 
 async def test_reading_is_not_writing() -> None:
-    async with api(**SETTINGS) as program:
+    async with api(**tokens()) as program:
         reader = token(stores=[], stores_read=["s"])
         headers = {"authorization": f"Bearer {reader}"}
         await program.http.post(path_of("s"), json={"type": "a"}, headers={"authorization": f"Bearer {token()}"})

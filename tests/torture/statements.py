@@ -20,17 +20,19 @@ from typing import Any
 import attrs
 import psycopg
 
-from livesync_trio.model import StoreId
+from livesync_trio.model import Batch, Event, StoreId
 from livesync_trio.storage.base import NO_RECORD, Append, PutRecord, Reset
 from livesync_trio.storage.postgresql import schema as postgres_schema
 from livesync_trio.storage.postgresql import tables as postgres_tables
 from livesync_trio.storage.postgresql.connection import Connector
 from livesync_trio.storage.postgresql.tables import Migration
 from livesync_trio.storage.sqlite.engine import SqliteEngine
-from tests.storage.making import CREATED_AT, run_of
+from tests.storage.making import CREATED_AT, event_json, run_of
 
 ROOT = Path(__file__).resolve().parents[2]
 END_LIMIT_S = 30.0
+NAMED = 6
+"""Events with ids that `append` appends; SQLite tells of each step of the trigger, too."""
 
 NEXT = Migration(
     len(postgres_tables.MIGRATIONS) + 1,
@@ -103,6 +105,18 @@ def _sqlite(countdown: _Countdown, database: Path, act: str) -> None:
         [outcome] = writer.commit([Reset(StoreId("a"))])
         if isinstance(outcome, Exception):
             raise outcome
+    elif act == "append":
+        reader = engine.reader()
+        state = reader.state(StoreId("a"))
+        assert state is not None
+        events = tuple(
+            Event(number, number - 1, event_json(number, number - 1), f"id {number}")
+            for number in range(state.head + 1, state.head + NAMED + 1)
+        )
+        countdown.begun = True
+        [outcome] = writer.commit([Append(StoreId("a"), state, (Batch(events),), CREATED_AT)])
+        if isinstance(outcome, Exception):
+            raise outcome
     elif act == "records":
         reader = engine.reader()
         [state, versions] = reader.state(StoreId("a")), [record.version for record in reader.records("kind", None, 9)]
@@ -140,7 +154,7 @@ def _postgres(countdown: _Countdown, url: str) -> None:
 
 
 def _act(number: int, act: str, database: str) -> None:
-    """`act`: `reset` store a, write `records`, or `migrate`, in an SQLite file; `migrate-postgres`."""
+    """`act`: `reset` a, `append` to it, write `records`, or `migrate`, in an SQLite file; `migrate-postgres`."""
     countdown = _Countdown(number)
     if act == "migrate-postgres":
         _postgres(countdown, database)

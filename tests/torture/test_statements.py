@@ -22,7 +22,7 @@ from livesync_trio.storage.sqlite.engine import SqliteEngine
 from tests.postgres.server import fresh_schema
 from tests.storage.making import Database, event_json, run_of
 from tests.torture.audit import read_logs
-from tests.torture.statements import NEWER, Killer
+from tests.torture.statements import NAMED, NEWER, Killer
 
 EVENTS = 5
 
@@ -75,6 +75,29 @@ def test_records_killed_at_any_statement_are_all_written_or_none(tmp_path: Path,
             break
         assert (found, head) == ({"a": b"1", "b": b"1"}, EVENTS)
     assert number > 5
+
+
+def test_an_append_with_ids_killed_at_any_statement_has_happened_or_has_not(tmp_path: Path, killer: Killer) -> None:
+    """Sent again afterwards, no id is given twice: those that are known are all there, or none is."""
+    made = tmp_path / "made.db"
+    database = Database(lambda: SqliteEngine(made))
+    database.filled("a", run_of(EVENTS))
+    database.stop()
+    ids = [f"id {number}" for number in range(EVENTS + 1, EVENTS + NAMED + 1)]
+    for number in itertools.count(1):
+        path = tmp_path / f"killed-at-{number}.db"
+        shutil.copyfile(made, path)
+        killed = killer.killed_at(number, "append", path)
+        database = Database(lambda path=path: SqliteEngine(path))  # type: ignore[misc]
+        state = database.open("a")
+        known = database.reader.numbers_of(state, ids)
+        found = [event.append_id for event in database.read(state, limit_events=2 * NAMED, limit_bytes=10**9)]
+        database.stop()
+        assert known == ({} if killed else {one: at for at, one in enumerate(ids, EVENTS + 1)})
+        assert found == [None] * EVENTS + list(known)
+        if not killed:
+            break
+    assert number > 3
 
 
 def file_of(path: Path, migrations: int) -> None:
