@@ -38,6 +38,8 @@ TABLES = {
     "store/registry.py _crashes": "stores that crashed",
     "store/followers.py _members": "followers of a store",
     "store/actor.py _taken": "commands for a store",
+    "store/mailbox.py _commands": "commands for a store",
+    "store/mailbox.py _posters": "requests of a connection",
     "store/history.py _kept": "history kept",
     "store/history.py _ends": "history kept",
     "admin/server_view.py tails": "tails",
