@@ -14,14 +14,14 @@ from typing import Final, TypeVarTuple
 import attrs
 import trio
 
-from livesync_trio.limits import (
-    ACCEPT_RETRY_S,
-    CRASH_BACKOFF_FIRST_S,
-    CRASH_BACKOFF_MAX_S,
-    CRASH_WINDOW_S,
-    CRASHES_BEFORE_FENCE,
-)
+from livesync_trio.limits import CRASH_BACKOFF_FIRST_S, CRASH_BACKOFF_MAX_S, CRASH_WINDOW_S
 from livesync_trio.telemetry import get_logger
+
+CRASHES_BEFORE_FENCE: Final = 8
+"""Crashes within `CRASH_WINDOW_S` after which a store is fenced: refused and shown in /health until the window ends."""
+
+ACCEPT_RETRY_S: Final = 0.1
+"""Pause after a connection that could not be accepted, for want of descriptors."""
 
 Ts = TypeVarTuple("Ts")
 

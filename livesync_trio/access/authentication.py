@@ -17,11 +17,13 @@ from livesync_trio.config import Config, Secret
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.fairness import WrongTokens
 from livesync_trio.hooks import HookContext, HookRunner
-from livesync_trio.limits import TOKENS_PER_REQUEST_MAX
 from livesync_trio.model import Principal
 
 if TYPE_CHECKING:
     from livesync_trio.access.tokens import TokenVerifier
+
+TOKENS_PER_REQUEST_MAX: Final = 4
+"""Tokens looked at in one request: payload, header, and a cookie that a browser has for two paths."""
 
 _BEARER: Final = "bearer "
 _NO_TOKEN: Final = Refusal(Kind.UNAUTHENTICATED, "This server wants a token: syncPayload { authToken }.")

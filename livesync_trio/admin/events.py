@@ -6,7 +6,7 @@ bounded number of events; `next` says where the following one goes on.
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Final, Literal, cast
 
 import attrs
 import msgspec
@@ -18,16 +18,19 @@ from livesync_trio.admin.server_view import ServerView
 from livesync_trio.admin.stores import unknown
 from livesync_trio.archive.reading import newest_first
 from livesync_trio.errors import Refusal
-from livesync_trio.limits import (
-    ADMIN_ANSWER_BYTES,
-    ADMIN_SCAN_BYTES,
-    ADMIN_SCAN_EVENTS,
-    READ_MAX_BYTES,
-    READ_MAX_EVENTS,
-)
+from livesync_trio.limits import READ_MAX_BYTES, READ_MAX_EVENTS
 from livesync_trio.model import ROOT_SEQ_NUM, LogState, StoredEvent, StoreId
 from livesync_trio.storage.base import Reader
 from livesync_trio.wire.choice import Choice, origin_of
+
+ADMIN_SCAN_EVENTS: Final = 10_000
+"""Events one request looks through for a filter: some 75 ms of a reader thread (decision 0006)."""
+
+ADMIN_SCAN_BYTES: Final = 16 * 1024 * 1024
+"""Event bytes one request looks through, should the events be large."""
+
+ADMIN_ANSWER_BYTES: Final = 4 * 1024 * 1024
+"""Event bytes after which an answer ends and names the next page; a single larger event is given whole."""
 
 
 class ListEvents(Request, frozen=True):

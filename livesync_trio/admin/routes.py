@@ -19,8 +19,14 @@ from livesync_trio.admin.declaring import (
 from livesync_trio.admin.reading import refused
 from livesync_trio.admin.server_view import ServerView
 from livesync_trio.errors import Kind, Refusal
-from livesync_trio.limits import ADMIN_TAILS_MAX, LAST_EVENT_ID_MAX_DIGITS, SEQ_NUM_MAX
+from livesync_trio.limits import SEQ_NUM_MAX
 from livesync_trio.model import StoreId
+
+ADMIN_TAILS_MAX: Final = 64
+"""Tails open at the same time; each follows a store and may hold a queue."""
+
+LAST_EVENT_ID_MAX_DIGITS: Final = 16
+"""Digits of `SEQ_NUM_MAX`; a longer `Last-Event-ID` is the number of no event."""
 
 
 class TailStore(Request, frozen=True):

@@ -1,4 +1,4 @@
-"""What the control plane is given of the server: doors and snapshots of the floors below, never their insides."""
+"""What the control plane is given of the server: ways in and snapshots of the layers below, never their insides."""
 
 import datetime
 from collections.abc import Callable, Mapping
@@ -12,12 +12,14 @@ from livesync_trio.config import Config, Secret
 from livesync_trio.connection.peers import Peers
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.fairness import Attempts
-from livesync_trio.limits import ADMIN_TAILS_MAX_BYTES
 from livesync_trio.memory import Budget
 from livesync_trio.model import StoreId
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.readers import ThreadReaders
 from livesync_trio.telemetry import Counters
+
+ADMIN_TAILS_MAX_BYTES: Final = 32 * 1024 * 1024
+"""History that all tails together hold; a single event may be larger."""
 
 MetricsPage = Callable[[], tuple[bytes, str]]
 """Renders the metrics: body and content type."""

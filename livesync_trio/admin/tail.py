@@ -16,16 +16,17 @@ from livesync_trio.admin.events import as_json
 from livesync_trio.admin.server_view import ServerView
 from livesync_trio.admin.stores import state_of, unknown
 from livesync_trio.errors import BackendIdMismatch, Refusal
-from livesync_trio.limits import (
-    ADMIN_HEARTBEAT_S,
-    ADMIN_TAIL_QUEUE_BYTES,
-    READ_MAX_BYTES,
-    WRITE_SLICE_BYTES,
-)
+from livesync_trio.limits import READ_MAX_BYTES, WRITE_SLICE_BYTES
 from livesync_trio.model import Cursor, LogState, Page, Publication, StoredEvent, StoreId
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.subscription import Standing, Subscription
 from livesync_trio.telemetry import get_logger
+
+ADMIN_TAIL_QUEUE_BYTES: Final = 256 * 1024
+"""Events queued for one tail above which it is sent back to the log (invariant 4)."""
+
+ADMIN_HEARTBEAT_S: Final = 15.0
+"""Silence after which a tail sends a comment: below the 30 s of impatient proxies, and who has gone is noticed."""
 
 _log = get_logger("admin")
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import attrs
 
@@ -17,7 +17,15 @@ from livesync_trio.archive.reading import all_stores
 from livesync_trio.config import Config, exposure_problems, is_postgresql, sqlite_path
 from livesync_trio.errors import LivesyncError
 from livesync_trio.hooks import Hooks, load_hooks
-from livesync_trio.limits import CLOCK_AHEAD_MAX_S, DISK_FREE_LEAST_BYTES, OPEN_FILES_LEAST
+
+OPEN_FILES_LEAST: Final = 4_096
+"""Open files below which it warns: one a connection, a few for the database; many systems allow 1,024 by default."""
+
+DISK_FREE_LEAST_BYTES: Final = 1024 * 1024 * 1024
+"""Free room below which it warns: a full disk refuses every push."""
+
+CLOCK_AHEAD_MAX_S: Final = 60.0
+"""How far in the future the newest event may seem to have been pushed; clocks kept by NTP differ by less than 1 s."""
 
 State = Literal["ok", "careful", "wrong", "not looked at"]
 

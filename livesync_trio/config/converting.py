@@ -14,7 +14,9 @@ import attrs
 import cattrs
 
 from livesync_trio.config.declaring import Secret, one_of
-from livesync_trio.limits import SECRET_FILE_MAX_BYTES
+
+SECRET_FILE_MAX_BYTES: Final = 64 * 1024
+"""Longest file with a secret; a wrong path, say a device, is noticed instead of read for ever."""
 
 TEXT: Final = "utf-8-sig"
 """Of files: editors on Windows put a byte order mark in front, which is no part of the content."""

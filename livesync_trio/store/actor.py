@@ -75,6 +75,7 @@ class StoreActor:
         self._quota = quota
         self._held_bytes: int | None = None  # of the events' texts, as of `_state`; only counted for a quota of bytes
         self._damage = ""  # what the log was told of it
+        self._seen_below: LogState | None = None  # a shorter log than ours that somebody saw in the database
         self.followers = Followers()
         self.last_active_s = trio.current_time()
 
@@ -342,17 +343,18 @@ class StoreActor:
         ahead = cursor is not None and cursor.seq_num > state.head
         if foreign or ahead:
             await self._make_sure()
-        if cursor is not None and foreign:
-            command.reply.give(BackendIdMismatch.of(state.backend_id, str(cursor.backend_id)))
-            return
-        if cursor is not None and ahead:
+        if cursor is not None and ahead and not foreign:
             self._counters.cursors_ahead_of_head += 1
             _log.warning(
-                "pull from above the head: was a backup restored without a new identity?",
+                "pull from above the head: was a backup restored, or a replica promoted, that lacks events?",
                 store=self.store_id,
                 head=state.head,
                 cursor=cursor.seq_num,
             )
+        if cursor is not None and (foreign or (ahead and cursor.backend_id is not None)):
+            # Above the head of the very log it knows: events are lost, and numbers it has will be given to others.
+            command.reply.give(BackendIdMismatch.of(state.backend_id, str(cursor.backend_id)))
+            return
         following = command.follower is not None and (cursor is None or cursor.seq_num >= state.head)
         if following and command.follower is not None:
             self.followers.add(command.follower)
@@ -373,12 +375,17 @@ class StoreActor:
         _log.info("store reset", store=self.store_id, backend_id=state.backend_id)
 
     async def _look(self, command: Look) -> None:
-        """Take over what another server did. A state read before our own last append is old news."""
+        """Take over what another server did. A state read before our own last append is old news.
+
+        One that is still there when it is looked at again is none: the database has lost events, as a replica has that
+        was promoted too early.
+        """
         known, found = self._log_state, command.found
-        if found.log_id != known.log_id:
+        if found.log_id != known.log_id or found == self._seen_below:
             await self._refresh()  # a reset, there or here: the database knows which came last
         elif found.event_count > known.event_count:
             await self._adopt(found)
+        self._seen_below = found if found.event_count < self._log_state.event_count else None
         command.reply.give(self._log_state)
 
     # --- the cached state ------------------------------------------------------------------------------------------

@@ -11,23 +11,32 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Final
 
 import attrs
 import outcome
 import trio
 
 from livesync_trio.errors import StorageUnavailable
-from livesync_trio.limits import (
-    CLEAR_INTERVAL_S,
-    CLEAR_STEP_EVENTS,
-    GROUP_COMMIT_MAX_BYTES,
-    GROUP_COMMIT_MAX_OPENINGS,
-    GROUP_COMMIT_MAX_OPS,
-    STORAGE_RECOVERY_S,
-    WRITER_HUNG_S,
-)
+from livesync_trio.limits import GROUP_COMMIT_MAX_OPS, WRITER_HUNG_S
 from livesync_trio.storage import base
 from livesync_trio.telemetry import Counters, get_logger
+
+GROUP_COMMIT_MAX_BYTES: Final = 16 * 1024 * 1024
+"""Event bytes that share one transaction; a larger single batch is a group of its own."""
+
+GROUP_COMMIT_MAX_OPENINGS: Final = 32
+"""Writes other than appends in one transaction. A store is opened by a few questions, each of which waits for the
+interpreter lock: ten thousand clients that come back to a store each shall not keep the pushes of others waiting."""
+
+CLEAR_STEP_EVENTS: Final = 500
+"""Rows of replaced logs deleted in one step in the background, a few milliseconds of the writer's time."""
+
+CLEAR_INTERVAL_S: Final = 1.0
+"""Pause between two looks for replaced logs to clear when there was nothing to do."""
+
+STORAGE_RECOVERY_S: Final = 5.0
+"""Storage that failed counts as healthy when no write has failed for this long and something was durable."""
 
 _log = get_logger("writer")
 

@@ -41,7 +41,7 @@ from livesync_trio.model import StoreId
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.registry import DRAINING
 from livesync_trio.telemetry import get_logger
-from livesync_trio.transport import direct
+from livesync_trio.transport import direct, welcome
 from livesync_trio.transport.arrivals import Arrivals
 from livesync_trio.transport.http import BadRequest, HttpConnection, Request
 from livesync_trio.transport.metrics_page import MetricsPage
@@ -60,10 +60,7 @@ _HEALTH: Final = "/health"
 _MAX_DIGITS: Final = 20
 """Of a length that is looked at; a longer number is more than anything that is taken."""
 _NOT_SYNC: Final = (Kind.BAD_SYNC_URL, Kind.NOT_FOUND, Kind.METHOD_NOT_ALLOWED, Kind.UPGRADE_REQUIRED)
-INFO: Final = (
-    "Info: Sync backend endpoint for LiveStore (livesync_trio).\n"
-    "Point makeWsSync, makeHttpSync or makeCfSync at this address. GET /health tells how it is.\n"
-)
+_HTML: Final = ("content-type", "text/html; charset=utf-8")
 
 
 @attrs.frozen
@@ -276,10 +273,19 @@ class Door:
         elif request.method not in ("GET", "HEAD"):
             await self._refuse(http, request, Refusal(Kind.METHOD_NOT_ALLOWED, "Only GET is answered here."))
         elif request.path == "/":
-            await self._answer(http, request, 200, TEXT, INFO.encode())
+            await self._welcome(http, request)
         else:
             well, fields = self._health()
             await self._answer(http, request, 200 if well else 503, JSON, msgspec.json.encode(fields))
+
+    async def _welcome(self, http: HttpConnection, request: Request) -> None:
+        if welcome.wants_page(request.headers):
+            well, _ = self._health()
+            body = welcome.page(request.headers, well=well, tls=self._tls is not None)
+            policy = ("content-security-policy", welcome.POLICY)
+            await self._answer(http, request, 200, _HTML, body, policy)
+        else:
+            await self._answer(http, request, 200, TEXT, welcome.TEXT.encode())
 
     # --- HTTP RPC --------------------------------------------------------------------------------------------------
 
@@ -392,8 +398,9 @@ class Door:
     async def _answer(
         self, http: HttpConnection, request: Request, status: int, content_type: Header, body: bytes, *more: Header
     ) -> None:
-        cors = self.access.pages.headers(request.headers)
-        headers = [content_type, ("cache-control", "no-store"), *cors, *more]
+        named = {name for name, _ in more}  # browsers obey all headers of one name together: it is there once
+        usual = [header for header in self.access.pages.headers(request.headers) if header[0] not in named]
+        headers = [content_type, ("cache-control", "no-store"), *usual, *more]
         await http.answer(status, headers, body)
 
 

@@ -98,7 +98,7 @@ def completed(line: str, **variables: str) -> list[str]:
         timeout=LIMIT_S,
         check=False,
     )
-    return [one.partition(",")[2] for one in done.stdout.splitlines()]
+    return [one.partition(",")[2] for one in done.stdout.splitlines() if one]
 
 
 def test_shells_complete_names_and_values(tmp_path: Path) -> None:

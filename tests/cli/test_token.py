@@ -18,8 +18,8 @@ SECRET = "a secret of more than thirty-two bytes"
 
 
 @pytest.fixture(autouse=True)
-def secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That of the server."""
+def secret(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the server, set after `run` has cleared the developer's own."""
     monkeypatch.setenv("LIVESYNC_JWT_SECRET", SECRET)
 
 
@@ -56,7 +56,7 @@ def test_a_token_is_explained(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("claims", "secret", "wrong"),
+    ("claims", "signed_with", "wrong"),
     [
         ({"sub": "a", "exp": 1}, SECRET, "it has expired"),
         ({"sub": "a", "exp": 32_503_680_000}, SECRET[::-1], "it is not signed with this secret"),
@@ -64,8 +64,8 @@ def test_a_token_is_explained(run: Run) -> None:
         ({"sub": "a"}, SECRET, "it lacks exp"),
     ],
 )
-def test_what_is_wrong_with_a_token_is_said(claims: dict[str, object], secret: str, wrong: str, run: Run) -> None:
-    code, out, error = run("token", "--check", jwt.encode(claims, secret))
+def test_what_is_wrong_with_a_token_is_said(claims: dict[str, object], signed_with: str, wrong: str, run: Run) -> None:
+    code, out, error = run("token", "--check", jwt.encode(claims, signed_with))
     assert (code, out) == (10, "")
     assert wrong in error
 

@@ -155,6 +155,13 @@ class Stage:
         assert isinstance(outcome, base.Appended)
         return outcome.state
 
+    def lose(self, after: int) -> None:
+        """Let the database forget what came after an event, as a replica has that was promoted too early."""
+        log = self.engine._data.logs[A]
+        while log.seq_nums and log.seq_nums[-1] > after:
+            log.seq_nums.pop()
+            log.text_bytes -= len(log.events.pop().json)
+
     def stored(self, store_id: StoreId = A) -> list[int]:
         """Numbers of the events that are durable."""
         reader = self.engine.reader()

@@ -14,15 +14,18 @@ import psycopg
 from psycopg import sql
 
 from livesync_trio.errors import StorageUnavailable
-from livesync_trio.limits import (
-    PERSISTENCE_FORMAT_VERSION,
-    POSTGRES_MIGRATION_LIMIT_S,
-    POSTGRES_MIGRATION_LOCK_MS,
-    POSTGRES_MIGRATION_PAUSE_S,
-    POSTGRES_MIGRATION_STORES,
-)
+from livesync_trio.limits import PERSISTENCE_FORMAT_VERSION, POSTGRES_MIGRATION_LIMIT_S
 from livesync_trio.storage.postgresql.connection import Connection
 from livesync_trio.storage.postgresql.tables import FUNCTIONS, GRANTS, MIGRATIONS, MIGRATIONS_TABLE, TABLES, Migration
+
+POSTGRES_MIGRATION_LOCK_MS: Final = 500
+"""How long a step of the schema waits for a table's lock, while everybody else's statements queue behind it."""
+
+POSTGRES_MIGRATION_STORES: Final = 100
+"""Stores that a step of the schema counts in one transaction; a push to one of them waits for it."""
+
+POSTGRES_MIGRATION_PAUSE_S: Final = 2.0
+"""Between two such waits: the servers of the version before are served meanwhile."""
 
 _LOCK: Final = 0x6C697665_73796E63
 """Number of the advisory lock: "livesync" in ASCII."""

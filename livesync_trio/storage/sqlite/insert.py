@@ -16,10 +16,19 @@ from functools import cache
 from typing import Final
 from zlib import adler32
 
-from livesync_trio.limits import SQLITE_INSERT_MAX_BYTES, SQLITE_INSERT_MAX_ROWS, SQLITE_ROWS_EXACT
 from livesync_trio.storage.base import Append
 from livesync_trio.storage.chain import check_chain
 from livesync_trio.storage.sqlite.checksum import LOWER_HALF, beside_sum
+
+SQLITE_INSERT_MAX_ROWS: Final = 1_024
+"""Events in one statement; nine parameters each, below the 32,766 that SQLite allows. A power of two."""
+
+SQLITE_ROWS_EXACT: Final = 32
+"""Up to so many events there is an INSERT for each number of them, above it four for each power of two (decision 0003).
+"""
+
+SQLITE_INSERT_MAX_BYTES: Final = 1024 * 1024
+"""Event bytes in one statement, which SQLite holds in memory twice; a single larger event has its own."""
 
 Value = int | str | None
 Statement = tuple[str, list[Value]]

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from livesync_trio.errors import StorageUnavailable, StoreDamaged
-from livesync_trio.limits import SQLITE_FILE_CHECK_S, SQLITE_WRITER_CACHE_KIB, SQLITE_WRITER_STATEMENTS
+from livesync_trio.limits import SQLITE_WRITER_CACHE_KIB, SQLITE_WRITER_STATEMENTS
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import (
     NO_RECORD,
@@ -42,6 +42,10 @@ from livesync_trio.storage.sqlite.known import KnownLogs
 from livesync_trio.storage.sqlite.reader import STATE_OF_STORE, log_state
 from livesync_trio.storage.sqlite.records import found, put
 from livesync_trio.storage.sqlite.side_files import Foreign, Lost
+
+SQLITE_FILE_CHECK_S: Final = 1.0
+"""How often the writer looks whether the index of the WAL is still found under its name. No event depends on it; the
+database and the WAL are looked at with every commit (decision 0003)."""
 
 _CREATE_STORE: Final = "INSERT INTO livesync_7_stores (store_id, backend_id) VALUES (?, ?)"
 
