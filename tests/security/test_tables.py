@@ -58,6 +58,7 @@ NOT_FILLED_BY_CLIENTS = {
     "transport/arrivals.py _calls": "one for each answer of the writer",
     "connection/sharing.py _chunks": "one for each generation of ids in a publication",
     "connection/statistics.py by_generation": "three generations",
+    "connection/peers.py _to_remind": "one for each connection of the last second",
     "connection/peers.py _with_work": "open WebSockets again",
     "store/news.py _stores": "active stores again",
     "store/readers.py _idle": "one for each reader thread",
