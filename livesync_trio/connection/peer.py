@@ -138,7 +138,7 @@ class Peer(abc.ABC):
 
         Connections that end in a storm would leave it half a million objects, and everybody a pause of a second.
         """
-        self.outbox.on_work = self._channel.on_control = nobody
+        self.outbox.on_work = self._channel.on_control = self.remind = nobody
         self._channel.let_go()
 
     def flush(self) -> None:
