@@ -232,19 +232,19 @@ class StoreActor:
         """Carry out a run of pushes: those that fit go to the disk together."""
         if pushes[0].marks is not None:
             mark(pushes, "taken")
-        verdicts, accepted = self._admit(pushes)
+        before = self._log_state
+        verdicts, accepted = self._admit(pushes, before)
         if pushes[0].marks is not None:
             mark(pushes, "admitted")
         if len(accepted) < len(pushes) and any(map(admission.is_doubtful, verdicts)):
             await self._make_sure()
-        before = self._log_state
         if accepted and not await self._persist(accepted):
             verdicts = [UNAVAILABLE if admission.quotes_head(verdict) else verdict for verdict in verdicts]
         self._acknowledge(pushes, verdicts, before)
 
-    def _admit(self, pushes: list[Push]) -> tuple[list[Refusal | None], list[Push]]:
+    def _admit(self, pushes: list[Push], state: LogState) -> tuple[list[Refusal | None], list[Push]]:
         """Decide each push as if those admitted before it were already in the log."""
-        state, quota = self._log_state, self._quota
+        quota = self._quota
         head, events, size_bytes = state.head, state.event_count, self._held_bytes or 0
         verdicts: list[Refusal | None] = []
         accepted: list[Push] = []

@@ -21,7 +21,7 @@ class Generation(enum.StrEnum):
     NEXT = "next"
 
 
-@attrs.frozen
+@attrs.define(unsafe_hash=True)
 class RequestId:
     """Id of a request, to be echoed exactly as it came (SPEC section 4).
 
@@ -75,7 +75,7 @@ class PullRequest:
     backend_id: str | None
 
 
-@attrs.frozen
+@attrs.define(unsafe_hash=True)
 class PushRequest:
     """Append a batch.
 
