@@ -143,7 +143,7 @@ class Peer(abc.ABC):
 
     def flush(self) -> None:
         """Write what is queued; a task of the connection carries on with what the socket does not take at once."""
-        if self._life is not Life.OPEN or self.outbox.carried_on:
+        if self._life is not Life.OPEN:
             return
         try:
             done = self.outbox.flush()
