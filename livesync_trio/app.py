@@ -40,15 +40,15 @@ from livesync_trio.rules.schemas import BadSchemas, EventSchemas
 from livesync_trio.service import Service, drain, start
 from livesync_trio.storage.base import Engine, SharedEngine
 from livesync_trio.storage.url import MEMORY_URL, engine_from_url
-from livesync_trio.store.news import Gazette, News, TellingWriter
 from livesync_trio.store.opening import open_engine
 from livesync_trio.store.persistence import Writer
 from livesync_trio.store.readers import ThreadReaders
 from livesync_trio.store.records import Records
 from livesync_trio.store.registry import Registry
+from livesync_trio.store.shared.news import ChangedStores, News
+from livesync_trio.store.shared.writer import SharedWriter
 from livesync_trio.store.watching import hangs, watch
 from livesync_trio.store.writer import ThreadWriter
-from livesync_trio.store.writers import SharedOut
 from livesync_trio.supervision import Tasks, open_tasks
 from livesync_trio.systemd import ServiceManager
 from livesync_trio.telemetry import (
@@ -193,12 +193,12 @@ class Server:
         self._engine = engine
         self.counters = Counters()
         self.arrivals = Arrivals() if Arrivals.available() else None
-        changed = Gazette()
+        changed = ChangedStores()
         writer: Writer
         call_soon = None if self.arrivals is None else self.arrivals.call_soon
         if isinstance(engine, SharedEngine):
             threads = [ThreadWriter(engine.writer, self.counters, call_soon) for _ in range(SHARED_WRITER_THREADS)]
-            writer = TellingWriter(SharedOut(threads), changed)
+            writer = SharedWriter(threads, changed)
         else:
             writer = ThreadWriter(engine.writer, self.counters, call_soon)
         quota = Quota(config.max_store_events, config.max_store_bytes)

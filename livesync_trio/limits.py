@@ -75,7 +75,7 @@ OPEN_PULLS_PER_CONNECTION_MAX: Final = 32
 # --- the actor -----------------------------------------------------------------------------------------------------
 
 MAILBOX_COMMANDS: Final = 256
-"""Commands a store's mailbox holds before it slows its senders down (bursts: 0.4 µs each, measured)."""
+"""Commands a store's mailbox holds before it slows its senders down."""
 
 DORMANT_AFTER_S: Final = 30.0
 """Quiet time without followers after which a store leaves memory. Longer than a client's reconnect (SPEC 3.6)."""

@@ -74,7 +74,7 @@ class Client:
         """Whether they may not push now at all. `now_s`: Trio's clock."""
         if not self.rights.may_push:
             return READ_ONLY
-        return EXPIRED if self.expired(now_s) else None
+        return EXPIRED if self.rights.expiry is not None and self.expired(now_s) else None
 
     def expired(self, now_s: float) -> bool:
         """Whether their token counts no more. `now_s`: Trio's clock."""

@@ -1,12 +1,14 @@
 """What a connection needs of its transport: whole messages in, whole messages out, and an orderly end."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from livesync_trio.errors import Kind
 
 
-class Incoming(NamedTuple):
+class Incoming(msgspec.Struct, frozen=True, gc=False):
     """One message from the peer.
 
     Attributes:

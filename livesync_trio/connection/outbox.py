@@ -195,11 +195,14 @@ class Outbox:
         """Write what the socket takes without waiting.
 
         Returns:
-            False when `carry_on` must write the rest, or close, in a task that the caller starts.
+            False when `carry_on` must write the rest, or close, in a task that the caller starts. True, and nothing was
+            done, while such a task runs.
 
         Raises:
             ChannelEnded: the peer has gone.
         """
+        if self._written_by is WrittenBy.TASK:
+            return True
         if self.closing is None:
             self._written_by = WrittenBy.NOBODY
             messages = self._take()
@@ -253,7 +256,7 @@ class Outbox:
                 count += 1
             taken, self._messages = taken[:count], taken[count:]
             self._queued_bytes -= size_bytes
-        if self._queued_bytes < OUTBOX_LOW_WATER_BYTES:
+        if self._room is not None and self._queued_bytes < OUTBOX_LOW_WATER_BYTES:
             self._make_room()
         if self._logs:
             frame_log.log_sent(self._number, taken)

@@ -138,12 +138,12 @@ class Peer(abc.ABC):
 
         Connections that end in a storm would leave it half a million objects, and everybody a pause of a second.
         """
-        self.outbox.on_work = self._channel.on_control = nobody
+        self.outbox.on_work = self._channel.on_control = self.remind = nobody
         self._channel.let_go()
 
     def flush(self) -> None:
         """Write what is queued; a task of the connection carries on with what the socket does not take at once."""
-        if self._life is not Life.OPEN or self.outbox.carried_on:
+        if self._life is not Life.OPEN:
             return
         try:
             done = self.outbox.flush()

@@ -39,7 +39,7 @@ class OpenStore:
     store_id: StoreId
 
 
-@attrs.frozen
+@attrs.define(unsafe_hash=True)
 class Append:
     """Append a run of batches to a store, all of them or none. Outcome: `Appended` or `HeadMoved`.
 
@@ -140,7 +140,7 @@ def subject(write: Write) -> Hashable:
     return (write.kind, write.key) if isinstance(write, PutRecord) else write.store_id
 
 
-@attrs.frozen
+@attrs.define(unsafe_hash=True)
 class Appended:
     """The append is durable. `state` is the log after it."""
 

@@ -70,7 +70,7 @@ class Waiting(Generic[T]):
         return self._answer
 
 
-@attrs.frozen
+@attrs.define(unsafe_hash=True)
 class Accepted:
     """A push is durable and published. `state` is the log right after it."""
 

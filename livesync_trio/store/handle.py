@@ -7,8 +7,6 @@ and dormancy of the actor.
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import trio
-
 from livesync_trio.errors import LogReplaced, Refusal
 from livesync_trio.model import Batch, Cursor, Draft, LogState, Page, StoredEvent, StoreId
 from livesync_trio.storage.base import StoreSummary
@@ -28,6 +26,7 @@ from livesync_trio.store.commands import (
 )
 from livesync_trio.store.followers import Follower
 from livesync_trio.store.history import History, Render
+from livesync_trio.store.mailbox import Closed
 from livesync_trio.store.persistence import Readers
 from livesync_trio.telemetry import Marks
 
@@ -72,11 +71,7 @@ class StoreHandle:
         if isinstance(actor, Refusal):
             command.reply.give(actor)
             return True
-        try:
-            actor.mailbox.send_nowait(command)
-        except trio.WouldBlock:
-            return False
-        return True
+        return actor.mailbox.post_nowait(command)
 
     async def post(self, command: Command) -> None:
         """Post a command, waiting while the mailbox is full. Cancelled before it is posted, it has no effect."""
@@ -85,8 +80,8 @@ class StoreHandle:
             if isinstance(actor, Refusal):
                 continue
             try:
-                await actor.mailbox.send(command)
-            except (trio.ClosedResourceError, trio.BrokenResourceError):
+                await actor.mailbox.post(command)
+            except Closed:
                 continue  # the actor ended while we waited for room: the next one takes the command
             return
 

@@ -237,7 +237,10 @@ class WebSocketChannel:
             end_of_turn -= 1
             text = None if too_long or self._fragments else plain_text(buffer, start, end)
             if text is not None and len(text) <= self._frame_max_bytes:
-                self._take_message(text, incoming, text=True)
+                if text.isascii() and not self._reserved_bytes:  # nearly all there are
+                    incoming.append(Incoming(text, True))
+                else:
+                    self._take_message(text, incoming, text=True)
             else:
                 self._give_to_library(bytes(buffer[start:end]), incoming)
             start = end
@@ -318,7 +321,7 @@ class WebSocketChannel:
         size_bytes = 0  # of the last message; a large one is given alone
         if self._changed:
             self._changed.unpark_all()
-        if self._open:
+        if self._over is None and (self._library is None or self._library.state is OPEN):  # `_open`, without a call
             for message in messages:
                 if isinstance(message, bytes):
                     size_bytes = len(message)

@@ -23,7 +23,7 @@ class Generation(enum.StrEnum):
     """Programs that are no LiveStore clients, by the HTTP API or its WebSocket."""
 
 
-@attrs.frozen
+@attrs.define(unsafe_hash=True)
 class RequestId:
     """Id of a request, to be echoed exactly as it came (SPEC section 4).
 
@@ -77,7 +77,7 @@ class PullRequest:
     backend_id: str | None
 
 
-@attrs.frozen
+@attrs.define(unsafe_hash=True)
 class PushRequest:
     """Append a batch.
 

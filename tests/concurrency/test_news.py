@@ -17,8 +17,8 @@ from livesync_trio.model import Cursor, LogState, StoreId
 from livesync_trio.storage import base
 from livesync_trio.storage.memory import MemoryEngine
 from livesync_trio.store.commands import Accepted, Inspect, Registered, Reply
-from livesync_trio.store.news import Gazette, News, TellingWriter
-from livesync_trio.store.writers import SharedOut
+from livesync_trio.store.shared.news import ChangedStores, News
+from livesync_trio.store.shared.writer import SharedWriter
 from tests.concurrency.stage import UNAVAILABLE, A, Listener, Stage, StageWriter, batch, connected, numbers_in, running
 
 B = StoreId("b")
@@ -294,8 +294,8 @@ async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
 
 @asynccontextmanager
 async def _scene() -> AsyncIterator[Scene]:
-    stage, changed = Stage(), Gazette()
-    stage.registry.writer = TellingWriter(stage.writer, changed)
+    stage, changed = Stage(), ChangedStores()
+    stage.registry.writer = SharedWriter([stage.writer], changed)
     wire = Wire(stage.engine)
     news = News(wire, stage.registry, changed)  # type: ignore[arg-type]
     async with running(stage) as nursery:
@@ -438,7 +438,7 @@ async def test_hints_for_a_full_mailbox_are_not_lost(scene: Scene, autojump_cloc
 async def test_the_writes_of_a_store_stay_with_one_writer(autojump_clock: trio.abc.Clock) -> None:
     stage = Stage()
     writers = [StageWriter(stage.engine) for _ in range(3)]
-    stage.registry.writer = shared = SharedOut(writers)
+    stage.registry.writer = shared = SharedWriter(writers, ChangedStores())
     async with running(stage):
         for number in range(1, 4):
             for i in range(30):

@@ -22,7 +22,7 @@ from livesync_trio.connection import outbox
 from livesync_trio.model import BackendId
 from livesync_trio.rules import paging
 from livesync_trio.storage import memory
-from livesync_trio.store import actor
+from livesync_trio.store import actor, mailbox
 from tests.simulation.disk import SimulatedBugError
 
 _TIGHT = (
@@ -30,7 +30,7 @@ _TIGHT = (
     (outbox, "OUTBOX_LOW_WATER_BYTES", (200, 500)),
     (outbox, "OUTBOX_HARD_MAX_BYTES", (10_000, 40_000)),
     (outbox, "WRITE_BATCH_BYTES", (400, 2_000)),
-    (actor, "MAILBOX_COMMANDS", (1, 4)),
+    (mailbox, "MAILBOX_COMMANDS", (1, 4)),
     (paging, "PAGE_MAX_EVENTS", (1, 7)),
 )
 

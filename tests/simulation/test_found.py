@@ -11,7 +11,7 @@ import trio.testing
 
 from livesync_trio.errors import Refusal
 from livesync_trio.model import Batch, Event, LogState
-from livesync_trio.store import actor
+from livesync_trio.store import mailbox
 from livesync_trio.store.commands import Accepted, Inspect, Push, Reply, Reset, Waiting
 from tests.simulation.disk import STORE
 from tests.simulation.leader import Line
@@ -110,7 +110,7 @@ async def two_pushes_at_a_failing_disk(world: World) -> list[object]:
 
 def test_no_head_is_quoted_that_did_not_become_durable() -> None:
     dice = random.Random(0)
-    with squeezed(1, dice), mock.patch.object(actor, "MAILBOX_COMMANDS", new=4):
+    with squeezed(1, dice), mock.patch.object(mailbox, "MAILBOX_COMMANDS", new=4):
         world = World(dice, servers=1, read_max_events=10, hooks=False)
         answers = trio.run(two_pushes_at_a_failing_disk, world, clock=trio.testing.MockClock(autojump_threshold=0))
     assert [type(answer) for answer in answers] == [Refusal, Refusal]  # ServerAhead is another type

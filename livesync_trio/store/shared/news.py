@@ -13,7 +13,6 @@ from livesync_trio.errors import StorageUnavailable
 from livesync_trio.limits import NEWS_CHECK_DEAF_S, NEWS_CHECK_S, STORAGE_BACKOFF_FIRST_S
 from livesync_trio.model import StoreId
 from livesync_trio.storage import base
-from livesync_trio.store.persistence import Writer
 from livesync_trio.store.registry import Registry
 from livesync_trio.supervision import open_tasks
 from livesync_trio.telemetry import get_logger
@@ -21,7 +20,7 @@ from livesync_trio.telemetry import get_logger
 _log = get_logger("news")
 
 
-class Gazette:
+class ChangedStores:
     """Stores that wait to be told of or looked at; each is in it once, however often it was put there."""
 
     def __init__(self) -> None:
@@ -42,55 +41,15 @@ class Gazette:
         return stores
 
 
-class TellingWriter:
-    """A writer that passes on which stores it has changed. Implements `persistence.Writer`."""
-
-    def __init__(self, writer: Writer, changed: Gazette) -> None:
-        self._writer = writer
-        self._changed = changed
-
-    @property
-    def healthy(self) -> bool:
-        """See `persistence.Writer`."""
-        return self._writer.healthy
-
-    @property
-    def alive(self) -> bool:
-        """See `persistence.Writer`."""
-        return self._writer.alive
-
-    @property
-    def turn_age_s(self) -> float:
-        """See `persistence.Writer`."""
-        return self._writer.turn_age_s
-
-    def start(self) -> None:
-        """See `persistence.Writer`."""
-        self._writer.start()
-
-    async def stop(self) -> None:
-        """See `persistence.Writer`."""
-        await self._writer.stop()
-
-    async def commit(self, write: base.Write) -> base.Outcome:
-        """See `persistence.Writer`. What is durable now is told right after."""
-        outcome = await self._writer.commit(write)
-        if isinstance(write, base.PutRecord):
-            return outcome  # whoever reads records looks for himself
-        if isinstance(outcome, base.Appended) or isinstance(write, base.Reset):
-            self._changed.put([write.store_id])
-        return outcome
-
-
 class News:
     """Tells the other servers what happens here, and the actors here what happened there."""
 
-    def __init__(self, engine: base.SharedEngine, registry: Registry, changed: Gazette) -> None:
-        """Nothing is started before `run`. `changed`: what a `TellingWriter` puts in."""
+    def __init__(self, engine: base.SharedEngine, registry: Registry, changed: ChangedStores) -> None:
+        """Nothing is started before `run`. `changed`: what a `SharedWriter` puts in."""
         self._engine = engine
         self._registry = registry
         self._changed = changed
-        self._hints = Gazette()
+        self._hints = ChangedStores()
         self.listening = False
         """Whether news is heard at once; otherwise it is found by comparing, and comes later."""
 

@@ -1,0 +1,53 @@
+"""The writer for a database that other servers use as well, and that takes several writes at once (decision 0004)."""
+
+from collections.abc import Sequence
+
+from livesync_trio.storage import base
+from livesync_trio.store.persistence import Writer
+from livesync_trio.store.shared.news import ChangedStores
+
+
+class SharedWriter:
+    """Several writers, of which each has its own stores, so that the writes of one store stay in order.
+
+    What became durable is noted for the other servers. Implements `persistence.Writer`.
+    """
+
+    def __init__(self, writers: Sequence[Writer], changed: ChangedStores) -> None:
+        """`changed`: where stores are noted that have changed."""
+        self._writers = tuple(writers)
+        self._changed = changed
+
+    @property
+    def healthy(self) -> bool:
+        """Whether all of them are."""
+        return all(writer.healthy for writer in self._writers)
+
+    @property
+    def alive(self) -> bool:
+        """Whether all of them are."""
+        return all(writer.alive for writer in self._writers)
+
+    @property
+    def turn_age_s(self) -> float:
+        """Of the one that takes longest."""
+        return max(writer.turn_age_s for writer in self._writers)
+
+    def start(self) -> None:
+        """See `persistence.Writer`."""
+        for writer in self._writers:
+            writer.start()
+
+    async def stop(self) -> None:
+        """See `persistence.Writer`."""
+        for writer in self._writers:
+            await writer.stop()
+
+    async def commit(self, write: base.Write) -> base.Outcome:
+        """See `persistence.Writer`. What is durable now is told right after."""
+        outcome = await self._writers[hash(base.subject(write)) % len(self._writers)].commit(write)
+        if isinstance(write, base.PutRecord):
+            return outcome  # whoever reads records looks for himself
+        if isinstance(outcome, base.Appended) or isinstance(write, base.Reset):
+            self._changed.put([write.store_id])
+        return outcome
