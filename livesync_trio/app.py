@@ -17,8 +17,8 @@ import trio
 from livesync_trio.access.admission import Access
 from livesync_trio.audit import Audit
 from livesync_trio.config import Config, exposure_warnings, is_loopback
-from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.peers import Peers
+from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.ending import Ending
 from livesync_trio.errors import Kind, StartupError, StorageUnavailable
 from livesync_trio.fairness import Attempts
@@ -66,6 +66,7 @@ from livesync_trio.version import VERSION
 
 if TYPE_CHECKING:
     from livesync_trio.admin.plane import ControlPlane
+    from livesync_trio.backups import Backups
 
 _log = get_logger("app")
 
@@ -206,6 +207,7 @@ class Server:
         self.tls = None if config.tls_cert is None or config.tls_key is None else Tls(config.tls_cert, config.tls_key)
         self.audit = Audit()
         prepare_audit(self.audit, config)()
+        self.backups = None if config.backup_dir is None else self._backups()
         self.metrics = Metrics(
             Sources(
                 self.counters,
@@ -215,6 +217,7 @@ class Server:
                 draining=lambda: self.door.draining,
                 storage_healthy=lambda: self._storage_healthy,
                 audit_lines_lost=lambda: self.audit.lost,
+                backups=self.backups,
             )
         )
         if config.metrics_token is not None or config.admin_secret is not None:
@@ -247,6 +250,11 @@ class Server:
         self.door.sites = self._sites()
         self.traces = open_traces() if config.traces else None
         self.reloader = Reloader(config, hooks, reread, self.door, self.tls, traces=self.traces)
+
+    def _backups(self) -> "Backups":
+        from livesync_trio.backups import Backups  # noqa: PLC0415 -- for those who want it
+
+        return Backups(self._config)
 
     def _control_plane(self) -> "ControlPlane":
         """The control plane, which sees the server through these doors only (decision 0006)."""
@@ -299,6 +307,8 @@ class Server:
         ]
         if self.news is not None:
             services.append(Service(self.news.run))
+        if self.backups is not None:
+            services.append(Service(self.backups.run))
         if self.reloader.worthwhile:
             services.append(Service(partial(self.reloader.run, self._manager.reloading), reports=True))
         services.append(Service(partial(tasks.accept, self.door.serve, listeners), self._finish_requests))

@@ -61,32 +61,31 @@ def text_bytes(events: Iterable[Event]) -> int:
 _TEXT: Final = operator.attrgetter("json")
 
 
-@attrs.frozen
+@attrs.define(slots=True, unsafe_hash=True)
 class Batch:
     """Events that are admitted together or not at all; never empty, ascending and chained (`rules.admission`).
+
+    It is not changed, either; to forbid it would cost more than to make it. What follows from the events is asked for
+    several times on the way of each push, and so is worked out once.
 
     Attributes:
         events: the events.
         user: who pushed them, to be stored with them; None where nobody is known or nobody asked for it (`store_user`).
+        parent_seq_num: the head this batch continues.
+        last_seq_num: the head after this batch.
+        size_bytes: bytes of all event texts together.
     """
 
     events: tuple[Event, ...]
     user: str | None = None
+    parent_seq_num: int = attrs.field(init=False, eq=False, repr=False)
+    last_seq_num: int = attrs.field(init=False, eq=False, repr=False)
+    size_bytes: int = attrs.field(init=False, eq=False, repr=False)
 
-    @property
-    def parent_seq_num(self) -> int:
-        """The head this batch continues."""
-        return self.events[0].parent_seq_num
-
-    @property
-    def last_seq_num(self) -> int:
-        """The head after this batch."""
-        return self.events[-1].seq_num
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of all event texts together."""
-        return text_bytes(self.events)
+    def __attrs_post_init__(self) -> None:
+        events = self.events
+        self.parent_seq_num, self.last_seq_num = events[0].parent_seq_num, events[-1].seq_num
+        self.size_bytes = sum(map(len, map(_TEXT, events)))
 
 
 class StoredEvent(NamedTuple):

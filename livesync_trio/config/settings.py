@@ -11,6 +11,7 @@ import attrs
 
 from livesync_trio.config.declaring import Secret, Setting, settings_of
 from livesync_trio.config.groups import (
+    BackupSettings,
     ControlSettings,
     DatabaseSettings,
     FairUseSettings,
@@ -29,6 +30,7 @@ GROUPS: Final[Mapping[type[Group], str]] = {
     LimitSettings: "Limits of a connection",
     ControlSettings: "Control plane",
     ObservingSettings: "Logs, audit, metrics, traces",
+    BackupSettings: "Backups",
 }
 """Every group and its heading, in the order in which the documentation and `--help` list them."""
 
@@ -42,6 +44,7 @@ class Config(
     LimitSettings,
     ControlSettings,
     ObservingSettings,
+    BackupSettings,
 ):
     """Everything an operator decides, checked. Made by `load`, or directly by a program that embeds the server.
 

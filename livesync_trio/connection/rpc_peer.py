@@ -11,8 +11,9 @@ import trio
 
 from livesync_trio.connection.channel import Incoming
 from livesync_trio.connection.live import Pull
+from livesync_trio.connection.pushing import OpenPush
 from livesync_trio.connection.sharing import filled, rpc_history, rpc_pages
-from livesync_trio.connection.store_peer import OpenPull, OpenPush, StorePeer
+from livesync_trio.connection.store_peer import OpenPull, StorePeer
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal
 from livesync_trio.limits import ORPHAN_GRACE_S, ORPHAN_QUIET_S
 from livesync_trio.model import BackendId, Cursor, LogState, Page, Publication

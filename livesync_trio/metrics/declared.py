@@ -273,6 +273,24 @@ METRICS: Final[tuple[Metric, ...]] = (
         "Lines of the audit log that could not be written.",
         _one(lambda s: s.audit_lines_lost),
     ),
+    Metric(
+        "livesync_backup_last_success_timestamp_seconds",
+        "gauge",
+        "When the newest scheduled backup was begun, in Unix time; 0 if there is none.",
+        lambda s: [] if s.backups is None else [((), s.backups.last_s)],
+    ),
+    Metric(
+        "livesync_backup_size_bytes",
+        "gauge",
+        "Size of the newest scheduled backup.",
+        lambda s: [] if s.backups is None else [((), s.backups.last_bytes)],
+    ),
+    Metric(
+        "livesync_backup_failures_total",
+        "counter",
+        "Scheduled backups that could not be made.",
+        lambda s: [] if s.backups is None else [((), s.backups.failed)],
+    ),
     Metric("livesync_tasks", "gauge", "Trio tasks.", _one(lambda s: s.tasks)),
     Metric(
         "livesync_loop_delay_seconds",

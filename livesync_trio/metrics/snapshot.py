@@ -1,6 +1,7 @@
 """One look at the whole server, from which all metrics of a scrape are read."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import attrs
 import trio
@@ -9,6 +10,14 @@ from livesync_trio.connection.peers import Peers
 from livesync_trio.connection.statistics import PeersStatistics, statistics
 from livesync_trio.store.registry import Registry, RegistryStatistics
 from livesync_trio.telemetry import Counters, log_lines_lost
+
+
+class Backups(Protocol):
+    """What is told of scheduled backups (`backups.Backups`)."""
+
+    last_s: float
+    last_bytes: int
+    failed: int
 
 
 @attrs.frozen
@@ -23,6 +32,7 @@ class Sources:
         draining: tells whether it is shutting down.
         storage_healthy: tells whether the database can be written and read, and answers.
         audit_lines_lost: tells how many lines the audit log lost.
+        backups: those that are made by the clock; None: there are none.
     """
 
     counters: Counters
@@ -32,6 +42,7 @@ class Sources:
     draining: Callable[[], bool]
     storage_healthy: Callable[[], bool]
     audit_lines_lost: Callable[[], int]
+    backups: Backups | None = None
 
 
 @attrs.frozen
@@ -49,6 +60,7 @@ class Snapshot:
         audit_lines_lost: lines of the audit log that were lost.
         draining: whether the server is shutting down.
         tasks: Trio's tasks.
+        backups: those that are made by the clock; None: there are none.
     """
 
     counters: Counters
@@ -61,6 +73,7 @@ class Snapshot:
     audit_lines_lost: int
     draining: bool
     tasks: int
+    backups: Backups | None
 
     @classmethod
     def of(cls, sources: Sources) -> "Snapshot":
@@ -76,4 +89,5 @@ class Snapshot:
             audit_lines_lost=sources.audit_lines_lost(),
             draining=sources.draining(),
             tasks=trio.lowlevel.current_statistics().tasks_living,
+            backups=sources.backups,
         )

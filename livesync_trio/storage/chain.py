@@ -61,7 +61,7 @@ def chained_events(append: Append) -> list[Event]:
 def state_after(append: Append) -> LogState:
     """The log once the append is durable."""
     before = append.expected
-    added = sum(len(batch.events) for batch in append.batches)
+    added = sum([len(batch.events) for batch in append.batches])
     return LogState(before.log_id, before.backend_id, append.batches[-1].last_seq_num, before.event_count + added)
 
 

@@ -75,6 +75,7 @@ class StoreActor:
         self._quota = quota
         self._held_bytes: int | None = None  # of the events' texts, as of `_state`; only counted for a quota of bytes
         self._damage = ""  # what the log was told of it
+        self._seen_below: LogState | None = None  # a shorter log than ours that somebody saw in the database
         self.followers = Followers()
         self.last_active_s = trio.current_time()
 
@@ -256,7 +257,7 @@ class StoreActor:
         verdicts, accepted = self._admit(pushes)
         if pushes[0].marks is not None:
             mark(pushes, "admitted")
-        if any(map(admission.is_doubtful, verdicts)):
+        if len(accepted) < len(pushes) and any(map(admission.is_doubtful, verdicts)):
             await self._make_sure()
         before = self._log_state
         if accepted and not await self._persist(accepted):
@@ -290,8 +291,8 @@ class StoreActor:
         Raises:
             _DecideAnew: another server was first; the head that it left is known now.
         """
-        created_at = server_time()
-        append = base.Append(self.store_id, self._log_state, tuple(push.batch for push in accepted), created_at)
+        created_at, state = server_time(), self._log_state
+        append = base.Append(self.store_id, state, tuple([push.batch for push in accepted]), created_at)
         try:
             result = await self._writer.commit(append)
         except StorageUnavailable:
@@ -303,14 +304,14 @@ class StoreActor:
         if accepted[0].marks is not None:
             mark(accepted, "durable")
         for push in accepted:
-            self._publish(push, created_at)
+            state = self._publish(state, push, created_at)
         if accepted[0].marks is not None:
             mark(accepted, "published")
         return True
 
-    def _publish(self, push: Push, created_at: str) -> None:
-        """Advance the head past one durable batch and hand it to the followers."""
-        before, batch = self._log_state, push.batch
+    def _publish(self, before: LogState, push: Push, created_at: str) -> LogState:
+        """Advance the head past one durable batch and hand it to the followers; gives the log behind it."""
+        batch = push.batch
         count = before.event_count + len(batch.events)
         if self._held_bytes is not None:
             self._held_bytes += batch.size_bytes
@@ -323,6 +324,7 @@ class StoreActor:
                 for ordinal, event in enumerate(batch.events, before.event_count + 1)
             )
             self._offer(Publication(after, events, push.request_id, push.origin))
+        return after
 
     def _offer(self, publication: Publication) -> None:
         self._counters.followers_sent_back += self.followers.publish(publication)
@@ -363,17 +365,18 @@ class StoreActor:
         ahead = cursor is not None and cursor.seq_num > state.head
         if foreign or ahead:
             await self._make_sure()
-        if cursor is not None and foreign:
-            command.reply.give(BackendIdMismatch.of(state.backend_id, str(cursor.backend_id)))
-            return
-        if cursor is not None and ahead:
+        if cursor is not None and ahead and not foreign:
             self._counters.cursors_ahead_of_head += 1
             _log.warning(
-                "pull from above the head: was a backup restored without a new identity?",
+                "pull from above the head: was a backup restored, or a replica promoted, that lacks events?",
                 store=self.store_id,
                 head=state.head,
                 cursor=cursor.seq_num,
             )
+        if cursor is not None and (foreign or (ahead and cursor.backend_id is not None)):
+            # Above the head of the very log it knows: events are lost, and numbers it has will be given to others.
+            command.reply.give(BackendIdMismatch.of(state.backend_id, str(cursor.backend_id)))
+            return
         following = command.follower is not None and (cursor is None or cursor.seq_num >= state.head)
         if following and command.follower is not None:
             self.followers.add(command.follower)
@@ -394,12 +397,17 @@ class StoreActor:
         _log.info("store reset", store=self.store_id, backend_id=state.backend_id)
 
     async def _look(self, command: Look) -> None:
-        """Take over what another server did. A state read before our own last append is old news."""
+        """Take over what another server did. A state read before our own last append is old news.
+
+        One that is still there when it is looked at again is none: the database has lost events, as a replica has that
+        was promoted too early.
+        """
         known, found = self._log_state, command.found
-        if found.log_id != known.log_id:
+        if found.log_id != known.log_id or found == self._seen_below:
             await self._refresh()  # a reset, there or here: the database knows which came last
         elif found.event_count > known.event_count:
             await self._adopt(found)
+        self._seen_below = found if found.event_count < self._log_state.event_count else None
         command.reply.give(self._log_state)
 
     # --- the cached state ------------------------------------------------------------------------------------------

@@ -194,13 +194,8 @@ class ThreadWriter:
         """
         ending = False
         wait = not self._appends and not self._openings
-        while True:
-            try:
-                job = self._queue.get(timeout=CLEAR_INTERVAL_S) if wait else self._queue.get_nowait()
-            except queue.Empty:
-                if wait:
-                    raise
-                return ending
+        while wait or not self._queue.empty():  # nobody else takes anything from it
+            job = self._queue.get(timeout=CLEAR_INTERVAL_S)
             wait = False
             if job is None:
                 ending = True
@@ -208,6 +203,7 @@ class ThreadWriter:
                 self._appends.append(job)
             else:
                 self._openings.append(job)
+        return ending
 
     def _group(self) -> list[_Job]:
         """What shares the next transaction: appends, up to the limits of a group, and a few of the other writes.
@@ -236,10 +232,11 @@ class ThreadWriter:
         except Exception as error:
             self._note_failure(error)
             return handle, [StorageUnavailable(str(error)) for _ in writes]
-        failures = [answer for answer in answers if isinstance(answer, StorageUnavailable)]
-        if failures:
-            self._note_failure(failures[0])
-        elif not self.healthy and any(map(_was_durable, writes, answers)):
+        for answer in answers:
+            if isinstance(answer, StorageUnavailable):
+                self._note_failure(answer)
+                return handle, answers
+        if not self.healthy and any(map(_was_durable, writes, answers)):
             self._note_healthy()
         return handle, answers
 
@@ -282,4 +279,4 @@ def _was_durable(write: base.Write, answer: base.Outcome | Exception) -> bool:
 
 
 def _size_bytes(write: base.Write) -> int:
-    return sum(batch.size_bytes for batch in write.batches) if isinstance(write, base.Append) else 0
+    return sum([batch.size_bytes for batch in write.batches]) if isinstance(write, base.Append) else 0

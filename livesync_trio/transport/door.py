@@ -19,10 +19,11 @@ from livesync_trio.access.pages import Header
 from livesync_trio.config import Secret
 from livesync_trio.connection import http_rpc
 from livesync_trio.connection.channel import Channel
-from livesync_trio.connection.peer import Peer, Surroundings
+from livesync_trio.connection.peer import Peer
 from livesync_trio.connection.peers import Peers
 from livesync_trio.connection.recording import note_refusal
 from livesync_trio.connection.rpc_peer import RpcPeer
+from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.connection.v3_peer import V3Peer
 from livesync_trio.errors import RULES, Kind, Refusal, StorageUnavailable, StoreDamaged, TooFast
 from livesync_trio.fairness import Held, address_group

@@ -20,8 +20,8 @@ from livesync_trio.access.admission import Access
 from livesync_trio.access.authentication import Authentication
 from livesync_trio.access.pages import Pages
 from livesync_trio.config import Secret
-from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.peers import Peers
+from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.hooks import HookRunner, Hooks
 from livesync_trio.limits import READ_MAX_BYTES, READ_MAX_EVENTS
@@ -154,6 +154,13 @@ class Stage:
         [outcome] = self.engine.writer().commit([base.Append(A, state, (batch(*numbers),), "2026-01-01T00:00:00.000Z")])
         assert isinstance(outcome, base.Appended)
         return outcome.state
+
+    def lose(self, after: int) -> None:
+        """Let the database forget what came after an event, as a replica has that was promoted too early."""
+        log = self.engine._data.logs[A]
+        while log.seq_nums and log.seq_nums[-1] > after:
+            log.seq_nums.pop()
+            log.text_bytes -= len(log.events.pop().json)
 
     def stored(self, store_id: StoreId = A) -> list[int]:
         """Numbers of the events that are durable."""

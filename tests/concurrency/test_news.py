@@ -19,7 +19,7 @@ from livesync_trio.storage.memory import MemoryEngine
 from livesync_trio.store.commands import Accepted, Inspect, Registered, Reply
 from livesync_trio.store.news import Gazette, News, TellingWriter
 from livesync_trio.store.writers import SharedOut
-from tests.concurrency.stage import UNAVAILABLE, A, Listener, Stage, StageWriter, batch, running
+from tests.concurrency.stage import UNAVAILABLE, A, Listener, Stage, StageWriter, batch, connected, numbers_in, running
 
 B = StoreId("b")
 
@@ -62,6 +62,32 @@ async def test_news_older_than_what_the_actor_knows_changes_nothing(autojump_clo
         assert stage.registry.tell(A, old)
         assert (await stage.state()).head == 2
         assert listener.numbers == [1, 2]
+
+
+async def test_a_log_that_has_become_shorter_tells_those_who_have_more(autojump_clock: trio.testing.MockClock) -> None:
+    """A replica was promoted too early. Seen once it may be old news; seen twice it is true."""
+    stage = Stage()
+    async with running(stage) as nursery, connected(stage, nursery) as client:
+        await stage.state()
+        short = await stage.push_elsewhere(0, 1)
+        assert stage.registry.tell(A, short)
+        await client.pull("1")
+        assert numbers_in(await client.receive()) == [1]
+        assert isinstance(await stage.registry.handle(A).push(batch(1, 2, 3), None, b"1", None), Accepted)
+        assert numbers_in(await client.receive()) == [2, 3]
+
+        stage.lose(after=1)
+        assert stage.registry.tell(A, short)
+        assert (await stage.state()).head == 3
+        assert stage.registry.tell(A, short)
+        told = (await client.receive())["exit"]["cause"]["error"]
+        assert (told["_tag"], told["expected"]) == ("BackendIdMismatchError", short.backend_id)
+        assert stage.counters.cursors_ahead_of_head == 1
+        client.backend_id = short.backend_id
+        await client.pull("2", after=1)
+        assert numbers_in(await client.receive()) == []
+        assert isinstance(await stage.registry.handle(A).push(batch(1, 2), None, b"1", None), Accepted)
+        assert numbers_in(await client.receive()) == [2]
 
 
 async def test_news_while_an_append_is_under_way_waits_for_it(autojump_clock: trio.abc.Clock) -> None:

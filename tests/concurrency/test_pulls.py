@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.limits import OUTBOX_MAX_BYTES, READ_MAX_EVENTS, REPEATED_LINES_MAX, REPEATED_LINES_PERIOD_S
-from livesync_trio.store.commands import Accepted
+from livesync_trio.model import Cursor
+from livesync_trio.store.commands import Accepted, Registered
 from tests.concurrency.stage import UNAVAILABLE, A, Client, Stage, batch, connected, numbers_in, running
 
 
@@ -269,15 +270,18 @@ async def test_0_3_pushers_get_their_ack_before_the_broadcast_of_their_batch(
         assert (await client.receive())["_tag"] == "WSMessage.Pong"  # acknowledged once
 
 
-async def test_a_pull_from_above_the_head_gets_an_empty_page_and_is_counted(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_pull_from_above_the_head_starts_over_and_is_counted(autojump_clock: trio.testing.MockClock) -> None:
+    """It has events of this very log that are lost; their numbers will be given to others."""
     stage = Stage()
     async with running(stage) as nursery, connected(stage, nursery) as client:
-        client.backend_id = (await stage.state()).backend_id
+        state = await stage.state()
+        client.backend_id = state.backend_id
         await client.pull("1", after=7)
-        assert numbers_in(await client.receive()) == []
+        error = (await client.receive())["exit"]["cause"]["error"]
+        assert (error["_tag"], error["expected"]) == ("BackendIdMismatchError", state.backend_id)
         assert stage.counters.cursors_ahead_of_head == 1
+        nameless = await stage.registry.handle(A).register(Cursor(7, None), None)
+        assert nameless == Registered(state, following=False)
 
 
 async def test_a_single_event_above_the_page_limit_is_a_page_of_its_own(autojump_clock: trio.testing.MockClock) -> None:

@@ -34,6 +34,7 @@ def test_conflict_between_generations_is_told_to_each_in_its_own_way(
     old, ws, http = (make_client(generation, shared_server.url, store_id) for generation in Generation)
     old.push(chain(1, 3))
     for client in (ws, http):
+        client.pull()
         refusal = client.refusal_of_push(chain(1, 1))
         assert refusal.tag == "ServerAheadError"
         assert (refusal.detail["minimumExpectedNum"], refusal.detail["providedNum"]) == (3, 0)

@@ -45,10 +45,16 @@ def test_pull_with_cursor_gives_what_follows_it(client: SyncClient) -> None:
     assert client.pull(cursor=10) == [Page(events=(), remaining=0)]
 
 
-def test_pull_with_cursor_above_the_head_is_an_empty_page(client: SyncClient) -> None:
+def test_pull_with_cursor_above_the_head(client: SyncClient) -> None:
+    """Who names the identity of the log has events that it lost, and starts over (0010); 0.3 knows no identities."""
     client.push(chain(1, 2))
     client.pull()
-    assert client.pull(cursor=99) == [Page(events=(), remaining=0)]
+    if client.generation is Generation.V03_WS:
+        assert client.pull(cursor=99) == [Page(events=(), remaining=0)]
+    else:
+        refusal = client.refusal_of_pull(cursor=99)
+        assert refusal.tag == "BackendIdMismatchError"
+        assert refusal.detail["expected"] == refusal.detail["received"] == client.identity()
 
 
 @pytest.mark.parametrize("count", [99, 100, 101, 250, 1000])

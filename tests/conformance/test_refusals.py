@@ -33,6 +33,7 @@ def assert_refused_for_the_head(refusal: ClientError, generation: Generation, *,
 @pytest.mark.parametrize("parent", [0, 1, 2, 4, 1000])
 def test_push_on_a_parent_that_is_not_the_head(client: SyncClient, parent: int) -> None:
     client.push(chain(1, 3))
+    client.pull()  # who is refused without ever having pulled is sent away after half a second (SPEC 3.6)
     refusal = client.refusal_of_push([event(2000, parent)])
     assert_refused_for_the_head(refusal, client.generation, head=3, parent=parent)
     assert numbers(client.pull()) == [1, 2, 3]
@@ -46,6 +47,7 @@ def test_first_push_of_an_empty_store_needs_the_root_as_parent(client: SyncClien
 
 def test_same_push_again_is_refused_and_not_stored_twice(client: SyncClient) -> None:
     client.push(chain(1, 2))
+    client.pull()
     refusal = client.refusal_of_push(chain(1, 2))
     assert_refused_for_the_head(refusal, client.generation, head=2, parent=0)
     assert numbers(client.pull()) == [1, 2]
@@ -69,6 +71,8 @@ def test_of_concurrent_pushes_on_one_parent_exactly_one_wins(
     make_client: MakeClient, generation: Generation, shared_server: RunningServer, store_id: str
 ) -> None:
     clients = [make_client(generation, shared_server.url, store_id) for _ in range(8)]
+    for client in clients:
+        client.pull()
     for round_number in range(1, 6):
         batches = [chain(round_number, 1, clientId=f"client-{index}") for index in range(len(clients))]
         pushes = [client.start_push(batch) for client, batch in zip(clients, batches, strict=True)]

@@ -188,6 +188,9 @@ class Follower:
             self.problems.append("a live pull ended well")
         elif exit_["cause"]["error"]["_tag"] == "BackendIdMismatchError":
             self.mismatches += 1
+            error = exit_["cause"]["error"]
+            if error["expected"] == error["received"]:  # the same log, shorter: a client wipes what it has of it
+                self.logs.pop(error["received"])
             self.backend_id = None
         else:
             self.problems.append(f"a live pull was refused: {exit_}")  # LiveStore's client never pulls again after it
@@ -201,6 +204,12 @@ class Follower:
         """Wait until this event has come."""
         with trio.fail_after(PATIENCE_S):
             while self.head < number:
+                await self._changed.wait()
+
+    async def started_over(self) -> None:
+        """Wait until it was told to."""
+        with trio.fail_after(PATIENCE_S):
+            while not self.mismatches:
                 await self._changed.wait()
 
     async def stands_at(self, backend_id: str, head: int) -> None:

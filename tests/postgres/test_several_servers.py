@@ -274,6 +274,46 @@ async def test_failover_to_a_promoted_replica(
         replica.stop()
 
 
+async def test_failover_to_a_replica_that_lacks_events(
+    private_server: PostgresServer, database: str, start: StartServer
+) -> None:
+    """Who has events that are gone starts over, before others get their numbers; who has them not goes on."""
+    replica = private_server.copy(f"lagging-of-{database}")
+    replica.start()
+    try:
+        private_server.run("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        private_server.run("SELECT pg_reload_conf()")
+        hosts = f"127.0.0.1:{private_server.port},127.0.0.1:{replica.port}"
+        server = start(f"postgresql://postgres@{hosts}/{database}?target_session_attrs=read-write")
+        ahead = Follower("s")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ahead.run, server.url)
+            assert await _push_in_time(server.url, "s", 0, 1) == Answer("accepted")
+            await ahead.reached(1)
+            identity = ahead.backend_id
+            private_server.run("ALTER SYSTEM RESET synchronous_standby_names")
+            private_server.run("SELECT pg_reload_conf()")
+            replica.stop()
+            for number in (2, 3, 4):
+                assert await _push_in_time(server.url, "s", number - 1, number) == Answer("accepted")
+            await ahead.reached(4)
+
+            private_server.stop()
+            replica.start()
+            replica.promote()
+            await ahead.started_over()  # nobody asks for anything: the server finds out by comparing
+            await ahead.reached(1)
+            assert await _push_in_time(server.url, "s", 1, 2) == Answer("accepted")
+            await ahead.reached(2)
+            nursery.cancel_scope.cancel()
+        assert (ahead.backend_id, ahead.numbers) == (identity, [1, 2])
+        assert (ahead.problems, ahead.mismatches) == ([], 1)
+        assert "pull from above the head" in server.log_tail()
+        server.stop_if_ours()
+    finally:
+        replica.stop()
+
+
 # --- starting --------------------------------------------------------------------------------------------------------
 
 

@@ -379,6 +379,8 @@ async def test_two_sockets_do_not_pass_a_quota_together(quota: dict[str, Any]) -
 async def test_pushes_that_wait_together_share_what_room_there_is() -> None:
     async with running_server(max_store_events=20) as server:
         clients = [await server.rpc("full") for _ in range(2)]
+        for client in clients:
+            assert await client.pull() == []  # who pushes and never pulls is sent away after a moment
         for number in range(1, 61):
             for client in clients:
                 await client.send(push(f"{1000 + number}", "full", event(number, number - 1)))

@@ -62,6 +62,8 @@ CASES: Final[dict[str, tuple[Series, Series]]] = {
         named("livesync_log_lines_lost_total", "0x40 7x20") | named("livesync_audit_lines_lost_total", f"0{ALWAYS}"),
         named("livesync_log_lines_lost_total", f"7{ALWAYS}") | named("livesync_audit_lines_lost_total", f"0{ALWAYS}"),
     ),
+    "LivesyncBackupFails": both("livesync_backup_failures_total", "0x40 1x20", f"4{ALWAYS}"),
+    "LivesyncBackupOld": both("livesync_backup_last_success_timestamp_seconds", f"-259300{ALWAYS}", f"0{ALWAYS}"),
     "LivesyncHookFails": both("livesync_hook_failures_total", "0+1x60", f"3{ALWAYS}"),
     "LivesyncStorageUnavailable": (healthy(f"0{ALWAYS}"), healthy("1x59 0")),
     "LivesyncStorageErrors": (

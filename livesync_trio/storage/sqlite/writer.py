@@ -86,18 +86,22 @@ class SqliteWriter:
     def commit(self, writes: Sequence[Write]) -> list[Outcome | Exception]:
         """Carry out writes of any stores in order; see the contract."""
         outcomes: list[Outcome | Exception] = []
-        with self._translating():
+        appends = [write for write in writes if isinstance(write, Append)]
+        try:
             if not self._in_place:
                 self._check_files()
             connection = self._open()
             try:
-                if not self._all_at_once(connection, writes, outcomes):
+                if not self._all_at_once(connection, writes, appends, outcomes):
                     self._one_by_one(connection, writes, outcomes)
             except sqlite3.Error:
                 if len(outcomes) < len(writes) or not self._became_durable(writes, outcomes):
                     raise
             self._check_files()  # what is not in the files that will be opened next time is not acknowledged
-        self._known.learn(writes, outcomes)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        if len(appends) < len(writes):  # an append makes no log
+            self._known.learn(writes, outcomes)
         return outcomes
 
     def prove_writable(self) -> None:
@@ -140,20 +144,33 @@ class SqliteWriter:
     # --- the two ways in --------------------------------------------------------------------------------------------
 
     def _all_at_once(
-        self, connection: sqlite3.Connection, writes: Sequence[Write], outcomes: list[Outcome | Exception]
+        self,
+        connection: sqlite3.Connection,
+        writes: Sequence[Write],
+        appends: Sequence[Append],
+        outcomes: list[Outcome | Exception],
     ) -> bool:
-        """Try the group with all its events in one INSERT. False: nothing was done, go one by one."""
-        appends = [write for write in writes if isinstance(write, Append)]
-        appended = {write.store_id for write in appends}
-        others = [write for write in writes if not isinstance(write, Append | PutRecord)]
-        if any(isinstance(write, Adopt) or write.store_id in appended for write in others):
-            return False  # what an append of a store finds may depend on what is done to the store before it
+        """Try the group with all its events in one INSERT. False: nothing was done, go one by one.
+
+        Args:
+            connection: to write with.
+            writes: the group.
+            appends: those among them that are appends.
+            outcomes: to be filled.
+        """
+        only_appends = len(appends) == len(writes)
+        if not only_appends:
+            appended = {write.store_id for write in appends}
+            others = [write for write in writes if not isinstance(write, Append | PutRecord)]
+            if any(isinstance(write, Adopt) or write.store_id in appended for write in others):
+                return False  # what an append of a store finds may depend on what is done to the store before it
         try:
-            if not all(self._known.fits(connection, append) for append in appends):
-                return False
+            for append in appends:
+                if not self._known.fits(connection, append):
+                    return False
             inserts = statements(appends)
-            if len(appends) == len(writes) and len(inserts) == 1:
-                outcomes.extend(Appended(state_after(append)) for append in appends)
+            if only_appends and len(inserts) == 1:
+                outcomes += [Appended(state_after(append)) for append in appends]
                 connection.execute(*inserts[0])
             else:
                 with _transaction(connection):
@@ -257,13 +274,15 @@ class SqliteWriter:
         try:
             yield
         except sqlite3.Error as error:
-            self._drop()
-            failure = translated(error, self._connector.path)
-            if failure is None:
-                raise
-            if isinstance(failure, StoreDamaged):  # not of one store alone
-                failure = StorageUnavailable(str(failure))
-            raise failure from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: sqlite3.Error) -> Exception:
+        """What an error of the whole database is for the caller; the next call begins with a new connection."""
+        self._drop()
+        failure = translated(error, self._connector.path)
+        if isinstance(failure, StoreDamaged):  # not of one store alone
+            return StorageUnavailable(str(failure))
+        return failure or error
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
