@@ -68,6 +68,9 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
     "store_id_max_bytes": ("100", "100", 100),
     "audit_log": ("-", "'-'", "-"),
     "audit_required": ("true", "true", True),
+    "backup_dir": ("/srv/backups", "'/srv/backups'", "/srv/backups"),
+    "backup_every_s": ("3600", "3600", 3600.0),
+    "backup_keep": ("7", "7", 7),
 }
 """Of every setting: text for flag and environment, TOML, and the value they mean."""
 
