@@ -24,7 +24,11 @@ from livesync_trio.cli.printable import printable, tell, tell_json
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 _NAME_CHARACTERS: Final = 30
 """Of a name in a table at a terminal, no more than this is shown."""
+_FLEXIBLE_CHARACTERS: Final = 20
+"""Least width of a column whose text may be cut or folded."""
 _NONE: Final = "–"
+_FLEXIBLE: Final = "…_"
+_KINDS: Final = f"#!{_FLEXIBLE}"
 
 
 # --- results -------------------------------------------------------------------------------------------------------
@@ -44,8 +48,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
     """Print a table.
 
     Args:
-        columns: what stands above. A name that ends with `#` is a column of numbers, which stand right; one with `…`
-            is cut where the terminal ends, one with `_` is prose that is folded at spaces; all others are names.
+        columns: what stands above, with a sign for what is below: `#` numbers, which stand right; `!` times and the
+            like, which are never shortened; `…` text that is cut where the terminal ends; `_` prose, which is folded at
+            spaces. Without a sign it is a column of names, which are shortened if the table is too wide.
         rows: text or numbers; None is shown as –.
         empty: what to say when there are none.
         whole: whether nothing is shortened at a terminal either.
@@ -60,25 +65,30 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
 
 
 def _fitted(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    console = Console(highlight=False)
+    widths = [
+        _FLEXIBLE_CHARACTERS if name[-1] in _FLEXIBLE else max(len(name), *map(len, column))
+        for name, column in zip(columns, zip(*cells, strict=True), strict=True)
+    ]
+    shorten = elided if sum(widths) + 2 * len(widths) > console.width else str
     shown = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         kind = column[-1]
         shown.add_column(
-            column.rstrip("#…_"),
+            column.rstrip(_KINDS),
             justify="right" if kind == "#" else "left",
             no_wrap=kind != "_",
             overflow="ellipsis" if kind == "…" else "fold",
-            ratio=1 if kind == "…" else None,
         )
     for row in cells:
         shown.add_row(
-            *(escape(cell if column[-1] in "#…_" else elided(cell)) for column, cell in zip(columns, row, strict=True))
+            *(escape(cell if name[-1] in _KINDS else shorten(cell)) for name, cell in zip(columns, row, strict=True))
         )
-    Console(highlight=False).print(shown)
+    console.print(shown)
 
 
 def _whole(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    rows = [[column.rstrip("#…_") for column in columns], *cells]
+    rows = [[column.rstrip(_KINDS) for column in columns], *cells]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         padded = (
