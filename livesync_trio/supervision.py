@@ -173,6 +173,27 @@ async def open_tasks(name: str) -> AsyncIterator[Tasks]:
             tasks.note_crash(error)
 
 
+@asynccontextmanager
+async def lent_nursery() -> AsyncIterator[trio.Nursery]:
+    """Lend a nursery to a library that starts tasks of its own; they end with the block.
+
+    What one of them raises ends the block, and is raised as if the block had: bare, not in a group.
+    """
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                yield nursery
+            finally:
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        failed = group.subgroup(lambda error: not isinstance(error, trio.Cancelled))
+        while isinstance(failed, BaseExceptionGroup) and len(failed.exceptions) == 1:
+            failed = failed.exceptions[0]
+        if failed is None:
+            raise
+        raise failed from failed.__cause__
+
+
 @attrs.define
 class CrashHistory:
     """When the actor of one store crashed, and what follows from it (invariant 6)."""

@@ -13,13 +13,13 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from livesync_trio.admin.declaring import PAGE, AfterEvent, Answer, Caller, Limit, Request, StoreName, Time
-from livesync_trio.admin.reading import moment_read
 from livesync_trio.admin.server_view import ServerView
 from livesync_trio.admin.stores import unknown
 from livesync_trio.archive.reading import newest_first
 from livesync_trio.errors import Refusal
 from livesync_trio.limits import READ_MAX_BYTES, READ_MAX_EVENTS
 from livesync_trio.model import ROOT_SEQ_NUM, LogState, StoredEvent, StoreId
+from livesync_trio.openapi.queries import moment_read
 from livesync_trio.storage.base import Reader
 from livesync_trio.wire.choice import Choice, origin_of
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from livesync_trio.archive.entries import Broken
-from livesync_trio.archive.sync_client import SyncClient, place_of
+from livesync_trio.archive.sources.wire import connected
 from livesync_trio.cli import doctor_checks as checks
 from livesync_trio.cli import printing
 from livesync_trio.cli.doctor_checks import Check, State
@@ -20,6 +20,7 @@ from livesync_trio.cli.options import configuration_options, json_option, sync_o
 from livesync_trio.cli.printable import Colour, tell
 from livesync_trio.cli.probe import payload, scratch, sync_probe, sync_url
 from livesync_trio.cli.reading.control_plane import ControlPlane
+from livesync_trio.client import place_of
 from livesync_trio.config import Config, is_loopback, load
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.wire.reading import plain
@@ -76,7 +77,7 @@ def _probed(config: Config, where: str, who: Any, plane: ControlPlane | None, *,
     """Sync an event through a scratch store; on the way, look how the server sees us."""
     store = scratch("doctor")
     try:
-        with SyncClient(where, store, who) as client:
+        with connected(where, store, who) as client:
             synced = sync_probe(client)
             times = f"durable after {synced.push_s * 1000:.0f} ms, pulled in {synced.pull_s * 1000:.0f} ms"
             yield Check("probe", "ok", f"e{synced.head} of {store!r} through {place_of(where)}: {times}")

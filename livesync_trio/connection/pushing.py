@@ -12,6 +12,7 @@ import trio
 
 from livesync_trio.access.client import Client
 from livesync_trio.connection.asking import Asking
+from livesync_trio.connection.fitting import refusal_to_misfit
 from livesync_trio.connection.recording import tell_of_push, user_to_store
 from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.errors import Refusal
@@ -79,7 +80,11 @@ class Pushing:
         now_s = trio.current_time()
         marks = Marks() if self._surroundings.watch.on else None
         refusal = check_batch(request.events) if numbered else None
-        refusal = refusal or self._client.refusal_to_push(now_s)
+        refusal = (
+            refusal
+            or self._client.refusal_to_push(now_s)
+            or refusal_to_misfit(self._surroundings, self._client, request)
+        )
         if refusal is not None:
             return refusal
         pause_s = self._client.charge(request, patience_s, now_s)

@@ -1,5 +1,7 @@
 """What all connections of a server share."""
 
+from typing import Literal
+
 import attrs
 
 from livesync_trio.audit import Audit
@@ -7,6 +9,7 @@ from livesync_trio.config import Secret
 from livesync_trio.fairness import Attempts
 from livesync_trio.hooks import HookRunner
 from livesync_trio.memory import Memory
+from livesync_trio.rules.schemas import EventSchemas
 from livesync_trio.telemetry import Counters, Flood, PushWatch
 
 
@@ -25,6 +28,8 @@ class Surroundings:
         watch: whoever wants to know of each push.
         store_user: whether who pushed an event is stored beside it.
         memory: what all connections together may hold.
+        schemas: what appended events must look like; None for anything.
+        schemas_of_pushes: what becomes of a push that does not fit them.
     """
 
     hooks: HookRunner
@@ -37,3 +42,5 @@ class Surroundings:
     watch: PushWatch = attrs.field(factory=PushWatch)
     store_user: bool = False
     memory: Memory = attrs.field(factory=Memory)
+    schemas: EventSchemas | None = None
+    schemas_of_pushes: Literal["off", "log", "refuse"] = "off"

@@ -13,7 +13,7 @@ import attrs
 from livesync_trio.connection.statistics import UNKNOWN
 from livesync_trio.errors import RULES
 from livesync_trio.metrics.snapshot import Snapshot
-from livesync_trio.telemetry import Histogram
+from livesync_trio.telemetry import Histogram, WebhookCounts
 from livesync_trio.version import VERSION
 from livesync_trio.wire.messages import Generation
 
@@ -75,6 +75,11 @@ def _actors(snapshot: Snapshot) -> list[Sample]:
     return _each(by_state, by_state)
 
 
+def _by_webhook(read: Callable[[WebhookCounts], float]) -> Callable[[Snapshot], list[Sample]]:
+    """A metric with one label: a number for each webhook, of which there may be none."""
+    return lambda snapshot: [((each,), read(counts)) for each, counts in snapshot.counters.webhooks.items()]
+
+
 METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "livesync_build_info",
@@ -115,6 +120,30 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "livesync_http_requests_total", "counter", "Sync requests over HTTP.", _one(lambda s: s.counters.http_requests)
+    ),
+    Metric(
+        "livesync_api_requests_total",
+        "counter",
+        "Requests to the HTTP API that were let in.",
+        _one(lambda s: s.counters.api_requests),
+    ),
+    Metric(
+        "livesync_appends_total",
+        "counter",
+        "Appends of events without numbers made durable; they count as pushes, too.",
+        _one(lambda s: s.counters.appends_accepted),
+    ),
+    Metric(
+        "livesync_events_repeated_total",
+        "counter",
+        "Events of appends that the store had already, under their ids: requests that were sent again.",
+        _one(lambda s: s.counters.events_repeated),
+    ),
+    Metric(
+        "livesync_pushes_misfitting_total",
+        "counter",
+        "Pushes that do not fit the schemas of events, and were taken (`event_schemas_pushes`).",
+        _one(lambda s: s.counters.pushes_misfitting),
     ),
     Metric(
         "livesync_pushes_above_head_total",
@@ -258,6 +287,46 @@ METRICS: Final[tuple[Metric, ...]] = (
         "histogram",
         "Writes of any stores that shared a transaction.",
         _one(lambda s: s.counters.commit_writes),
+    ),
+    # --- webhooks
+    Metric(
+        "livesync_webhook_attempts_total",
+        "counter",
+        "Messages to receivers of webhooks: those that were taken, and attempts that failed.",
+        lambda s: [
+            ((webhook, outcome), count)
+            for webhook, counts in s.counters.webhooks.items()
+            for outcome, count in (("delivered", counts.delivered), ("failed", counts.failed))
+        ],
+        ("webhook", "outcome"),
+    ),
+    Metric(
+        "livesync_webhook_events_total",
+        "counter",
+        "Events in the messages that were taken.",
+        _by_webhook(lambda counts: counts.events),
+        ("webhook",),
+    ),
+    Metric(
+        "livesync_webhook_stores_behind",
+        "gauge",
+        "Stores with something to deliver, on the server that delivers.",
+        _by_webhook(lambda counts: counts.behind()),
+        ("webhook",),
+    ),
+    Metric(
+        "livesync_webhook_lag_seconds",
+        "gauge",
+        "For how long the store that is longest behind has had nothing delivered.",
+        _by_webhook(lambda counts: counts.lag_s()),
+        ("webhook",),
+    ),
+    Metric(
+        "livesync_webhook_stores_parked",
+        "gauge",
+        "Stores that are not tried any more before an operator says so.",
+        _by_webhook(lambda counts: counts.parked),
+        ("webhook",),
     ),
     # --- the process
     Metric("livesync_draining", "gauge", "1 while the server shuts down.", _one(lambda s: s.draining)),

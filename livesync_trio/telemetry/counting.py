@@ -6,6 +6,7 @@ Written by the module that sees the thing happen, in the Trio thread only; read 
 
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 import attrs
@@ -51,6 +52,35 @@ class Traffic:
         self.sent_bytes = 0
 
 
+def _none() -> float:
+    return 0
+
+
+@attrs.define(eq=False)
+class WebhookCounts:
+    """Of one webhook, by this server.
+
+    Attributes:
+        delivered: messages that its receiver took.
+        events: events in them.
+        failed: attempts that failed.
+        parked: stores that are not tried any more before an operator says so.
+        behind: tells how many stores have something to deliver.
+        lag_s: tells for how long the one that is longest behind has had nothing delivered, in seconds.
+    """
+
+    delivered: int = 0
+    events: int = 0
+    failed: int = 0
+    parked: int = 0
+    behind: Callable[[], float] = _none
+    lag_s: Callable[[], float] = _none
+
+    def rest(self) -> None:
+        """This server does not deliver it now."""
+        self.parked, self.behind, self.lag_s = 0, _none, _none
+
+
 @attrs.define
 class Counters:
     """Totals since the process started.
@@ -59,6 +89,10 @@ class Counters:
         connections_opened: WebSocket connections accepted.
         connections_closed: those that the server closed, by `errors.Kind`.
         http_requests: HTTP RPC requests served.
+        api_requests: requests to the HTTP API that were admitted.
+        appends_accepted: appends of events without numbers, made durable.
+        events_repeated: events of appends that the store had already, under their ids.
+        pushes_misfitting: pushes that do not fit the schemas of events, and were taken.
         sockets_open: TCP connections at the public port now, whatever is spoken on them.
         websocket: bytes of WebSockets, after their handshake.
         http: bytes of HTTP requests and answers.
@@ -82,11 +116,16 @@ class Counters:
         loop_delay_seconds: by how much later than wanted the event loop came round, in seconds.
         loop_blocked_seconds: sum of the delays that were long enough to be noticed, in seconds.
         gc_pause_seconds: how long garbage collections held everything up, in seconds, by generation.
+        webhooks: what was delivered, by webhook.
     """
 
     connections_opened: int = 0
     connections_closed: Counter[str] = attrs.field(factory=Counter)
     http_requests: int = 0
+    api_requests: int = 0
+    appends_accepted: int = 0
+    events_repeated: int = 0
+    pushes_misfitting: int = 0
     sockets_open: int = 0
     websocket: Traffic = attrs.field(factory=Traffic)
     http: Traffic = attrs.field(factory=Traffic)
@@ -112,3 +151,4 @@ class Counters:
     gc_pause_seconds: dict[int, Histogram] = attrs.field(
         factory=lambda: {generation: Histogram(GC_PAUSE_SECONDS_BUCKETS) for generation in range(3)}
     )
+    webhooks: dict[str, WebhookCounts] = attrs.field(factory=dict)

@@ -57,8 +57,6 @@ TEXT: Final = ("content-type", "text/plain; charset=utf-8")
 JSON: Final = ("content-type", "application/json")
 _HEALTH: Final = "/health"
 
-_MAX_DIGITS: Final = 20
-"""Of a length that is looked at; a longer number is more than anything that is taken."""
 _NOT_SYNC: Final = (Kind.BAD_SYNC_URL, Kind.NOT_FOUND, Kind.METHOD_NOT_ALLOWED, Kind.UPGRADE_REQUIRED)
 _HTML: Final = ("content-type", "text/html; charset=utf-8")
 
@@ -116,6 +114,8 @@ class Door:
         """Makes WebSockets of requests, for the door and its sites."""
         self.sites: Sequence[Site] = ()
         """Who answers below paths of their own, in the order in which they are asked."""
+        self.plain_dialect: Callable[[Channel, StoreHandle, Client, str], Peer] | None = None
+        """Makes a peer for the path of 0.3 that speaks the plain dialect as well; None: nobody speaks it."""
         self._requests_running = 0
         self._quiet = trio.lowlevel.ParkingLot()
         self.draining = False
@@ -300,7 +300,7 @@ class Door:
             note_refusal(self.surroundings, context, client)
         else:
             with client:
-                async with self.surroundings.memory.room_for(self._body_bytes(request)):
+                async with self.surroundings.memory.room_for(request.body_bytes(self._settings.frame_max_bytes)):
                     answer = await self._served(await http.read_body(self._settings.frame_max_bytes), client)
         _log.debug(
             "request answered",
@@ -314,12 +314,6 @@ class Door:
             await http.answer(answer.status, headers, b"[%b]" % b",".join(answer.messages))
         else:
             await http.answer_stream(answer.status, headers, _as_array(answer.messages))
-
-    def _body_bytes(self, request: Request) -> int:
-        """For how large a body there must be room, by what its head says."""
-        most = self._settings.frame_max_bytes
-        said = request.headers.get("content-length", "")
-        return min(int(said), most) if said.isascii() and said.isdigit() and len(said) < _MAX_DIGITS else most
 
     async def _served(self, body: bytes, client: Client) -> http_rpc.Answer:
         if not (body.isascii() or is_utf8(body)):
@@ -354,8 +348,12 @@ class Door:
             return None
 
         def make(channel: Channel) -> Peer:
-            kind = V3Peer if sync.protocol == "v3" else RpcPeer
-            return kind(channel, self._open_store(sync.store_id), client, self.surroundings)
+            handle = self._open_store(sync.store_id)
+            if sync.protocol != "v3":
+                return RpcPeer(channel, handle, client, self.surroundings)
+            if self.plain_dialect is None:
+                return V3Peer(channel, handle, client, self.surroundings)
+            return self.plain_dialect(channel, handle, client, peer_address)
 
         return await self.upgrader.upgrade(http, request, client, make)
 

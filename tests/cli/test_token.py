@@ -6,12 +6,10 @@ from pathlib import Path
 import jwt
 import pytest
 
-from livesync_trio.archive.sync_client import SyncClient
-from livesync_trio.errors import CommandError
-from livesync_trio.model import StoreId
+from livesync_trio.client import SyncError, open_backend_blocking
 from tests.archive.conftest import Run
 from tests.cli.conftest import Livesync
-from tests.conformance.events import chain
+from tests.conformance.events import chain, python_events
 from tests.conformance.servers import ServerProcess
 
 SECRET = "a secret of more than thirty-two bytes"
@@ -34,10 +32,13 @@ def test_a_server_accepts_what_is_made_and_for_these_stores_only(run: Run, tmp_p
     server.start()
     try:
         for store in ("notes", "team/a"):
-            with SyncClient(server.url, StoreId(store), {"authToken": made}) as client:
-                client.push(chain(1, 2))
-        with pytest.raises(CommandError), SyncClient(server.url, StoreId("others"), {"authToken": made}) as client:
-            client.push(chain(1, 2))
+            with open_backend_blocking(server.url, store_id=store, payload={"authToken": made}) as client:
+                client.push(python_events(chain(1, 2)))
+        with (
+            pytest.raises(SyncError),
+            open_backend_blocking(server.url, store_id="others", payload={"authToken": made}) as client,
+        ):
+            client.push(python_events(chain(1, 2)))
     finally:
         server.stop_if_ours()
 

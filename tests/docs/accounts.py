@@ -49,6 +49,11 @@ RUN_BY = (
     ),
     Rule("docs/deployment.md", ("deploy/make-secrets",), _SECRETS),
     Rule("docs/livestore-cli.md", ("npx livestore",), _LIVESTORE),
+    Rule(
+        "docs/webhooks.md",
+        ("livesync webhooks ",),
+        "tests/delivery/test_command_line.py::test_the_commands_shown_work",
+    ),
     Rule("docs/performance.md", ("scripts/bench --check",), "tests/bench/test_cpu_per_unit.py::test_cpu_per_unit"),
 )
 """Commands that another test runs; it must exist, in a file that names the page or the program."""
@@ -60,6 +65,7 @@ NOT_HERE = (
     Rule("docs/deployment.md", ("scripts/build-binary",), "minutes; it has a `--check` of its own"),
     Rule("docs/deployment.md", ("scp ",), "another machine"),
     Rule("docs/deployment.md", ("heroku ", "git push heroku"), "an account; tests/deploy/test_platform.py"),
+    Rule("docs/livestore-in-python.md", ("pip install",), "a package registry"),
     Rule("docs/deployment.md", ("docker ", "SITE="), "a container engine; tests/deploy/test_container.py"),
     Rule("docs/performance.md", ("scripts/bench",), "minutes of load; its flags are looked at"),
     Rule("docs/guarantees.md", ("scripts/torture",), "minutes to hours; its flags are looked at"),

@@ -155,6 +155,8 @@ class World:
         self.hooks = Hooks(on_push=self._judge, on_pull=self._ponder, on_pull_res=self._ponder) if hooks else Hooks()
         self.hooks_refuse = 0.0
         self.wanted = servers
+        self.programs = 0
+        """Programs that append beside the LiveStore clients."""
         self.servers: list[ServerProcess] = []
         self.links: list[Link] = []
         self.counters: list[Counters] = []

@@ -92,6 +92,14 @@ CASES: Final[dict[str, tuple[Series, Series]]] = {
     "LivesyncPullsLag": both("livesync_pull_lag_events", f"20000{ALWAYS}", "20000x40 0 20000x19"),
     "LivesyncLoopBlocked": both("livesync_loop_blocked_seconds_total", FREEZES, "0x50 5x10"),
     "LivesyncDescriptorsLow": (process(900), process(500)),
+    "LivesyncWebhookParked": (
+        named("livesync_webhook_stores_parked", f"2{ALWAYS}", webhook="x"),
+        named("livesync_webhook_stores_parked", f"0{ALWAYS}", webhook="x"),
+    ),
+    "LivesyncWebhookLags": (
+        named("livesync_webhook_lag_seconds", "1800+60x60", webhook="x"),
+        named("livesync_webhook_lag_seconds", "0+30x60", webhook="x"),
+    ),
     "LivesyncRestarts": (process(9, "1x10 2x10 3x10 4x10 5x10 6x10"), process(9, "1x30 2x30")),
 }
 """By name: series that make it fire, and series near them that do not."""

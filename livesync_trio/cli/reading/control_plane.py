@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from livesync_trio.archive.sync_client import place_of
+from livesync_trio.client import place_of
 from livesync_trio.config import Secret
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.limits import ARCHIVE_LINE_MAX_BYTES, PULL_ANSWER_LIMIT_S

@@ -204,6 +204,10 @@ _CUT: Final = frozenset({"08", "57"})
 """Of these, the classes after which an outcome is not known."""
 
 
+_APPEND_IDS: Final = "livesync_7_append_ids"
+"""The table that gives an id to one event only."""
+
+
 def translated(error: psycopg.Error) -> LivesyncError | ValueError | None:
     """What an error of PostgreSQL means for the caller of the engine.
 
@@ -214,6 +218,8 @@ def translated(error: psycopg.Error) -> LivesyncError | ValueError | None:
     code = error.sqlstate or ""
     if code == _DISK_FULL:
         return StorageFull(f"The database has no room left ({_one_line(error)}): free some space; nothing was lost.")
+    if isinstance(error, psycopg.errors.UniqueViolation) and error.diag.table_name == _APPEND_IDS:
+        return ValueError(f"the log has an event of one of these ids already ({error.diag.message_detail})")
     if code in _DAMAGED or isinstance(error, psycopg.IntegrityError):
         return StoreDamaged(f"A store is damaged ({_one_line(error)}): restore a backup, or reset the store.")
     if isinstance(error, psycopg.DataError):

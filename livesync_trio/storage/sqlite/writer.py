@@ -56,6 +56,9 @@ _ENDS_OF_LOG: Final = """
         (SELECT seq_num, ordinal FROM livesync_7_events WHERE log_id = :log_id ORDER BY seq_num DESC LIMIT 1)
 """
 
+_ID_INDEX: Final = "livesync_7_events.append_id"
+"""What SQLite names when an id is there already."""
+
 _OLDEST_REPLACED: Final = "SELECT min(log_id) FROM livesync_7_replaced"
 _CLEAR_EVENTS: Final = """
     DELETE FROM livesync_7_events
@@ -353,6 +356,8 @@ def _append(connection: sqlite3.Connection, append: Append) -> StoreOutcome:
         for insert in inserts:
             connection.execute(*insert)
     except sqlite3.IntegrityError as error:
+        if _ID_INDEX in str(error):
+            raise ValueError(f"the log has an event of one of these ids already ({error})") from error
         raise StoreDamaged(
             f"Store {append.store_id!r} is damaged: it holds events beyond its head e{state.head} ({error}). "
             "Restore a backup, or reset the store."
