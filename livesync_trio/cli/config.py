@@ -41,7 +41,7 @@ def _show(settings: Sequence[dict[str, Any]], everything: bool, as_json: bool) -
             printing.line(setting)
         return
     printing.table(
-        ("setting#", "value_", "from_"),
+        ("setting!", "value_", "from_"),
         ((one["name"], _value(one), one["origin"]) for one in chosen),
         empty="Every setting has its default: --all shows them.",
     )
@@ -51,4 +51,6 @@ def _value(setting: dict[str, Any]) -> object:
     if setting["secret"]:
         return "(set)" if setting["set"] else None
     value = setting["value"]
-    return ", ".join(map(str, value)) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or None
+    return str(value) if type(value) is int else value  # a port has no thousands

@@ -56,7 +56,7 @@ def stores(*, containing: str, as_json: bool, url: str | None, **flags: Any) -> 
                 printing.line(store)
             return
         printing.table(
-            ("store", "events#", "head#", "size#", "last push#", *(("peers#",) if url else ())),
+            ("store", "events#", "head#", "size#", "last push!", *(("peers#",) if url else ())),
             (
                 (
                     store["storeId"],
@@ -224,7 +224,7 @@ def connections(*, store: str | None, as_json: bool, url: str | None, **flags: A
 
 def _print_connections(found: Iterable[Any]) -> None:
     printing.table(
-        ("number#", "store", "address#", "user", "client", "pulls#", "lag#", "queued#", "since#"),
+        ("number#", "store", "address!", "user", "client", "pulls#", "lag#", "queued#", "since!"),
         (
             (
                 one["connectionId"],
@@ -279,7 +279,7 @@ def _print_table(found: Iterable[Event], *, wide: bool) -> None:
         (printing.clock(event.created_at), f"e{event.seq_num}", event.name, event.client_id, _short(event.args))
         for event in found
     )
-    printing.table(("pushed#", "event#", "name", "client", "args…"), glances, empty=empty)
+    printing.table(("pushed!", "event#", "name", "client", "args…"), glances, empty=empty)
 
 
 def _flat(text: str) -> str:

@@ -22,9 +22,13 @@ from rich.text import Text
 from livesync_trio.cli.printable import printable, tell, tell_json
 
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
-_NAME_CHARACTERS: Final = 30
-"""Of a name in a table at a terminal, no more than this is shown."""
+_NAME_CHARACTERS: Final = 12
+"""Of a name in a table, no less than this is shown, however narrow the terminal is."""
+_FLEXIBLE_CHARACTERS: Final = 20
+"""Least width of a column whose text may be cut or folded."""
 _NONE: Final = "–"
+_FLEXIBLE: Final = "…_"
+_KINDS: Final = f"#!{_FLEXIBLE}"
 
 
 # --- results -------------------------------------------------------------------------------------------------------
@@ -44,8 +48,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
     """Print a table.
 
     Args:
-        columns: what stands above. A name that ends with `#` is a column of numbers, which stand right; one with `…`
-            is cut where the terminal ends, one with `_` is prose that is folded at spaces; all others are names.
+        columns: what stands above, with a sign for what is below: `#` numbers, which stand right; `!` times and the
+            like, which are never shortened; `…` text that is cut where the terminal ends; `_` prose, which is folded at
+            spaces. Without a sign it is a column of names, which are shortened if the table is too wide.
         rows: text or numbers; None is shown as –.
         empty: what to say when there are none.
         whole: whether nothing is shortened at a terminal either.
@@ -60,25 +65,36 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
 
 
 def _fitted(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    """A table as wide as the terminal: names give way first, then text that is cut or folded."""
+    console = Console(highlight=False)
+    kinds = [name[-1] for name in columns]
+    widths = [max(len(name), *map(len, column)) for name, column in zip(columns, zip(*cells, strict=True), strict=True)]
+    room = console.width - 2 * (len(widths) - 1) - sum(w for w, kind in zip(widths, kinds, strict=True) if kind in "#!")
+    flexible = [width for width, kind in zip(widths, kinds, strict=True) if kind in _FLEXIBLE]
+    names = [width for width, kind in zip(widths, kinds, strict=True) if kind not in _KINDS]
+    least = sum(min(width, _FLEXIBLE_CHARACTERS) for width in flexible)
+    limit = max(names, default=0)
+    if sum(names) + least > room:
+        limit = max(_NAME_CHARACTERS, (room - least) // max(1, len(names)))
+    room -= sum(min(width, limit) for width in names)
     shown = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        kind = column[-1]
+    for column, kind in zip(columns, kinds, strict=True):
         shown.add_column(
-            column.rstrip("#…_"),
+            column.rstrip(_KINDS),
             justify="right" if kind == "#" else "left",
             no_wrap=kind != "_",
             overflow="ellipsis" if kind == "…" else "fold",
-            ratio=1 if kind == "…" else None,
+            max_width=max(1, room // len(flexible)) if kind in _FLEXIBLE else None,
         )
     for row in cells:
         shown.add_row(
-            *(escape(cell if column[-1] in "#…_" else elided(cell)) for column, cell in zip(columns, row, strict=True))
+            *(escape(cell if kind in _KINDS else elided(cell, limit)) for kind, cell in zip(kinds, row, strict=True))
         )
-    Console(highlight=False).print(shown)
+    console.print(shown)
 
 
 def _whole(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    rows = [[column.rstrip("#…_") for column in columns], *cells]
+    rows = [[column.rstrip(_KINDS) for column in columns], *cells]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         padded = (
@@ -154,12 +170,12 @@ def words(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
 
 
-def elided(name: str) -> str:
-    """A name, shortened in the middle if it is long: both ends of an id tell it from others."""
-    if len(name) <= _NAME_CHARACTERS:
+def elided(name: str, limit: int) -> str:
+    """A name in at most so many characters, shortened in the middle: both ends of an id tell it from others."""
+    if len(name) <= limit:
         return name
-    tail = _NAME_CHARACTERS // 3
-    return f"{name[: _NAME_CHARACTERS - tail - 1]}…{name[-tail:]}"
+    tail = limit // 3
+    return f"{name[: limit - tail - 1]}…{name[-tail:]}"
 
 
 # --- a terminal ----------------------------------------------------------------------------------------------------

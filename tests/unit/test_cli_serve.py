@@ -63,9 +63,7 @@ def test_flags_and_environment_reach_the_server(app: FakeApp, monkeypatch: pytes
     assert hooks == Hooks()
 
 
-@pytest.mark.parametrize(
-    "setting", [each for each in SETTINGS if not each.only_in_file], ids=lambda setting: setting.name
-)
+@pytest.mark.parametrize("setting", [one for one in SETTINGS if not one.only_in_file], ids=lambda one: one.name)
 def test_every_setting_has_a_flag_that_the_help_explains(
     setting: Setting, app: FakeApp, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,9 +20,7 @@ def problem_of(environ: dict[str, str]) -> str:
 # --- LIVESYNC_… is a name of every setting ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "setting", [each for each in SETTINGS if not each.only_in_file], ids=lambda setting: setting.name
-)
+@pytest.mark.parametrize("setting", [one for one in SETTINGS if not one.only_in_file], ids=lambda one: one.name)
 def test_every_setting_has_a_name_that_nobody_else_sets(setting: object) -> None:
     assert isinstance(setting, type(SETTINGS[0]))
     assert setting.own_env == f"LIVESYNC_{setting.name.upper()}"

@@ -8,6 +8,9 @@ from livesync_trio.errors import RULES
 
 JWKS_URL = "https://id.example/jwks.json"
 
+TEXTS = [setting for setting in SETTINGS if not setting.only_in_file]
+"""Settings that have a flag and a variable; the others are tables of the file (`test_config_tables`)."""
+
 EXAMPLES: dict[str, tuple[str, str, Any]] = {
     "host": ("::1", "'::1'", "::1"),
     "webhook_private_hosts": ("a.lan, b.lan", "['a.lan', 'b.lan']", ("a.lan", "b.lan")),
@@ -69,6 +72,17 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
     "store_id_max_bytes": ("100", "100", 100),
     "audit_log": ("-", "'-'", "-"),
     "audit_required": ("true", "true", True),
+    "api": ("on", "true", True),
+    "event_schemas": ("schemas.json", "'schemas.json'", "schemas.json"),
+    "event_schemas_pushes": ("log", "'log'", "log"),
+    "event_schemas_unknown": ("refuse", "'refuse'", "refuse"),
+        "hooks.example, b.example",
+        "['hooks.example', 'b.example']",
+        ("hooks.example", "b.example"),
+    ),
+    "backup_dir": ("/srv/backups", "'/srv/backups'", "/srv/backups"),
+    "backup_every_s": ("3600", "3600", 3600.0),
+    "backup_keep": ("7", "7", 7),
 }
 """Of every setting: text for flag and environment, TOML, and the value they mean."""
 
@@ -96,19 +110,15 @@ def problems_of(flags: dict[str, Any], environ: dict[str, str]) -> list[str]:
     return [str(problem) for problem in error.value.problems]
 
 
-GIVEN_ALONE = [setting for setting in SETTINGS if not setting.only_in_file]
-"""Those that are no tables of the file (`test_config_tables`)."""
-
-
 def test_there_is_an_example_of_every_setting() -> None:
-    assert sorted(EXAMPLES) == sorted(setting.name for setting in GIVEN_ALONE)
+    assert sorted(EXAMPLES) == sorted(setting.name for setting in TEXTS)
 
 
 def test_nothing_given_is_the_defaults() -> None:
     assert load({}, {}) == Config()
 
 
-@pytest.mark.parametrize("setting", GIVEN_ALONE, ids=lambda setting: setting.name)
+@pytest.mark.parametrize("setting", TEXTS, ids=lambda setting: setting.name)
 def test_every_setting_from_every_source(setting: Setting, toml: Path) -> None:
     text, toml_text, value = EXAMPLES[setting.name]
     others = COMPANIONS.get(setting.name, {})
