@@ -19,8 +19,8 @@ from tests.conformance.servers import free_port
 from .peers import Target
 
 ADMIN_SECRET = "test-admin-secret"
-START_S = 20.0
-STOP_S = 15.0
+START_S = 120.0
+STOP_S = 60.0
 LOG = pytest.StashKey[Path]()
 LOG_LINES = 15
 
