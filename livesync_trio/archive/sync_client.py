@@ -116,6 +116,8 @@ class SyncClient:
         while True:
             message, restore = self._answer(request_id)
             if message.kind == "Exit":
+                if isinstance(message.exit, Raw) and b"BackendIdMismatchError" in bytes(message.exit):
+                    raise Broken(RESET)
                 self._check_success(message, restore)
                 return
             for page in message.values:
@@ -177,10 +179,7 @@ class SyncClient:
         except Unreadable as error:
             raise self._failed(f"it sent what this client does not understand: {error}") from error
         if not isinstance(exit_, dict) or exit_.get("_tag") != "Success":
-            why = json.dumps(exit_)
-            if "BackendIdMismatchError" in why:
-                raise Broken(RESET)
-            raise self._failed(f"it refuses: {why[:500]}")
+            raise self._failed(f"it refuses: {json.dumps(exit_)[:500]}")
 
     def _identity(self, text: bytes) -> BackendId:
         identity = plain(text)
