@@ -10,15 +10,17 @@ import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from livesync_trio.access.admission import Access
 from livesync_trio.audit import Audit
-from livesync_trio.config import Config, exposure_warnings, is_loopback
-from livesync_trio.connection.peer import Surroundings
+from livesync_trio.config import Config, FeedTable, exposure_warnings, is_loopback
 from livesync_trio.connection.peers import Peers
+from livesync_trio.connection.surroundings import Surroundings
+from livesync_trio.delivery import Webhooks
 from livesync_trio.ending import Ending
 from livesync_trio.errors import Kind, StartupError, StorageUnavailable
 from livesync_trio.fairness import Attempts
@@ -34,6 +36,7 @@ from livesync_trio.listening import listen
 from livesync_trio.metrics import Metrics, Sources, pulse
 from livesync_trio.reloading import Reloader, Reread, prepare_audit
 from livesync_trio.rules.admission import Quota
+from livesync_trio.rules.schemas import BadSchemas, EventSchemas
 from livesync_trio.service import Service, drain, start
 from livesync_trio.storage.base import Engine, SharedEngine
 from livesync_trio.storage.url import MEMORY_URL, engine_from_url
@@ -41,6 +44,7 @@ from livesync_trio.store.news import Gazette, News, TellingWriter
 from livesync_trio.store.opening import open_engine
 from livesync_trio.store.persistence import Writer
 from livesync_trio.store.readers import ThreadReaders
+from livesync_trio.store.records import Records
 from livesync_trio.store.registry import Registry
 from livesync_trio.store.watching import hangs, watch
 from livesync_trio.store.writer import ThreadWriter
@@ -66,6 +70,9 @@ from livesync_trio.version import VERSION
 
 if TYPE_CHECKING:
     from livesync_trio.admin.plane import ControlPlane
+    from livesync_trio.api.site import ApiSite
+    from livesync_trio.backups import Backups
+    from livesync_trio.feed.opening import OpenFeed
 
 _log = get_logger("app")
 
@@ -199,6 +206,7 @@ class Server:
         limits = quota if quota.set else None
         self.registry = Registry(writer, self.readers, self.counters, config.dormant_after_s, limits)
         self.news = News(engine, self.registry, changed) if isinstance(engine, SharedEngine) else None
+        self.webhooks = Webhooks(config, self.registry, engine, self.counters)
         self.peers = Peers(config.idle_limit_s)
         flood = Flood()
         runner = HookRunner(hooks, config.hook_limit_s, flood, self.counters)
@@ -206,6 +214,7 @@ class Server:
         self.tls = None if config.tls_cert is None or config.tls_key is None else Tls(config.tls_cert, config.tls_key)
         self.audit = Audit()
         prepare_audit(self.audit, config)()
+        self.backups = None if config.backup_dir is None else self._backups()
         self.metrics = Metrics(
             Sources(
                 self.counters,
@@ -215,6 +224,8 @@ class Server:
                 draining=lambda: self.door.draining,
                 storage_healthy=lambda: self._storage_healthy,
                 audit_lines_lost=lambda: self.audit.lost,
+                backups=self.backups,
+                feed=lambda: None if self.feed is None else self.feed.measured(),
             )
         )
         if config.metrics_token is not None or config.admin_secret is not None:
@@ -232,6 +243,8 @@ class Server:
                 audit=self.audit,
                 flood=flood,
                 store_user=config.store_user,
+                schemas=read_schemas(config),
+                schemas_of_pushes=config.event_schemas_pushes,
             ),
             peers=self.peers,
             open_store=self.registry.handle,
@@ -244,9 +257,16 @@ class Server:
                 Attempts("metrics tokens", spares_loopback=is_loopback(config.host)),
             ),
         )
+        self.api: ApiSite | None = None
+        self.feed = None if config.feed is None else self._open_feed(config.feed)
         self.door.sites = self._sites()
         self.traces = open_traces() if config.traces else None
         self.reloader = Reloader(config, hooks, reread, self.door, self.tls, traces=self.traces)
+
+    def _backups(self) -> "Backups":
+        from livesync_trio.backups import Backups  # noqa: PLC0415 -- for those who want it
+
+        return Backups(self._config)
 
     def _control_plane(self) -> "ControlPlane":
         """The control plane, which sees the server through these doors only (decision 0006)."""
@@ -270,15 +290,65 @@ class Server:
                 trusts=self.access.proxies.trusts,
                 client_address=self.access.proxies.client,
                 metrics=self.metrics.render,
+                webhooks=self.webhooks,
             )
+        )
+
+    def _open_feed(self, table: FeedTable) -> "OpenFeed":
+        """The change feed, whose history is opened by now."""
+        from livesync_trio.feed.opening import open_feed  # noqa: PLC0415 - sqlglot and more; off means not imported
+
+        records = Records(self.registry.writer, self.readers)
+        return open_feed(table, self._config.database_url, records, self.door.surroundings)
+
+    def _feed_site(self, feed: "OpenFeed", table: FeedTable) -> Site:
+        from livesync_trio.feed.site import FeedSite  # noqa: PLC0415 - see `_open_feed`
+
+        return FeedSite(
+            feed.feed,
+            feed.rules,
+            feed.clients,
+            dialect=table.dialect,
+            admit=partial(self.door.admit, to_store=False),
+            upgrader=self.door.upgrader,
+            surroundings=self.door.surroundings,
+            pages=lambda: self.access.pages,
+            client_address=self.access.client_address,
         )
 
     def _sites(self) -> list[Site]:
         """Who answers below paths of their own on the public port."""
         sites: list[Site] = []
+        if self.feed is not None and self._config.feed is not None:
+            sites.append(self._feed_site(self.feed, self._config.feed))
         if self.control is not None and self._config.admin_public:
             sites.append(Mount("/admin", self.control.app, "http" if self.tls is None else "https"))
+        if self._config.api:
+            sites.append(self._api())
         return sites
+
+    def _api(self) -> "ApiSite":
+        """The HTTP API, which sees the server through these doors only."""
+        from livesync_trio.api.dialect import either_peer  # noqa: PLC0415 - a server without it does not load it
+        from livesync_trio.api.server import ApiServer  # noqa: PLC0415
+        from livesync_trio.api.site import ApiSite  # noqa: PLC0415
+
+        server = ApiServer(
+            admit=self.door.admit,
+            arrive=self.access.arrive,
+            client_address=self.access.client_address,
+            pages=lambda: self.access.pages,
+            surroundings=self.door.surroundings,
+            open_store=self.registry.handle,
+            readers=self.readers,
+            peers=self.peers,
+            upgrader=self.door.upgrader,
+            frame_max_bytes=self._config.frame_max_bytes,
+            handshake_limit_s=self._config.handshake_limit_s,
+        )
+        self.door.plain_dialect = either_peer(server)
+        self.api = ApiSite(server)
+        return self.api
 
     def _all_services(self, listeners: list[trio.SocketListener], tasks: Tasks) -> list[Service]:
         """All that runs, in the order in which it is started; it is drained in the opposite one."""
@@ -299,6 +369,11 @@ class Server:
         ]
         if self.news is not None:
             services.append(Service(self.news.run))
+        if self.backups is not None:
+            services.append(Service(self.backups.run))
+        services.append(Service(self.webhooks.run, self.webhooks.drain))
+        if self.feed is not None:
+            services.append(Service(self.feed.run))
         if self.reloader.worthwhile:
             services.append(Service(partial(self.reloader.run, self._manager.reloading), reports=True))
         services.append(Service(partial(tasks.accept, self.door.serve, listeners), self._finish_requests))
@@ -322,6 +397,7 @@ class Server:
             "log_lines_lost": log_lines_lost(),
             "audit_lines_lost": self.audit.lost,
             **({} if self.control is None else {"control_plane": self.control.status}),
+            **({} if self.feed is None else {"feed": self.feed.described()}),
         }
 
     @property
@@ -388,6 +464,8 @@ class Server:
         self.door.draining = True
         if self.control is not None:
             self.control.end()
+        if self.api is not None:
+            self.api.end()
         with trio.move_on_after(self._config.drain_limit_s):
             await drain(self._services)
 
@@ -402,6 +480,21 @@ class Server:
             raise StartupError(
                 Kind.DATABASE_UNUSABLE, f"not all of the {READER_THREADS} connections that read can be opened: {error}"
             ) from error
+
+
+def read_schemas(config: Config) -> EventSchemas | None:
+    """The schemas of events that a configuration names.
+
+    Raises:
+        StartupError: they cannot be read.
+    """
+    if config.event_schemas is None:
+        return None
+    try:
+        text = Path(config.event_schemas).read_bytes()
+        return EventSchemas.of(text, knows_all=config.event_schemas_unknown == "refuse")
+    except (OSError, BadSchemas) as error:
+        raise StartupError(Kind.BAD_CONFIG, f"The schemas of LIVESYNC_EVENT_SCHEMAS cannot be used: {error}.") from None
 
 
 def base_url(listener: trio.SocketListener, scheme: str = "http") -> str:

@@ -106,8 +106,8 @@ class Audit:
         """Record an act. Never waits, never raises.
 
         Args:
-            act: `connect`, `refuse`, `reset`, `close`, `inspect`.
-            store: the store it is about.
+            act: `connect`, `refuse`, `reset`, `close`, `inspect`, `webhook`.
+            store: the store it is about; empty where it is about none.
             address: from where.
             user: id of the principal, None for strangers and holders of the shared token.
             more: what else belongs to it, such as the kind of a refusal.

@@ -19,8 +19,13 @@ from typing import Final
 
 import trio
 
-from livesync_trio.limits import END_AT_ONCE_S, END_GRACE_S
 from livesync_trio.telemetry import flush_standard_streams, get_logger
+
+END_GRACE_S: Final = 10.0
+"""From the end of `drain_limit_s` until a process that has not ended is ended, whatever hangs."""
+
+END_AT_ONCE_S: Final = 3.0
+"""The same after a second signal."""
 
 _log = get_logger("ending")
 

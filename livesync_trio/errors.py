@@ -22,6 +22,8 @@ class Kind(enum.StrEnum):
     SERVER_AHEAD = "server-ahead"
     BACKEND_ID_MISMATCH = "backend-id-mismatch"
     INVALID_BATCH = "invalid-batch"
+    HEAD_MISMATCH = "head-mismatch"
+    INVALID_EVENT = "invalid-event"
     INVALID_REQUEST = "invalid-request"
     UNKNOWN_RPC = "unknown-rpc"
     STORE_MISMATCH = "store-mismatch"
@@ -47,6 +49,8 @@ class Kind(enum.StrEnum):
     ORIGIN_REFUSED = "origin-refused"
     NOT_FOUND = "not-found"
     METHOD_NOT_ALLOWED = "method-not-allowed"
+    NOT_ACCEPTABLE = "not-acceptable"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
     UPGRADE_REQUIRED = "upgrade-required"
     BAD_PARAMETER = "bad-parameter"
     NO_SUCH_CONNECTION = "no-such-connection"
@@ -64,6 +68,10 @@ class Kind(enum.StrEnum):
     SILENT = "silent"
     SERVICE_RESTART = "service-restart"
     CLOSED_BY_OPERATOR = "closed-by-operator"
+    # a client of the change feed is told; only the first of these lets its connection go on
+    REFETCH = "refetch"
+    FEED_REFUSED = "feed-refused"
+    NOT_ACKNOWLEDGED = "not-acknowledged"
     # the process does not start or ends
     BAD_CONFIG = "bad-config"
     DATABASE_IN_USE = "database-in-use"
@@ -120,6 +128,17 @@ RULES: Final[dict[Kind, Rule]] = {
         http_status=200,
         log_level=logging.WARNING,
     ),
+    Kind.HEAD_MISMATCH: Rule(
+        "The log is not at the event that `If-Match` names. Nothing was appended; the answer has the head.",
+        http_status=412,
+        log_level=logging.DEBUG,
+    ),
+    Kind.INVALID_EVENT: Rule(
+        "An event does not fit the schema of its type, or has a type that is not taken (`event_schemas`).",
+        wire_tag=_UNKNOWN,
+        http_status=400,
+        log_level=logging.WARNING,
+    ),
     Kind.INVALID_REQUEST: Rule(
         "The request's payload does not have the shape of its tag.",
         wire_tag=_UNKNOWN,
@@ -139,7 +158,11 @@ RULES: Final[dict[Kind, Rule]] = {
         log_level=logging.WARNING,
     ),
     Kind.UNAUTHENTICATED: Rule(
-        "No valid token came with the request.", wire_tag=_UNKNOWN, http_status=401, log_level=logging.WARNING
+        "No valid token came with the request.",
+        wire_tag=_UNKNOWN,
+        http_status=401,
+        close_code=1008,
+        log_level=logging.WARNING,
     ),
     Kind.TOKEN_EXPIRED: Rule(
         "The token has expired since the connection was opened. The client comes back with a fresh one.",
@@ -239,9 +262,14 @@ RULES: Final[dict[Kind, Rule]] = {
     ),
     Kind.NOT_FOUND: Rule("Nothing is at this path.", http_status=404),
     Kind.METHOD_NOT_ALLOWED: Rule("The path exists, but not for this method.", http_status=405),
+    Kind.NOT_ACCEPTABLE: Rule("The path has no answer of a media type that the request accepts.", http_status=406),
+    Kind.UNSUPPORTED_MEDIA_TYPE: Rule(
+        "The request's body is of a media type, or a content coding, that is not read here.", http_status=415
+    ),
     Kind.UPGRADE_REQUIRED: Rule("The WebSocket URL was requested without an upgrade.", http_status=426),
     Kind.BAD_PARAMETER: Rule(
-        "A request to the control plane has a parameter or body that is unknown, missing or not acceptable.",
+        "A request to the HTTP API or the control plane has a parameter or body that is unknown, missing or not "
+        "acceptable.",
         http_status=400,
     ),
     Kind.NO_SUCH_CONNECTION: Rule("The connection is not, or no longer, one of this server.", http_status=404),
@@ -273,6 +301,20 @@ RULES: Final[dict[Kind, Rule]] = {
     Kind.CLOSED_BY_OPERATOR: Rule(
         "The operator closed the connection; the client reconnects by itself.", close_code=1012, retry=True
     ),
+    Kind.REFETCH: Rule(
+        "A client of the change feed cannot go on from its position. It forgets its rows; the initial state follows.",
+        http_status=409,
+    ),
+    Kind.FEED_REFUSED: Rule(
+        "A client of the change feed uses somebody else's client id, or its filter cannot be applied.",
+        close_code=1008,
+        log_level=logging.WARNING,
+    ),
+    Kind.NOT_ACKNOWLEDGED: Rule(
+        "A client of the change feed did not acknowledge a chunk in time; it comes back and goes on from there.",
+        close_code=1008,
+        retry=True,
+    ),
     Kind.BAD_CONFIG: Rule("The configuration is not usable.", exit_code=2, log_level=logging.CRITICAL),
     Kind.DATABASE_IN_USE: Rule("Another process serves this database file.", exit_code=3, log_level=logging.CRITICAL),
     Kind.DATABASE_UNUSABLE: Rule(
@@ -281,7 +323,9 @@ RULES: Final[dict[Kind, Rule]] = {
         log_level=logging.CRITICAL,
     ),
     Kind.CANNOT_LISTEN: Rule("The address cannot be listened on.", exit_code=5, log_level=logging.CRITICAL),
-    Kind.NO_SUCH_STORE: Rule("An operator names a store that does not exist.", http_status=404, exit_code=6),
+    Kind.NO_SUCH_STORE: Rule(
+        "A request, or an operator, names a store that does not exist.", http_status=404, exit_code=6
+    ),
     Kind.BAD_ARCHIVE: Rule(
         "What a command was to read from is not whole, or of no known format. Nothing was changed.", exit_code=7
     ),
@@ -349,6 +393,29 @@ class BackendIdMismatch(Refusal):
     def of(cls, expected: str, received: str) -> "BackendIdMismatch":
         """Refusal for a client that sent `received` to a store whose identity is `expected`."""
         return cls(Kind.BACKEND_ID_MISMATCH, "The store was reset or replaced. Start over from it.", expected, received)
+
+
+@attrs.frozen
+class HeadMismatch(Refusal):
+    """Refusal of an append that expects another log.
+
+    Attributes:
+        head: durable head of the store.
+        backend_id: its identity.
+    """
+
+    head: int
+    backend_id: str
+
+    @classmethod
+    def of(cls, head: int, backend_id: str) -> "HeadMismatch":
+        """Refusal at a store whose durable head is `head`."""
+        return cls(
+            Kind.HEAD_MISMATCH,
+            f"The log has moved: its head is {head}. Read what is new, and decide again.",
+            head,
+            backend_id,
+        )
 
 
 @attrs.frozen

@@ -119,6 +119,9 @@ class Hooks:
         on_push_res: `(result, context)`; observes.
         on_pull: `(cursor, context)`; raising `Refused` refuses the pull.
         on_pull_res: `(page, context)` for every page of history; observes.
+        feed_access: `(principal, table)`, once per client of the change feed and table; gives False for nothing, True
+            for every row, a filter as text, or a mapping of `where` (any of these), `columns` (names) and `params`
+            (values that stand in the filter as `{name}`). It takes the place of `[feed.access]`.
     """
 
     authenticate: Hook | None = None
@@ -128,6 +131,7 @@ class Hooks:
     on_push_res: Hook | None = None
     on_pull: Hook | None = None
     on_pull_res: Hook | None = None
+    feed_access: Hook | None = None
 
     @property
     def decide_who_connects(self) -> bool:

@@ -1,7 +1,7 @@
-"""Every number of the server that is not a setting: the unit is in the name, the source beside it.
+"""The limits that several modules share, and the defaults of settings: the unit is in the name, the source beside it.
 
-Owns nothing but constants. A number that an operator may want to change is a setting (`config.py`) whose default stands
-here. Nothing else in the package contains a bare limit.
+A limit that one module uses alone is a constant beside its use, named in the same way. A number that an operator may
+want to change is a setting (`config/groups.py`) whose default is here. No code contains a bare limit.
 """
 
 from typing import Final
@@ -27,9 +27,6 @@ PAGE_MAX_BYTES: Final = 900_000
 
 READ_MAX_EVENTS: Final = 1_000
 """Events fetched from storage in one go: ten pages for one thread hop (measured with pages of 1,000 rows)."""
-
-HISTORY_KEPT_MAX_BYTES: Final = 16 * 1024 * 1024
-"""Encoded pages kept for the next new client: some 37,000 events of 450 bytes (docs/performance.md)."""
 
 READ_MAX_BYTES: Final = 1_000_000
 """Event bytes fetched from storage in one go; bounds what one reading pull holds in memory."""
@@ -87,9 +84,6 @@ CRASH_BACKOFF_FIRST_S: Final = 0.05
 CRASH_BACKOFF_MAX_S: Final = 5.0
 """Wait before a crashed actor's next generation, doubling from first to max."""
 
-CRASHES_BEFORE_FENCE: Final = 8
-"""Crashes within `CRASH_WINDOW_S` after which a store is fenced: refused and shown in /health until the window ends."""
-
 CRASH_WINDOW_S: Final = 60.0
 """Window over which crashes of one store are counted."""
 
@@ -98,30 +92,8 @@ CRASH_WINDOW_S: Final = 60.0
 GROUP_COMMIT_MAX_OPS: Final = 512
 """Writes of any stores that share one transaction (measured: group commit, 10.8 k batches/s at 200 stores)."""
 
-GROUP_COMMIT_MAX_BYTES: Final = 16 * 1024 * 1024
-"""Event bytes that share one transaction; a larger single batch is a group of its own."""
-
-GROUP_COMMIT_MAX_OPENINGS: Final = 32
-"""Writes other than appends in one transaction. A store is opened by a few questions, each of which waits for the
-interpreter lock: ten thousand clients that come back to a store each shall not keep the pushes of others waiting."""
-
 READER_THREADS: Final = 4
 """Threads and database handles that read history at the same time; two cores are the machine this was sized on."""
-
-CLEAR_STEP_EVENTS: Final = 500
-"""Rows of replaced logs deleted in one step in the background, a few milliseconds of the writer's time."""
-
-CLEAR_INTERVAL_S: Final = 1.0
-"""Pause between two looks for replaced logs to clear when there was nothing to do."""
-
-STORAGE_RECOVERY_S: Final = 5.0
-"""Storage that failed counts as healthy when no write has failed for this long and something was durable."""
-
-STORAGE_SLOW_S: Final = 10.0
-"""A transaction under way for longer than this is told of in /health and the log. PostgreSQL has given up by then."""
-
-STORAGE_WATCH_S: Final = 1.0
-"""How often it is looked whether database threads hang, and whether what could not be read can be read again."""
 
 STORAGE_BACKOFF_FIRST_S: Final = 0.1
 STORAGE_BACKOFF_MAX_S: Final = 5.0
@@ -133,42 +105,15 @@ HTTP_PULL_STORAGE_PATIENCE_S: Final = 8.0
 SQLITE_BUSY_TIMEOUT_MS: Final = 5_000
 """How long SQLite waits for another process's lock (a backup tool, say) before it reports storage unavailable."""
 
-SQLITE_VERSION_MIN: Final = (3, 34, 0)
-"""Oldest SQLite served with; what Python 3.11 finds on the oldest systems still kept (Red Hat 9)."""
-
-SQLITE_CHECKPOINT_PAGES: Final = 1_000
-"""WAL pages (of 4 KiB) after which a commit copies them into the database file: 7 ms at worst once in a while. Four
-times as many: 30 ms at the same throughput (decision 0003)."""
-
-SQLITE_WAL_KEPT_BYTES: Final = 16 * 1024 * 1024
-"""Size to which the WAL file is cut back after something large passed through it."""
-
 SQLITE_WRITER_CACHE_KIB: Final = 16 * 1024
 SQLITE_READER_CACHE_KIB: Final = 4 * 1024
 SQLITE_KEEPER_CACHE_KIB: Final = 64
 """Page cache of the writing handle, of each reading one (decision 0003), and of the one that keeps the file open."""
 
-SQLITE_INSERT_MAX_ROWS: Final = 1_024
-"""Events in one statement; nine parameters each, below the 32,766 that SQLite allows. A power of two."""
-
-SQLITE_ROWS_EXACT: Final = 32
-"""Up to so many events there is an INSERT for each number of them, above it four for each power of two (decision 0003).
-"""
-
 SQLITE_STATEMENTS: Final = 32
 SQLITE_WRITER_STATEMENTS: Final = 128
 """Compiled statements that a connection keeps, and the writing one: 52 lengths of the INSERT in each of its two shapes,
 and all others. At 1 KiB for each of their rows that is 14 MiB if all of them are ever needed."""
-
-SQLITE_KNOWN_LOGS: Final = 16_384
-"""Logs of which the writer remembers whose they are; an append to another one asks first."""
-
-SQLITE_FILE_CHECK_S: Final = 1.0
-"""How often the writer looks whether the index of the WAL is still found under its name. No event depends on it; the
-database and the WAL are looked at with every commit (decision 0003)."""
-
-SQLITE_INSERT_MAX_BYTES: Final = 1024 * 1024
-"""Event bytes in one statement, which SQLite holds in memory twice; a single larger event has its own."""
 
 RECORD_MAX_BYTES: Final = 256 * 1024
 RECORD_KEY_MAX_BYTES: Final = 2 * STORE_ID_MAX_BYTES
@@ -177,6 +122,37 @@ RECORD_KEY_MAX_BYTES: Final = 2 * STORE_ID_MAX_BYTES
 
 BACKEND_ID_RANDOM_BYTES: Final = 16
 """Randomness of a store's identity, as much as a UUID has; 22 characters of base64url (reference: nanoid, 21)."""
+
+# --- events without numbers -------------------------------------------------------------------------------------------
+
+APPEND_ID_MAX_CHARACTERS: Final = 255
+"""Longest id of an event; 1,020 bytes of UTF-8, which an index of PostgreSQL takes (2,704, nbtree)."""
+
+IDEMPOTENCY_KEY_MAX_CHARACTERS: Final = 240
+"""Longest `Idempotency-Key`: an id is made of it and of the number of an event in its request."""
+
+APPEND_ID_RANDOM_BYTES: Final = 12
+"""Randomness of an id that the server makes: 16 characters; two alike in one store after some 2**48 events."""
+
+GUEST_MESSAGE_MAX_BYTES: Final = 16 * 1024
+"""Largest message of a WebSocket that has not sent its token: one of those, which no header may be larger than."""
+
+API_PAGE: Final = 100
+API_PAGE_MAX: Final = 1_000
+"""How many events a page of the HTTP API has unless asked for, and its most."""
+
+API_PAGE_BYTES: Final = 1024 * 1024
+"""Event bytes after which a page ends and names the next one; a single larger event is given whole."""
+
+API_WAIT_MAX_S: Final = 30
+"""Longest wait of a long poll: below the 60 s after which proxies give up."""
+
+API_HEARTBEAT_S: Final = 15.0
+"""Silence after which a stream of events sends a comment: below the 30 s of impatient proxies."""
+
+GZIP_MIN_BYTES: Final = 1024
+GZIP_LEVEL: Final = 5
+"""Answers below are not worth compressing; the level takes a third of the time of the highest for nearly its size."""
 
 # --- connections ---------------------------------------------------------------------------------------------------
 
@@ -278,6 +254,9 @@ IDLE_LIMIT_S: Final = 75.0
 LIVENESS_SWEEP_S: Final = 5.0
 """How often one task looks at the silence of all connections, so that none needs a timer of its own."""
 
+REMINDER_S: Final = 1.0
+"""From a connection's first Ping to a Pong that nobody asked for: later than the first, within 5 s (SPEC 3.6)."""
+
 CLOSE_LIMIT_S: Final = 2.0
 """How long a closing WebSocket waits for the peer's close frame before the socket is cut."""
 
@@ -303,15 +282,9 @@ HOOK_THREADS: Final = 256
 DRAIN_LIMIT_S: Final = 10.0
 """Default of `drain_limit_s`: from the first signal until what still runs is cut. Below the 30 s that PaaS allow."""
 
-WATCHDOG_PINGS_PER_PERIOD: Final = 3
-"""Signs of life in a period of systemd's watchdog; sd_watchdog_enabled(3) asks for two, so one may come late."""
-
 HEALTH_ANSWER_LIMIT_S: Final = 5.0
 """How long `livesync health` waits. Above a garbage collection of a full server, below the pause
 between checks."""
-
-MANAGER_STATUS_EVERY_S: Final = 10.0
-"""How often `systemctl status` is brought up to date."""
 
 WRITER_HUNG_S: Final = 60.0
 """A database thread that is in one transaction for this long does not come back by itself. Ten times what PostgreSQL
@@ -321,9 +294,6 @@ may take (`POSTGRES_ANSWER_LIMIT_S`) or SQLite waits for a lock (`SQLITE_BUSY_TI
 
 FRAME_MAX_LEAST_BYTES: Final = 1024 * 1024
 """Smallest `frame_max_bytes` that may be set: every client sends frames of 900 kB and a little (SPEC 3.5)."""
-
-SECRET_FILE_MAX_BYTES: Final = 64 * 1024
-"""Longest file with a secret; a wrong path, say a device, is noticed instead of read for ever."""
 
 GC_THRESHOLDS: Final = (10_000, 3, 100)
 """Garbage collector thresholds after start-up. A collection of the middle generation looks at four times the first and
@@ -339,35 +309,8 @@ JWT_LEEWAY_S: Final = 10.0
 JWT_LEEWAY_MAX_S: Final = 600.0
 """Default of `jwt_leeway_s`, and the most it may be: clocks kept by NTP differ by less than a second."""
 
-OUTPUT_QUEUE_MAX_BYTES: Final = 1024 * 1024
-"""Lines that wait to be written to the log, to standard output or to the audit log; more are lost and counted."""
-
-OUTPUT_RETRY_S: Final = 1.0
-"""How often it is tried whether lines can be written again."""
-
 OUTPUT_FLUSH_LIMIT_S: Final = 2.0
 """How long the end waits for the last lines of each output to be written."""
-
-END_GRACE_S: Final = 10.0
-"""From the end of `drain_limit_s` until a process that has not ended is ended, whatever hangs."""
-
-END_AT_ONCE_S: Final = 3.0
-"""The same after a second signal."""
-
-ACCEPT_RETRY_S: Final = 0.1
-"""Pause after a connection that could not be accepted, for want of descriptors."""
-
-JWKS_MAX_BYTES: Final = 1024 * 1024
-"""Largest key set read; real ones have a few kilobytes."""
-
-JWKS_FETCH_LIMIT_S: Final = 5.0
-"""How long fetching a key set may take, as long as a hook: somebody waits for it."""
-
-JWKS_REFRESH_LEAST_S: Final = 30.0
-"""A key set is not fetched more often than this, whatever key ids strangers make up."""
-
-JWKS_MAX_AGE_S: Final = 3600.0
-"""A key set is fetched again after this, so that a withdrawn key stops to count."""
 
 RATE_PRINCIPAL: Final = ("connections=6000/min", "pushes=6000/min", "events=600000/min", "bytes=1000000000/min")
 RATE_ADDRESS: Final = ("connections=6000/min", "pushes=60000/min", "events=6000000/min", "bytes=6000000000/min")
@@ -380,50 +323,11 @@ PRINCIPAL_STORES_MAX: Final = 10_000
 """Defaults of `max_principal_connections`, `max_address_connections` and `max_principal_stores`: well above an office
 behind one address, well below what exhausts descriptors (9 KiB an idle connection, measured)."""
 
-RELOAD_LIMIT_S: Final = 30.0
-RELOAD_THREADS: Final = 4
-"""How long a reload may take to read what it wants, hooks above all, which are programs; and how many reloads may hang
-before no more is begun."""
-
-PRINCIPAL_STORES_WINDOW_S: Final = 86_400.0
-"""How long a store counts as used by a principal after it was last opened."""
-
 PUSH_PATIENCE_S: Final = 5.0
 """A push that is too fast waits up to this before it is refused instead; half a client's ping interval (SPEC 3.6)."""
 
 V3_PUSH_PATIENCE_S: Final = 60.0
 """The same for 0.3, which takes a refusal for a conflict and waits for a broadcast that may not come (SPEC 5.3)."""
-
-THROTTLED_KEYS_MAX: Final = 100_000
-"""Users, addresses or stores whose rates are remembered at the same time; some 20 MB at worst."""
-
-ADDRESS_GROUP_BITS: Final = 64
-"""IPv6 addresses that share these bits count as one: a household has 2**64 of them."""
-
-ADMIN_FAILURES: Final = 5
-ADMIN_FAILURES_PERIOD_S: Final = 60.0
-"""Wrong admin secrets that one address may try at once, and as many again in each period."""
-
-TOKEN_FAILURES: Final = 60
-TOKEN_FAILURES_PERIOD_S: Final = 60.0
-"""Different wrong shared tokens that one address may try at once, and as many again in each period: an office whose
-people all still have yesterday's token gets by; guessing 8 random letters and digits takes ten thousand years."""
-
-WRONG_TOKENS_KNOWN_MAX: Final = 10_000
-"""Wrong tokens remembered, by address: 2 MB at most."""
-
-AUTH_TOKEN_LEAST_CHARACTERS: Final = 8
-AUTH_TOKEN_GOOD_CHARACTERS: Final = 16
-"""A shared token shorter than the first is refused on a network, one shorter than the second is warned of."""
-
-TOKENS_PER_REQUEST_MAX: Final = 4
-"""Tokens looked at in one request: payload, header, and a cookie that a browser has for two paths."""
-
-KEYS_PER_TOKEN_MAX: Final = 8
-"""Keys tried on a token that names none (`kid`): issuers have two or three at a time. Some 50 µs each."""
-
-USED_STORES_MAX: Final = 500_000
-"""Stores remembered for `max_principal_stores`, of all users together; some 60 MB at worst."""
 
 CROWDED_CONNECTIONS_MAX: Final = 8
 CROWDED_LIMIT_S: Final = 2.0
@@ -445,62 +349,23 @@ ADMIN_PAGE_MAX: Final = 1_000
 ADMIN_PAGE: Final = 100
 """Most stores, events or connections of one answer, and how many it has unless asked for."""
 
-ADMIN_SCAN_EVENTS: Final = 10_000
-"""Events one request looks through for a filter: some 75 ms of a reader thread (decision 0006)."""
-
-ADMIN_SCAN_BYTES: Final = 16 * 1024 * 1024
-"""Event bytes one request looks through, should the events be large."""
-
-ADMIN_ANSWER_BYTES: Final = 4 * 1024 * 1024
-"""Event bytes after which an answer ends and names the next page; a single larger event is given whole."""
-
 ADMIN_BODY_MAX_BYTES: Final = 64 * 1024
 """Largest request body of the control plane: a store id, twice, and much room."""
-
-ADMIN_TAIL_QUEUE_BYTES: Final = 256 * 1024
-"""Events queued for one tail above which it is sent back to the log (invariant 4)."""
-
-ADMIN_TAILS_MAX_BYTES: Final = 32 * 1024 * 1024
-"""History that all tails together hold; a single event may be larger."""
-
-ADMIN_TAILS_MAX: Final = 64
-"""Tails open at the same time; each follows a store and may hold a queue."""
 
 LAST_EVENT_ID_MAX_DIGITS: Final = 16
 """Digits of `SEQ_NUM_MAX`; a longer `Last-Event-ID` is the number of no event."""
 
-ADMIN_HEARTBEAT_S: Final = 15.0
-"""Silence after which a tail sends a comment: below the 30 s of impatient proxies, and who has gone is noticed."""
-
-ADMIN_ANSWER_LIMIT_S: Final = 30.0
-"""How long a request of the control plane may take before it is answered that the server is busy."""
-
-LISTEN_ATTEMPTS_MAX: Final = 5
-"""How often a free port is looked for that is free on every address."""
+EVENT_STREAM_QUEUE_BYTES: Final = 256 * 1024
+"""Events queued for one stream of server-sent events above which it is sent back to the log (invariant 4)."""
 
 ADMIN_GRACE_S: Final = 1.0
 """From the control plane's end, or a client's, until its connections are cut, whatever they are answering."""
-
-ADMIN_CONNECTIONS_MAX: Final = 128
-"""Connections of the control plane's own address, half of them from one address: two for each tail that may be open."""
-
-ADMIN_DESCRIPTORS_SHARE: Final = 8
-"""One of so many descriptors that this process may open may be such a connection, where that is less."""
-
-ADMIN_KEEP_ALIVE_S: Final = 15.0
-"""Time in which a connection of the control plane must send a whole request head, its first one or another."""
-
-ADMIN_STALL_LIMIT_S: Final = 15.0
-"""How long a connection of the control plane may take no byte of what is sent to it."""
 
 # --- PostgreSQL ----------------------------------------------------------------------------------------------------
 
 SHARED_WRITER_THREADS: Final = 2
 """Writer threads, each with a connection and stores of its own, for a database that other servers use too: one uses the
 time in which the other waits for it (decision 0004: 1.2 times as many batches/s at 20 and at 200 stores)."""
-
-POSTGRES_VERSION_MIN: Final = 130_000
-"""Oldest PostgreSQL served with, as the server numbers itself: 13."""
 
 POSTGRES_CONNECT_LIMIT_S: Final = 3
 """How long one attempt to connect may take. With `POSTGRES_ANSWER_LIMIT_S` it stays below the 10 s after which a client
@@ -511,15 +376,6 @@ POSTGRES_ANSWER_LIMIT_S: Final = 6.0
 
 POSTGRES_MIGRATION_LIMIT_S: Final = 3_600.0
 """How long a step of the schema may take: one of them looks at every event (a disk reads some 100 MB a second)."""
-
-POSTGRES_MIGRATION_LOCK_MS: Final = 500
-"""How long a step of the schema waits for a table's lock, while everybody else's statements queue behind it."""
-
-POSTGRES_MIGRATION_STORES: Final = 100
-"""Stores that a step of the schema counts in one transaction; a push to one of them waits for it."""
-
-POSTGRES_MIGRATION_PAUSE_S: Final = 2.0
-"""Between two such waits: the servers of the version before are served meanwhile."""
 
 POSTGRES_LOCK_LIMIT_MS: Final = 3_000
 """How long a write waits for the row of its store. Shorter than the wait for the answer, so that PostgreSQL itself
@@ -537,9 +393,6 @@ POSTGRES_UNSENT_LIMIT_MS: Final = 6_000
 """TCP keepalives, and how long sent bytes may stay without an acknowledgement (tcp_user_timeout): a host that vanished
 is noticed after about ten seconds on an idle connection."""
 
-NOTIFY_PAYLOAD_MAX_BYTES: Final = 7_900
-"""Text of one notification; PostgreSQL takes fewer than 8,000 bytes."""
-
 NEWS_CHECK_S: Final = 5.0
 """How often the heads of all running stores are compared with the database although notifications arrive: a server may
 die between its commit and its notification."""
@@ -552,34 +405,130 @@ DATABASE_WAIT_S: Final = 60.0
 
 # --- telemetry -----------------------------------------------------------------------------------------------------
 
-COMMIT_SECONDS_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-"""Buckets of the time a durable transaction takes: 0.3 ms on a good disk, seconds on one that fails (decision 0003)."""
-
-COMMIT_WRITES_BUCKETS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
-"""Buckets of the writes in one transaction, up to `GROUP_COMMIT_MAX_OPS`."""
-
-LOOP_DELAY_SECONDS_BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-"""Buckets of the event loop's delay; the first holds what the kernel's timers alone cost."""
-
-GC_PAUSE_SECONDS_BUCKETS: Final = (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
-"""Buckets of garbage collection; full ones take 65 to 144 ms at 10,000 idle stores."""
-
-LOOP_PROBE_S: Final = 0.5
-"""How often the event loop's delay is measured."""
-
-LOOP_BLOCKED_S: Final = 0.1
-"""A delay from which on the event loop counts as blocked; a busy but healthy server stays far below it."""
-
 REPEATED_LINES_MAX: Final = 10
 REPEATED_LINES_PERIOD_S: Final = 60.0
 """Log lines of one kind that one address may cause in each period; what is more is counted and told in one line. A
 real client that is refused comes back every few seconds (SPEC 3.6), an office has more than one."""
 
-TRACES_FLUSH_LIMIT_S: Final = 3.0
-"""How long the end waits for the last traces to be sent; behind `DRAIN_LIMIT_S`, and together below 30 s."""
+# --- the sync client -------------------------------------------------------------------------------------------------
 
-REPEATED_SOURCES_MAX: Final = 10_000
-"""Addresses whose lines are counted at the same time, some 3 MB; beyond that they are counted together."""
+CLIENT_PING_EVERY_S: Final = 25.0
+CLIENT_PONG_LIMIT_S: Final = 5.0
+"""How often a connection is asked for a sign of life, and how long it has for one (SPEC 5.3 has the same numbers)."""
+
+CLIENT_CONNECT_LIMIT_S: Final = 10.0
+"""How long one attempt to connect may take, from the look-up of the name to the end of the handshake."""
+
+CLIENT_CLOSE_LIMIT_S: Final = 0.5
+"""How long a close frame is waited for; the reference never sends one (SPEC section 7)."""
+
+CLIENT_BACKOFF_FIRST_S: Final = 1.0
+CLIENT_BACKOFF_MAX_S: Final = 30.0
+CLIENT_BACKOFF_JITTER: Final = 0.2
+"""Pauses between attempts to connect double, and are spread by this share, as those of the real client (SPEC 3.1)."""
+
+CLIENT_REFUSALS_MAX: Final = 3
+"""Refusals in a row, each of another payload, after which a client does not come back by itself."""
+
+CLIENT_ANSWER_LIMIT_S: Final = 60.0
+"""How long the next bytes of an HTTP answer are waited for."""
+
+CLIENT_POLL_EVERY_S: Final = 5.0
+"""Pause between two polls of a live pull over HTTP, as the real client's (SPEC 3.7)."""
+
+CLIENT_BUFFER_BYTES: Final = 2 * 1024 * 1024
+"""Pages of one pull that wait for a slow reader: two full ones (SPEC 3.5), or a single larger one."""
+
+CLIENT_STASH_EVENTS: Final = 1_000
+CLIENT_STASH_BYTES: Final = 4 * 1024 * 1024
+"""Events that are kept because their predecessors have not come yet; beyond that they are pulled again."""
+
+CLIENT_STASH_WAIT_S: Final = 10.0
+"""How long those predecessors are waited for before the log is asked for them."""
+
+CLIENT_RECENT_EVENTS: Final = 256
+"""Events by which a log without identity (0.3) is known again."""
+
+CLIENT_PUSH_MAX_EVENTS: Final = 100
+CLIENT_PUSH_MAX_BYTES: Final = 899_000
+"""Events, and bytes of their texts, in one push: the most that the real client sends, and that the reference can give
+back on a page (SPEC 3.5 and section 7)."""
+
+CLIENT_PUSH_ATTEMPTS: Final = 8
+"""Lost answers to one push after which a client gives up: perhaps it is that push that ends the connection."""
+
+CLIENT_MESSAGE_MAX_BYTES: Final = 256 * 1024 * 1024
+"""Largest message that a client takes: eight times the default of `frame_max_bytes`."""
+
+# --- webhooks ------------------------------------------------------------------------------------------------------
+
+WEBHOOKS_MAX: Final = 64
+"""Webhooks of a server, those of the configuration and those made at run time together."""
+
+WEBHOOK_BATCH: Final = 100
+WEBHOOK_BATCH_MAX: Final = 1_000
+"""Default and most of the events in one message; as many as one look into the log gives (`READ_MAX_EVENTS`)."""
+
+WEBHOOK_BODY_BYTES: Final = 512 * 1024
+"""Bytes of events in one message, unless a single one is larger: common receivers take 1 MB (nginx's default)."""
+
+WEBHOOK_WORKERS: Final = 8
+"""Messages of one webhook under way at a time, each of another store. With `WEBHOOK_BODY_BYTES` it bounds what a
+receiver that hangs holds in memory; larger single events go one at a time."""
+
+WEBHOOK_STORES_MAX: Final = 10_000
+"""Stores of one webhook that wait in memory, some 300 bytes each; what is beyond is found again by comparing."""
+
+WEBHOOK_URL_MAX_BYTES: Final = 2_048
+WEBHOOK_HEADERS_MAX_BYTES: Final = 8 * 1024
+WEBHOOK_PATTERNS_MAX: Final = 64
+
+WEBHOOK_SECRET_BYTES: Final = (24, 64)
+"""Random bytes of a secret (Standard Webhooks, "Symmetric")."""
+
+WEBHOOK_CONNECT_LIMIT_S: Final = 10.0
+WEBHOOK_ATTEMPT_LIMIT_S: Final = 20.0
+"""From the look-up of a receiver's name until its status; Standard Webhooks recommends 15 to 30 s."""
+
+WEBHOOK_ANSWER_LIMIT_S: Final = 2.0
+WEBHOOK_ANSWER_MAX_BYTES: Final = 16 * 1024
+"""For how long, and how much of, an answer's body is read, so that its connection can be used again; then it is cut."""
+
+WEBHOOK_RETRY_FIRST_S: Final = 5.0
+WEBHOOK_RETRY_MAX_S: Final = 8 * 3_600.0
+WEBHOOK_ATTEMPTS: Final = 22
+"""Pauses double from first to max; a store is parked after that many attempts, which is after three days (the pauses
+are 5 s to 5.7 h, and nine of 8 h; each is cut by up to a quarter at random, so two and a half days at least)."""
+
+WEBHOOK_RETRY_AFTER_MAX_S: Final = 24 * 3_600.0
+"""Longest `Retry-After` that is obeyed."""
+
+WEBHOOK_REASON_CHARACTERS: Final = 200
+"""Of what a failure was, no more is kept."""
+
+WEBHOOK_LOOK_S: Final = 2.0
+"""How often servers of one database look whether webhooks were changed by another one."""
+
+WEBHOOK_WATCH_S: Final = 10.0
+"""How often a server without webhooks, on a database of several, looks whether there are some now."""
+
+WEBHOOK_LEASE_S: Final = 6.0
+WEBHOOK_LEASE_RENEW_S: Final = 1.5
+"""A server whose lease has not been renewed for so long counts as dead: another one delivers. It renews often enough to
+fail twice; a clean stop gives the lease up at once."""
+
+WEBHOOK_DRAIN_LIMIT_S: Final = 2.0
+"""How long a server that stops waits for messages under way; a receiver that hangs must not cost clients their end."""
+
+WEBHOOK_COMPARE_S: Final = 120.0
+"""How often, with several servers on one database, all heads are compared with the cursors: a server may die between
+its commit and its notification."""
+
+WEBHOOK_READER_THREADS: Final = 2
+"""Threads and database handles that read what is delivered, apart from those of pulls."""
+
+WEBHOOK_STARTING_AT_A_TIME: Final = 32
+"""Cursors written at the same time when a webhook begins at the heads of all stores (`GROUP_COMMIT_MAX_OPENINGS`)."""
 
 # --- export, import, backup ----------------------------------------------------------------------------------------
 
@@ -590,28 +539,48 @@ LOAD_MAX_EVENTS: Final = 2_000
 LOAD_MAX_BYTES: Final = 4 * 1024 * 1024
 """Events, and bytes of their texts, that one transaction of an import takes: what an interrupted one loses at most."""
 
-COMPRESSION_LEVEL: Final = 3
-"""zlib's level for `.gz` files: JSON shrinks nearly as far as at 6 in half the time."""
-
 PULL_ANSWER_LIMIT_S: Final = 60.0
 """How long a command waits for the next message of a server that it pulls from."""
 
-PULL_CLOSE_LIMIT_S: Final = 0.5
-"""How long it waits for that server's close frame; the reference never sends one (SPEC 3.6)."""
+# --- a store in a Python program (livestore) -----------------------------------------------------------------------
 
-TAIL_LOOK_S: Final = 0.5
-"""How often `livesync tail` looks into a database; a running server tells at once."""
+STORE_PUSH_EVENTS_MAX: Final = 50
+"""Events in one push of a store, as LiveStore's leader has it (SPEC section 2)."""
 
-SHOWN_ARGS_CHARACTERS: Final = 120
-"""Characters of an event's `args` in a table; `--json` has all of them."""
+STORE_PULL_HELD_EVENTS: Final = 2_000
+STORE_PULL_HELD_BYTES: Final = 8 * 1024 * 1024
+"""Events, and bytes of their args, that a store collects from pages of a history before it applies them at once."""
 
-# --- what `livesync doctor` expects of a machine -------------------------------------------------------------------
+STORE_LOG_READ_EVENTS: Final = 500
+"""Events that a store reads from its own log at a time, when it makes its tables anew or goes through its log."""
 
-OPEN_FILES_LEAST: Final = 4_096
-"""Open files below which it warns: one a connection, a few for the database; many systems allow 1,024 by default."""
+STORE_STATEMENTS_KEPT: Final = 500
+"""SQL texts of which a store remembers what they read and write."""
 
-DISK_FREE_LEAST_BYTES: Final = 1024 * 1024 * 1024
-"""Free room below which it warns: a full disk refuses every push."""
+STORE_RETRY_FIRST_S: Final = 1.0
+STORE_RETRY_MAX_S: Final = 30.0
+"""First and longest pause of a store after its server refused a push or a pull, as LiveStore's leader has it."""
+# --- the change feed -------------------------------------------------------------------------------------------------
 
-CLOCK_AHEAD_MAX_S: Final = 60.0
-"""How far in the future the newest event may seem to have been pushed; clocks kept by NTP differ by less than 1 s."""
+FEED_STATEMENT_LIMIT_S: Final = 3_600.0
+"""How long one statement on the history may take: emptying a table of millions of rows is one."""
+
+FEED_LOOK_UP_S: Final = 0.5
+"""How often a thread that waits for the source looks whether it is to stop."""
+
+FEED_BATCH_ROWS: Final = 2_000
+FEED_BATCH_BYTES: Final = 4 * 1024 * 1024
+"""Changes, and their bytes, held in memory before they are written. A larger transaction is written in parts."""
+
+FEED_PAGE_CHANGES: Final = 500
+FEED_PAGE_BYTES: Final = 1024 * 1024
+FEED_PAGES_KEPT: Final = 8
+"""Changes, or rows, in one message to a client, and the size of their rows behind which no more are added. So many
+pages are kept for followers who stand at the same place."""
+
+FEED_KEEP_HOURS: Final = 168.0
+FEED_KEEP_BYTES: Final = 10 * 1024 * 1024 * 1024
+"""How long, and how much, changes are kept for clients that are away, unless set."""
+
+FEED_CLIENT_HOURS: Final = 24.0
+"""How long a client of the feed that does not come back is remembered, unless set; as in the original."""

@@ -7,8 +7,10 @@ from typing import Any, Final
 import trio
 
 from livesync_trio.errors import Kind, StartupError
-from livesync_trio.limits import LISTEN_ATTEMPTS_MAX
 from livesync_trio.telemetry import get_logger
+
+LISTEN_ATTEMPTS_MAX: Final = 5
+"""How often a free port is looked for that is free on every address."""
 
 _log = get_logger("app")
 

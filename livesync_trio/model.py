@@ -46,11 +46,34 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         seq_num: number the client chose, |n| <= 2**53-1.
         parent_seq_num: number of the event before it, 0 at the root.
         json: canonical text of the event: the six fields in a fixed order, `args` byte-exact. UTF-8.
+        append_id: under which id it was appended without a number; None for an event of a LiveStore client.
     """
 
     seq_num: int
     parent_seq_num: int
     json: bytes
+    append_id: str | None = None
+
+
+class Draft(msgspec.Struct, frozen=True, gc=False):
+    """An event without a number, which the store gives it behind its head (`rules.numbering`).
+
+    Attributes:
+        before: canonical text of the event up to its numbers: name and `args`, byte-exact. UTF-8.
+        after: what follows them: client and session.
+        append_id: its id, one event's own in its log for ever.
+        repeatable: whether the client gave the id, so that it may come again; else it was made for this event alone.
+    """
+
+    before: bytes
+    after: bytes
+    append_id: str
+    repeatable: bool
+
+    def numbered(self, seq_num: int, parent_seq_num: int) -> Event:
+        """The event under a number."""
+        text = b'%b,"seqNum":%d,"parentSeqNum":%d,%b' % (self.before, seq_num, parent_seq_num, self.after)
+        return Event(seq_num, parent_seq_num, text, self.append_id)
 
 
 def text_bytes(events: Iterable[Event]) -> int:
@@ -61,32 +84,31 @@ def text_bytes(events: Iterable[Event]) -> int:
 _TEXT: Final = operator.attrgetter("json")
 
 
-@attrs.frozen
+@attrs.define(slots=True, unsafe_hash=True)
 class Batch:
     """Events that are admitted together or not at all; never empty, ascending and chained (`rules.admission`).
+
+    It is not changed, either; to forbid it would cost more than to make it. What follows from the events is asked for
+    several times on the way of each push, and so is worked out once.
 
     Attributes:
         events: the events.
         user: who pushed them, to be stored with them; None where nobody is known or nobody asked for it (`store_user`).
+        parent_seq_num: the head this batch continues.
+        last_seq_num: the head after this batch.
+        size_bytes: bytes of all event texts together.
     """
 
     events: tuple[Event, ...]
     user: str | None = None
+    parent_seq_num: int = attrs.field(init=False, eq=False, repr=False)
+    last_seq_num: int = attrs.field(init=False, eq=False, repr=False)
+    size_bytes: int = attrs.field(init=False, eq=False, repr=False)
 
-    @property
-    def parent_seq_num(self) -> int:
-        """The head this batch continues."""
-        return self.events[0].parent_seq_num
-
-    @property
-    def last_seq_num(self) -> int:
-        """The head after this batch."""
-        return self.events[-1].seq_num
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of all event texts together."""
-        return text_bytes(self.events)
+    def __attrs_post_init__(self) -> None:
+        events = self.events
+        self.parent_seq_num, self.last_seq_num = events[0].parent_seq_num, events[-1].seq_num
+        self.size_bytes = sum(map(len, map(_TEXT, events)))
 
 
 class StoredEvent(NamedTuple):
@@ -99,6 +121,7 @@ class StoredEvent(NamedTuple):
         json: the text stored by `Event.json`, byte for byte.
         created_at: server time of the push, `YYYY-MM-DDTHH:MM:SS.mmmZ` (SPEC section 1).
         user: who pushed it, if that was stored (`Batch.user`). Never sent to a client.
+        append_id: its id, if it was appended under one (`Event.append_id`). Never sent to a LiveStore client.
     """
 
     seq_num: int
@@ -106,6 +129,7 @@ class StoredEvent(NamedTuple):
     json: bytes
     created_at: str
     user: str | None = None
+    append_id: str | None = None
 
 
 class Page(NamedTuple):

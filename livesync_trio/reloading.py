@@ -28,13 +28,17 @@ from livesync_trio.config import SETTINGS, Config, exposure_problems, exposure_w
 from livesync_trio.connection.recording import log_push
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.hooks import HookRunner, Hooks
-from livesync_trio.limits import RELOAD_LIMIT_S, RELOAD_THREADS
 from livesync_trio.telemetry import configure_logging, get_logger
 from livesync_trio.transport.door import Door
 from livesync_trio.transport.tls import Tls
 
 if TYPE_CHECKING:
     from livesync_trio.traces.spans import Traces
+
+RELOAD_LIMIT_S: Final = 30.0
+RELOAD_THREADS: Final = 4
+"""How long a reload may take to read what it wants, hooks above all, which are programs; and how many reloads may hang
+before no more is begun."""
 
 _log = get_logger("app")
 

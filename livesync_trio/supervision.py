@@ -14,14 +14,14 @@ from typing import Final, TypeVarTuple
 import attrs
 import trio
 
-from livesync_trio.limits import (
-    ACCEPT_RETRY_S,
-    CRASH_BACKOFF_FIRST_S,
-    CRASH_BACKOFF_MAX_S,
-    CRASH_WINDOW_S,
-    CRASHES_BEFORE_FENCE,
-)
+from livesync_trio.limits import CRASH_BACKOFF_FIRST_S, CRASH_BACKOFF_MAX_S, CRASH_WINDOW_S
 from livesync_trio.telemetry import get_logger
+
+CRASHES_BEFORE_FENCE: Final = 8
+"""Crashes within `CRASH_WINDOW_S` after which a store is fenced: refused and shown in /health until the window ends."""
+
+ACCEPT_RETRY_S: Final = 0.1
+"""Pause after a connection that could not be accepted, for want of descriptors."""
 
 Ts = TypeVarTuple("Ts")
 
@@ -171,6 +171,27 @@ async def open_tasks(name: str) -> AsyncIterator[Tasks]:
             yield tasks
         except Exception as error:
             tasks.note_crash(error)
+
+
+@asynccontextmanager
+async def lent_nursery() -> AsyncIterator[trio.Nursery]:
+    """Lend a nursery to a library that starts tasks of its own; they end with the block.
+
+    What one of them raises ends the block, and is raised as if the block had: bare, not in a group.
+    """
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                yield nursery
+            finally:
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        failed = group.subgroup(lambda error: not isinstance(error, trio.Cancelled))
+        while isinstance(failed, BaseExceptionGroup) and len(failed.exceptions) == 1:
+            failed = failed.exceptions[0]
+        if failed is None:
+            raise
+        raise failed from failed.__cause__
 
 
 @attrs.define

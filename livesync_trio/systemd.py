@@ -17,8 +17,13 @@ from typing import Final
 import attrs
 import trio
 
-from livesync_trio.limits import MANAGER_STATUS_EVERY_S, WATCHDOG_PINGS_PER_PERIOD
 from livesync_trio.telemetry import get_logger
+
+WATCHDOG_PINGS_PER_PERIOD: Final = 3
+"""Signs of life in a period of systemd's watchdog; sd_watchdog_enabled(3) asks for two, so one may come late."""
+
+MANAGER_STATUS_EVERY_S: Final = 10.0
+"""How often `systemctl status` is brought up to date."""
 
 _log = get_logger("systemd")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from livesync_trio.config import SETTINGS
+from livesync_trio.config import SETTINGS, Setting
 from livesync_trio.errors import RULES
 from livesync_trio.metrics.declared import METRICS
 
@@ -37,16 +37,29 @@ def table_names(text: str) -> list[str]:
 
 
 def _settings() -> str:
-    rows = []
+    """Every setting under a heading of its own, group by group."""
+    parts = []
+    group = ""
     for setting in SETTINGS:
-        env, key = f"`{setting.env}`", f"`{setting.name}`"
-        if setting.only_in_file:
-            rows.append(("", "", key, "", setting.accepts, setting.help))
-            continue
-        if setting.from_file:
-            env, key = f"{env}, `{setting.file_env}`", f"{key}, `{setting.file_name}`"
-        rows.append((env, f"`{setting.flag}`", key, _code(setting.default_text), setting.accepts, setting.help))
-    return _table(("Environment", "Flag", "TOML key", "Default", "Accepted", "Meaning"), rows)
+        if setting.group != group:
+            group = setting.group
+            parts.append(f"### {group}\n")
+        parts.append(f"#### `{setting.env or setting.name}`\n\n{setting.help}\n\n{_ways(setting)}")
+    return "\n".join(parts)
+
+
+def _ways(setting: Setting) -> str:
+    """How a setting is given: default, what is accepted, its other names."""
+    default = f"Default: {_code(setting.default_text)}. " if setting.default_text else ""
+    lines = [f"{default}Accepted: {setting.accepts}."]
+    if setting.only_in_file:
+        lines.append(f"In the TOML file only: `{setting.name}`.")
+    else:
+        files = (
+            f" Or name a file that holds it: `{setting.file_env}`, `{setting.file_name}`." if setting.from_file else ""
+        )
+        lines.append(f"Flag: `{setting.flag}`. TOML key: `{setting.name}`.{files}")
+    return "".join(f"* {line}\n" for line in lines)
 
 
 def _errors() -> str:

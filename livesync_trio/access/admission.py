@@ -81,13 +81,16 @@ class Access:
         """Charge a request that asks for no store to the address it comes from; None when it may go on."""
         return self.fairness.arrival_from(host_of(address), trio.current_time())
 
-    async def admit(self, context: HookContext, websocket_of: str | None = None) -> Client | Refusal:
-        """Decide about one WebSocket or HTTP request that asks for a store.
+    async def admit(
+        self, context: HookContext, websocket_of: str | None = None, *, to_store: bool = True
+    ) -> Client | Refusal:
+        """Decide about one WebSocket or HTTP request.
 
         Args:
             context: what is known of it.
             websocket_of: for a WebSocket, `host:port` of its socket's other end, which has been counted already: the
                 client holds what else it counts for. None for a request.
+            to_store: whether it asks for a store; else who it is decides alone, and whoever asked looks at the claims.
 
         Returns:
             The client, to be released when it ends; or the first refusal, and then nothing is held.
@@ -95,12 +98,12 @@ class Access:
         host = context.client_host
         refusal: Refusal | None = (
             self.pages.refusal(context.headers)
-            or self.store_ids.refusal(context.store_id)
+            or (self.store_ids.refusal(context.store_id) if to_store else None)
             or self.fairness.arrival_from(host, trio.current_time())
         )
         if refusal is not None:
             return refusal
-        rights = await self.authentication.check(context)
+        rights = await (self.authentication.check(context) if to_store else self.authentication.identify(context))
         if isinstance(rights, Refusal):
             return rights
         user = None if rights.user is None else rights.user.id

@@ -17,11 +17,13 @@ from livesync_trio.config import Config, Secret
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.fairness import WrongTokens
 from livesync_trio.hooks import HookContext, HookRunner
-from livesync_trio.limits import TOKENS_PER_REQUEST_MAX
 from livesync_trio.model import Principal
 
 if TYPE_CHECKING:
     from livesync_trio.access.tokens import TokenVerifier
+
+TOKENS_PER_REQUEST_MAX: Final = 4
+"""Tokens looked at in one request: payload, header, and a cookie that a browser has for two paths."""
 
 _BEARER: Final = "bearer "
 _NO_TOKEN: Final = Refusal(Kind.UNAUTHENTICATED, "This server wants a token: syncPayload { authToken }.")
@@ -61,15 +63,12 @@ class Authentication:
             from livesync_trio.access.tokens import TokenVerifier  # noqa: PLC0415 - see there for what it costs
 
             tokens = TokenVerifier.of(config, None if before is None else before.tokens)
-        grants = Grants(
-            config.jwt_stores_claim, config.jwt_read_stores_claim, config.jwt_stores, config.jwt_read_stores
-        )
         wrong = WrongTokens() if before is None else before.wrong
-        return cls(config.auth_token, hooks, tokens, grants, config.auth_cookie, wrong)
+        return cls(config.auth_token, hooks, tokens, Grants.of(config), config.auth_cookie, wrong)
 
     async def check(self, context: HookContext) -> Rights | Refusal:
         """Whether a client may use the store in `context`, and how."""
-        rights = await self._identify(context)
+        rights = await self.identify(context)
         if isinstance(rights, Refusal):
             return rights
         context = attrs.evolve(context, user=rights.user)
@@ -88,8 +87,8 @@ class Authentication:
     def _may_pull(self, context: HookContext) -> bool:
         return context.user is not None and self.grants.may_pull(context.user.claims, context.store_id)
 
-    async def _identify(self, context: HookContext) -> Rights | Refusal:
-        """Who it is. The first token that is valid counts, wherever it stands."""
+    async def identify(self, context: HookContext) -> Rights | Refusal:
+        """Who it is, whatever they want. The first token that is valid counts, wherever it stands."""
         asks_for_tokens = self.token is not None or self.tokens is not None
         refusal = _NO_TOKEN
         if asks_for_tokens:

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import attrs
 
+from livesync_trio.config import Config
+
 _CLAIM: Final = re.compile(r"\{([^{}]*)\}")
 _ANY_REST: Final = "*"
 
@@ -30,6 +32,11 @@ class Grants:
     write_templates: tuple[str, ...] = ()
     read_templates: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, config: Config) -> "Grants":
+        """How a configuration says that claims are read."""
+        return cls(config.jwt_stores_claim, config.jwt_read_stores_claim, config.jwt_stores, config.jwt_read_stores)
+
     def may_push(self, claims: Mapping[str, Any], store_id: str) -> bool:
         """Whether the claims let their owner write to the store, and so read it too."""
         return _named(claims.get(self.write_claim), store_id) or any(
@@ -43,6 +50,17 @@ class Grants:
             or _named(claims.get(self.read_claim), store_id)
             or any(_fits(template, claims, store_id) for template in self.read_templates)
         )
+
+    def patterns(self, claims: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+        """The stores that claims give, as names and prefixes that end in `*`: to read and write, and to read only."""
+        writes = [*_texts(claims.get(self.write_claim)), *_all_filled(self.write_templates, claims)]
+        reads = [*_texts(claims.get(self.read_claim)), *_all_filled(self.read_templates, claims)]
+        return writes, [each for each in reads if each not in writes]
+
+
+def _all_filled(templates: tuple[str, ...], claims: Mapping[str, Any]) -> Iterator[str]:
+    for template in templates:
+        yield from _filled(template, claims)
 
 
 def _named(claim: object, store_id: str) -> bool:

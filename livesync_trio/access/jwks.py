@@ -14,14 +14,25 @@ import urllib.error
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import jwt
 import trio
 
 from livesync_trio.errors import Kind, StartupError
-from livesync_trio.limits import JWKS_FETCH_LIMIT_S, JWKS_MAX_AGE_S, JWKS_MAX_BYTES, JWKS_REFRESH_LEAST_S
 from livesync_trio.telemetry import get_logger
+
+JWKS_MAX_BYTES: Final = 1024 * 1024
+"""Largest key set read; real ones have a few kilobytes."""
+
+JWKS_FETCH_LIMIT_S: Final = 5.0
+"""How long fetching a key set may take, as long as a hook: somebody waits for it."""
+
+JWKS_REFRESH_LEAST_S: Final = 30.0
+"""A key set is not fetched more often than this, whatever key ids strangers make up."""
+
+JWKS_MAX_AGE_S: Final = 3600.0
+"""A key set is fetched again after this, so that a withdrawn key stops to count."""
 
 _log = get_logger("transport")
 

@@ -28,7 +28,7 @@ PROTECTION: Final[tuple[Header, ...]] = (
 ONLY_TLS: Final[Header] = ("strict-transport-security", "max-age=31536000")
 """Where the server speaks TLS itself; a proxy says so on its own."""
 
-_EXPOSED: Final[Header] = ("access-control-expose-headers", "retry-after")
+_EXPOSED: Final[Header] = ("access-control-expose-headers", "retry-after, etag")
 _ANY: Final = "*"
 _DEFAULT_PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 

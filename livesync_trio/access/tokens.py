@@ -17,9 +17,11 @@ from livesync_trio.access.jwks import KeyRing, read_keys
 from livesync_trio.config import Config
 from livesync_trio.config.checks import HMAC_ALGORITHMS, KEY_ALGORITHMS
 from livesync_trio.errors import Kind, Refusal
-from livesync_trio.limits import KEYS_PER_TOKEN_MAX
 from livesync_trio.model import Principal
 from livesync_trio.telemetry import get_logger
+
+KEYS_PER_TOKEN_MAX: Final = 8
+"""Keys tried on a token that names none (`kid`): issuers have two or three at a time. Some 50 µs each."""
 
 _log = get_logger("transport")
 
@@ -39,10 +41,21 @@ _EXPIRED: Final = Refusal(Kind.UNAUTHENTICATED, "The token has expired. Come bac
 _NOT_YET: Final = Refusal(Kind.UNAUTHENTICATED, "The token is not valid yet.")
 
 
-def _invalid(reason: str) -> Refusal:
-    """Refuse a token; why is for the operator, in words that hold nothing of the token."""
-    _log.debug("token not valid", reason=reason)
-    return _INVALID
+@attrs.frozen
+class Invalid:
+    """Why a token does not count.
+
+    Attributes:
+        refusal: what its sender is told, which does not help a stranger to make a better one.
+        reason: what the operator is told, in words that hold nothing of the token.
+    """
+
+    refusal: Refusal
+    reason: str
+
+
+def _invalid(reason: str) -> Invalid:
+    return Invalid(_INVALID, reason)
 
 
 @attrs.frozen
@@ -109,6 +122,15 @@ class TokenVerifier:
 
         The log does, at level debug.
         """
+        found = await self.examine(token)
+        if isinstance(found, Identified):
+            return found
+        if found.refusal is _INVALID:
+            _log.debug("token not valid", reason=found.reason)
+        return found.refusal
+
+    async def examine(self, token: str) -> Identified | Invalid:
+        """Check a token; says what is wrong with it. For the operator."""
         try:
             header = jwt.get_unverified_header(token)
         except (jwt.PyJWTError, ValueError):
@@ -117,16 +139,16 @@ class TokenVerifier:
         if algorithm in self.hmac and self.secret is not None:
             return self._check(token, self.secret, algorithm)
         if algorithm in self.keyed and self.keys is not None:
-            outcome: Identified | Refusal | None = None
+            outcome: Identified | Invalid | None = None
             keys = [key for key in await self.keys.find(header.get("kid")) if _fits(key, algorithm)]
             for key in keys[:KEYS_PER_TOKEN_MAX]:
                 outcome = self._check(token, key, algorithm)
-                if outcome is not _INVALID:
+                if isinstance(outcome, Identified) or outcome.refusal is not _INVALID:
                     break
             return outcome or _invalid("it names a key that is not in jwt_keys")
         return _invalid("its algorithm is not taken (jwt_algorithms)")
 
-    def _check(self, token: str, key: Any, algorithm: str) -> Identified | Refusal:
+    def _check(self, token: str, key: Any, algorithm: str) -> Identified | Invalid:
         required = ["exp", self.principal_claim]
         required += ["iss"] if self.issuer is not None else []
         required += ["aud"] if self.audience is not None else []
@@ -141,9 +163,9 @@ class TokenVerifier:
                 options={"require": required},
             )
         except jwt.ExpiredSignatureError:
-            return _EXPIRED
+            return Invalid(_EXPIRED, "it has expired")
         except jwt.ImmatureSignatureError:
-            return _NOT_YET
+            return Invalid(_NOT_YET, "it is not valid yet (nbf, iat)")
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             return _invalid(type(error).__name__)  # also a key of another kind, or claims that make no sense
         name = claims[self.principal_claim]

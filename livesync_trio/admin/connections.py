@@ -30,7 +30,7 @@ class Connection(Answer, frozen=True):
     store_id: str
     address: str
     user: str | None
-    generation: Literal["0.3", "0.4", "next", "unknown"]
+    generation: Literal["0.3", "0.4", "next", "plain", "unknown"]
     transport: Literal["websocket"]
     since: Time
     last_heard_at: Time

@@ -10,11 +10,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args, get_type_hints
 
 import attrs
-import msgspec
 from msgspec import Meta
 
 from livesync_trio.errors import Refusal
 from livesync_trio.limits import ADMIN_PAGE, ADMIN_PAGE_MAX, SEQ_NUM_MAX
+from livesync_trio.openapi.structs import Answer as Answer
+from livesync_trio.openapi.structs import Request as Request
+from livesync_trio.openapi.structs import camel as camel
 
 if TYPE_CHECKING:
     from livesync_trio.admin.server_view import ServerView
@@ -34,16 +36,8 @@ AfterEvent = Annotated[
 PAGE: Final = ADMIN_PAGE
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
-    """What may be asked: the query of a GET, the JSON body of a POST. Texts that are empty were not given."""
-
-
 class Nothing(Request, frozen=True):
     """A request without parameters."""
-
-
-class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
-    """A JSON object with exactly these members."""
 
 
 @attrs.frozen
@@ -120,9 +114,3 @@ class Route:
 
     def _annotations(self) -> dict[str, Any]:
         return get_type_hints(self.handler)
-
-
-def camel(name: str) -> str:
-    """A name of ours as it is on the wire."""
-    first, *rest = name.split("_")
-    return first + "".join(map(str.capitalize, rest))

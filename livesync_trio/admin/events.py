@@ -5,34 +5,43 @@ bounded number of events; `next` says where the following one goes on.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Any, cast
+from itertools import islice
+from typing import Annotated, Any, Final, Literal, cast
 
 import attrs
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from livesync_trio.admin.declaring import PAGE, AfterEvent, Answer, Caller, Limit, Request, StoreName, Time
-from livesync_trio.admin.reading import moment_read
 from livesync_trio.admin.server_view import ServerView
 from livesync_trio.admin.stores import unknown
+from livesync_trio.archive.reading import newest_first
 from livesync_trio.errors import Refusal
-from livesync_trio.limits import (
-    ADMIN_ANSWER_BYTES,
-    ADMIN_SCAN_BYTES,
-    ADMIN_SCAN_EVENTS,
-    READ_MAX_BYTES,
-    READ_MAX_EVENTS,
-)
-from livesync_trio.model import LogState, StoredEvent, StoreId
+from livesync_trio.limits import READ_MAX_BYTES, READ_MAX_EVENTS
+from livesync_trio.model import ROOT_SEQ_NUM, LogState, StoredEvent, StoreId
+from livesync_trio.openapi.queries import moment_read
 from livesync_trio.storage.base import Reader
 from livesync_trio.wire.choice import Choice, origin_of
+
+ADMIN_SCAN_EVENTS: Final = 10_000
+"""Events one request looks through for a filter: some 75 ms of a reader thread (decision 0006)."""
+
+ADMIN_SCAN_BYTES: Final = 16 * 1024 * 1024
+"""Event bytes one request looks through, should the events be large."""
+
+ADMIN_ANSWER_BYTES: Final = 4 * 1024 * 1024
+"""Event bytes after which an answer ends and names the next page; a single larger event is given whole."""
 
 
 class ListEvents(Request, frozen=True):
     """Which events of which store."""
 
     store_id: StoreName
-    after: AfterEvent = 0
+    after: AfterEvent | UnsetType = UNSET
+    order: Annotated[
+        Literal["ascending", "descending"],
+        Meta(description="Oldest first, or newest first. Descending, `after` stands for smaller numbers."),
+    ] = "ascending"
     limit: Limit = PAGE
     name: Annotated[str, Meta(description="Events of this name only.")] = ""
     client_id: Annotated[str, Meta(description="Events of this client only.")] = ""
@@ -124,8 +133,11 @@ def _page(reader: Reader, asked: ListEvents) -> EventPage | None:
         return None
     wanted = asked.choice
     taken: list[msgspec.Raw] = []
-    size_bytes, seen = 0, asked.after
-    for event in _scan(reader, state, asked.after):
+    size_bytes = 0
+    after = None if asked.after is UNSET else asked.after
+    descending = asked.order == "descending"
+    seen = (state.head + 1 if descending else ROOT_SEQ_NUM) if after is None else after
+    for event in _scan_back(reader, state, seen) if descending else _scan(reader, state, seen):
         if wanted.takes(event):
             text = as_json(event)
             if taken and size_bytes + len(text) > ADMIN_ANSWER_BYTES:
@@ -135,6 +147,9 @@ def _page(reader: Reader, asked: ListEvents) -> EventPage | None:
         seen = event.seq_num
         if len(taken) == asked.limit:
             break
+    if descending:
+        more = next(newest_first(reader, state, seen), None)
+        return EventPage(events=cast("list[Event]", taken), next=None if more is None else seen)
     return EventPage(events=cast("list[Event]", taken), next=_next(seen, state))
 
 
@@ -186,6 +201,16 @@ def _scan(reader: Reader, state: LogState, after: int) -> Iterator[StoredEvent]:
         left -= len(events)
         left_bytes -= sum(len(event.json) for event in events)
         after = events[-1].seq_num
+
+
+def _scan_back(reader: Reader, state: LogState, before: int) -> Iterator[StoredEvent]:
+    """The events in front of a number, newest first, as many as one request may look at."""
+    left_bytes = ADMIN_SCAN_BYTES
+    for event in islice(newest_first(reader, state, before), ADMIN_SCAN_EVENTS):
+        yield event
+        left_bytes -= len(event.json)
+        if left_bytes <= 0:
+            return
 
 
 def _next(seen: int, state: LogState) -> int | None:

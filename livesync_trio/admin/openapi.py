@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
-import msgspec
-
 from livesync_trio.admin.declaring import JSON, Answer, Route
-from livesync_trio.errors import RULES, Kind
+from livesync_trio.errors import Kind
+from livesync_trio.openapi import document as parts
 from livesync_trio.version import VERSION
 
 _REFUSALS: Final = (
@@ -41,9 +40,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
     """The document, as JSON values."""
     routes = list(routes)
     types = [Error, *(kind for route in routes for kind in (route.takes, route.answers) if kind is not None)]
-    _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    for schema in schemas.values():
-        schema.pop("description", None)  # the docstring of the struct, written for who reads the code
+    schemas = parts.schemas(types)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
@@ -68,35 +65,15 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
 def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     answer = {"type": "string"} if route.content_type != JSON else {"type": "object"}
     if route.answers is not None:
-        answer = _ref(route.answers)
+        answer = parts.ref(route.answers)
     operation: dict[str, Any] = {
         "operationId": route.name,
         "summary": route.meaning,
         "responses": {"200": {"description": "As asked.", "content": {route.content_type: {"schema": answer}}}}
-        | {
-            str(RULES[kind].http_status): {
-                "description": RULES[kind].meaning,
-                "content": {JSON: {"schema": _ref(Error)}},
-            }
-            for kind in _REFUSALS
-        },
+        | parts.refusals(_REFUSALS, JSON, Error),
     }
     if route.method == "POST":
-        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref(route.takes)}}}
+        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": parts.ref(route.takes)}}}
     else:
-        asked = schemas[route.takes.__name__]
-        operation["parameters"] = [
-            {
-                "name": name,
-                "in": "query",
-                "description": schema.get("description", ""),
-                "required": name in asked["required"],
-                "schema": {key: value for key, value in schema.items() if key != "description"},
-            }
-            for name, schema in asked["properties"].items()
-        ]
+        operation["parameters"] = parts.parameters(schemas[route.takes.__name__])
     return operation
-
-
-def _ref(kind: type[Any]) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{kind.__name__}"}

@@ -5,7 +5,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from livesync_trio.admin import connections, events, openapi, process, stores, tail
+from livesync_trio.admin import connections, events, openapi, process, stores, tail, webhooks
 from livesync_trio.admin.declaring import (
     EVENT_STREAM,
     Caller,
@@ -19,8 +19,11 @@ from livesync_trio.admin.declaring import (
 from livesync_trio.admin.reading import refused
 from livesync_trio.admin.server_view import ServerView
 from livesync_trio.errors import Kind, Refusal
-from livesync_trio.limits import ADMIN_TAILS_MAX, LAST_EVENT_ID_MAX_DIGITS, SEQ_NUM_MAX
+from livesync_trio.limits import LAST_EVENT_ID_MAX_DIGITS, SEQ_NUM_MAX
 from livesync_trio.model import StoreId
+
+ADMIN_TAILS_MAX: Final = 64
+"""Tails open at the same time; each follows a store and may hold a queue."""
 
 
 class TailStore(Request, frozen=True):
@@ -73,6 +76,13 @@ ROUTES: Final = (
     Route("POST", "/api/v1/store/reset", stores.reset_store),
     Route("GET", "/api/v1/connections", connections.list_connections),
     Route("POST", "/api/v1/connections/close", connections.close_connection),
+    Route("GET", "/api/v1/webhooks", webhooks.list_webhooks),
+    Route("GET", "/api/v1/webhooks/deliveries", webhooks.list_deliveries),
+    Route("POST", "/api/v1/webhooks/define", webhooks.define_webhook),
+    Route("POST", "/api/v1/webhooks/remove", webhooks.remove_webhook),
+    Route("POST", "/api/v1/webhooks/switch", webhooks.switch_webhook),
+    Route("POST", "/api/v1/webhooks/test", webhooks.test_webhook),
+    Route("POST", "/api/v1/webhooks/replay", webhooks.replay_webhook),
     Route("GET", "/api/v1/config", process.show_config),
     Route("GET", "/api/v1/openapi.json", show_document),
     Route("GET", "/metrics", process.show_metrics, "text/plain"),

@@ -1,4 +1,4 @@
-"""What the control plane is given of the server: doors and snapshots of the floors below, never their insides."""
+"""What the control plane is given of the server: ways in and snapshots of the layers below, never their insides."""
 
 import datetime
 from collections.abc import Callable, Mapping
@@ -10,14 +10,18 @@ import trio
 from livesync_trio.audit import Audit
 from livesync_trio.config import Config, Secret
 from livesync_trio.connection.peers import Peers
+from livesync_trio.delivery import Webhooks
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.fairness import Attempts
-from livesync_trio.limits import ADMIN_TAILS_MAX_BYTES
 from livesync_trio.memory import Budget
 from livesync_trio.model import StoreId
+from livesync_trio.openapi.queries import wire_time
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.readers import ThreadReaders
 from livesync_trio.telemetry import Counters
+
+ADMIN_TAILS_MAX_BYTES: Final = 32 * 1024 * 1024
+"""History that all tails together hold; a single event may be larger."""
 
 MetricsPage = Callable[[], tuple[bytes, str]]
 """Renders the metrics: body and content type."""
@@ -44,6 +48,7 @@ class ServerView:
         trusts: whether an address is that of a proxy which is believed.
         client_address: who really asks, from the address of the socket, its host, and the headers (proxies).
         metrics: renders the metrics; None: there are none.
+        webhooks: the webhooks; None: there can be none.
         attempts: wrong secrets so far at its own address, by who sent them.
         public_attempts: those under `/admin` of the public port; apart, so that strangers there keep nobody out here.
         started_s: when the server started, on Trio's clock.
@@ -67,11 +72,12 @@ class ServerView:
     trusts: Callable[[str], bool]
     client_address: Callable[[str, str, Mapping[str, str]], str]
     metrics: MetricsPage | None = None
+    webhooks: Webhooks | None = None
     attempts: Attempts = attrs.field(factory=Attempts)
     public_attempts: Attempts = attrs.field(factory=Attempts)
     started_s: float = attrs.field(factory=trio.current_time)
     ending: bool = False
-    tails: dict["Awake", None] = attrs.field(factory=dict)
+    tails: dict["Ending", None] = attrs.field(factory=dict)
     tails_admitted: int = 0
     tails_memory: Budget = attrs.field(factory=lambda: Budget(ADMIN_TAILS_MAX_BYTES))
 
@@ -79,14 +85,14 @@ class ServerView:
         """The server begins to shut down."""
         self.ending = True
         for tail in tuple(self.tails):
-            tail.wake()
+            tail.end_soon()
 
 
-class Awake(Protocol):
+class Ending(Protocol):
     """Somebody who waits."""
 
-    def wake(self) -> None:
-        """Look again."""
+    def end_soon(self) -> None:
+        """Take leave."""
 
 
 def moment(at_s: float) -> str:
@@ -95,6 +101,6 @@ def moment(at_s: float) -> str:
     return wire_time(datetime.datetime.now(datetime.UTC) - ago)
 
 
-def wire_time(at: datetime.datetime) -> str:
-    """A moment of the calendar in the same form."""
-    return f"{at.astimezone(datetime.UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+def wire_time_of(at: float) -> str:
+    """A moment in seconds of the Unix epoch in the same form."""
+    return wire_time(datetime.datetime.fromtimestamp(at, datetime.UTC))

@@ -6,7 +6,7 @@ which serves exactly one. What goes wrong in it ends that connection.
 """
 
 import resource
-from typing import Any
+from typing import Any, Final
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
@@ -19,16 +19,20 @@ from livesync_trio.admin.library_log import library_logger
 from livesync_trio.admin.server_view import ServerView
 from livesync_trio.errors import Kind
 from livesync_trio.fairness.addresses import address_group
-from livesync_trio.limits import (
-    ADMIN_CONNECTIONS_MAX,
-    ADMIN_DESCRIPTORS_SHARE,
-    ADMIN_GRACE_S,
-    ADMIN_KEEP_ALIVE_S,
-    ADMIN_STALL_LIMIT_S,
-    HEADERS_MAX_BYTES,
-    WRITE_SLICE_BYTES,
-)
+from livesync_trio.limits import ADMIN_GRACE_S, HEADERS_MAX_BYTES, WRITE_SLICE_BYTES
 from livesync_trio.telemetry import get_logger
+
+ADMIN_CONNECTIONS_MAX: Final = 128
+"""Connections of the control plane's own address, half of them from one address: two for each tail that may be open."""
+
+ADMIN_DESCRIPTORS_SHARE: Final = 8
+"""One of so many descriptors that this process may open may be such a connection, where that is less."""
+
+ADMIN_KEEP_ALIVE_S: Final = 15.0
+"""Time in which a connection of the control plane must send a whole request head, its first one or another."""
+
+ADMIN_STALL_LIMIT_S: Final = 15.0
+"""How long a connection of the control plane may take no byte of what is sent to it."""
 
 _log = get_logger("admin")
 

@@ -22,8 +22,11 @@ from livesync_trio.admin.reading import read
 from livesync_trio.admin.routes import ROUTES
 from livesync_trio.admin.server_view import UNAVAILABLE, ServerView
 from livesync_trio.errors import Kind, Refusal, StorageUnavailable, StoreDamaged, TooFast
-from livesync_trio.limits import ADMIN_ANSWER_LIMIT_S, ADMIN_BODY_MAX_BYTES, REQUEST_BODY_LIMIT_S, RETRY_AFTER_MAX_S
+from livesync_trio.limits import ADMIN_BODY_MAX_BYTES, REQUEST_BODY_LIMIT_S, RETRY_AFTER_MAX_S
 from livesync_trio.telemetry import get_logger
+
+ADMIN_ANSWER_LIMIT_S: Final = 30.0
+"""How long a request of the control plane may take before it is answered that the server is busy."""
 
 _log = get_logger("admin")
 

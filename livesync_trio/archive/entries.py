@@ -31,6 +31,7 @@ class Entry(NamedTuple):
         json: the text that is kept (`model.Event.json`), byte for byte.
         created_at: server time of its push, `YYYY-MM-DDTHH:MM:SS.mmmZ`.
         user: who pushed it, None where nobody is known.
+        append_id: its id, None where it has none (`model.Event.append_id`).
     """
 
     seq_num: int
@@ -38,19 +39,21 @@ class Entry(NamedTuple):
     json: bytes
     created_at: str
     user: str | None = None
+    append_id: str | None = None
 
 
 class Broken(ValueError):
     """An event is not what an event is, or does not continue the one before it; says which and why."""
 
 
-def entry_of_text(text: bytes, created_at: str, user: str | None = None) -> Entry:
+def entry_of_text(text: bytes, created_at: str, user: str | None = None, append_id: str | None = None) -> Entry:
     """Read an event as a client would have sent it.
 
     Args:
         text: a JSON object with the members of SPEC section 1, in any order.
         created_at: server time of its push.
         user: who pushed it.
+        append_id: its id.
 
     Raises:
         Broken: it is no event.
@@ -60,7 +63,7 @@ def entry_of_text(text: bytes, created_at: str, user: str | None = None) -> Entr
         (event,) = take_batch([shape], restore)
     except Unreadable as error:
         raise Broken(f"an event cannot be read: {error}") from None
-    return Entry(event.seq_num, event.parent_seq_num, event.json, checked_moment(created_at), user)
+    return Entry(event.seq_num, event.parent_seq_num, event.json, checked_moment(created_at), user, append_id)
 
 
 class Columns(NamedTuple):
@@ -173,7 +176,7 @@ def entries_of(events: Iterable[StoredEvent]) -> Iterator[Entry]:
         Broken: a stored text is no event, or not the one its number says.
     """
     for event in events:
-        entry = entry_of_text(event.json, event.created_at, event.user)
+        entry = entry_of_text(event.json, event.created_at, event.user, event.append_id)
         if entry.json != event.json or entry.seq_num != event.seq_num:
             raise Broken(f"e{event.seq_num}: its text is not that of this event")
         yield entry

@@ -19,7 +19,10 @@ from types import TracebackType
 from typing import BinaryIO, Final, Self, cast
 
 from livesync_trio.errors import CommandError, Kind
-from livesync_trio.limits import ARCHIVE_LINE_MAX_BYTES, COMPRESSION_LEVEL
+from livesync_trio.limits import ARCHIVE_LINE_MAX_BYTES
+
+COMPRESSION_LEVEL: Final = 3
+"""zlib's level for `.gz` files: JSON shrinks nearly as far as at 6 in half the time."""
 
 STANDARD_OUTPUT: Final = "-"
 _PRIVATE: Final = 0o600

@@ -2,7 +2,7 @@ r"""The export format: JSON Lines, one section a store, one event a line (`docs/
 
     {"format":"livesync-jsonl","version":1,"storeId":"notes","backendId":"…","head":2,"events":2}
     {"createdAt":"2026-11-20T12:34:56.789Z","event":{"name":…,"args":…,"seqNum":1,…}}
-    {"createdAt":"2026-11-20T12:34:57.120Z","user":"ann","event":{…}}
+    {"createdAt":"2026-11-20T12:34:57.120Z","user":"ann","id":"invoice-17","event":{…}}
     {"end":"notes","events":2,"head":2,"sha256":"…"}
     {"endOfFile":true,"stores":1,"sha256":"…"}
 
@@ -98,11 +98,12 @@ def _header_line(header: Header) -> bytes:
 
 def _entry_line(entry: Entry) -> bytes:
     user = b"" if entry.user is None else b'"user":%b,' % msgspec.json.encode(entry.user)
+    append_id = b"" if entry.append_id is None else b'"id":%b,' % msgspec.json.encode(entry.append_id)
     if b"\n" in entry.json or b"\r" in entry.json:
         text = b'"eventText":%b' % msgspec.json.encode(entry.json.decode())
     else:
         text = b'"event":%b' % entry.json
-    return b'{"createdAt":"%b",%b%b}\n' % (entry.created_at.encode(), user, text)
+    return b'{"createdAt":"%b",%b%b%b}\n' % (entry.created_at.encode(), user, append_id, text)
 
 
 def _end_line(end: End) -> bytes:

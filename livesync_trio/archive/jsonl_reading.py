@@ -20,6 +20,7 @@ class _Shape(msgspec.Struct):
 
     createdAt: str | UnsetType = UNSET  # noqa: N815 -- the format's names
     user: str | None = None
+    id: str | None = None
     event: Raw | UnsetType = UNSET
     eventText: str | UnsetType = UNSET  # noqa: N815
     format: str | UnsetType = UNSET
@@ -34,7 +35,7 @@ class _Shape(msgspec.Struct):
     stores: int = 0
 
 
-_TEXTS: Final = ("createdAt", "user", "eventText", "format", "storeId", "backendId", "end", "sha256")
+_TEXTS: Final = ("createdAt", "user", "id", "eventText", "format", "storeId", "backendId", "end", "sha256")
 
 
 def _take_texts(shape: _Shape, members: dict[str, object]) -> None:
@@ -64,9 +65,9 @@ def line_of(text: bytes) -> Line:
             checked_text(given, what)
     if isinstance(shape.createdAt, str):
         if isinstance(shape.eventText, str):
-            return entry_of_text(shape.eventText.encode(), shape.createdAt, shape.user)
+            return entry_of_text(shape.eventText.encode(), shape.createdAt, shape.user, shape.id)
         if isinstance(shape.event, Raw):
-            return entry_of_text(restore(shape.event), shape.createdAt, shape.user)
+            return entry_of_text(restore(shape.event), shape.createdAt, shape.user, shape.id)
     elif shape.format == FORMAT:
         if shape.version != VERSION:
             raise Broken(f"it has version {shape.version} of the format, this livesync knows {VERSION}")

@@ -5,12 +5,16 @@ within a page, sizes, checksums where the engine keeps them) come with every pag
 """
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from livesync_trio.archive.entries import Broken, Entry, Walk, entries_of
 from livesync_trio.errors import StoreDamaged
 from livesync_trio.limits import READ_MAX_BYTES, READ_MAX_EVENTS
-from livesync_trio.model import ROOT_SEQ_NUM, LogState, StoreId
+from livesync_trio.model import ROOT_SEQ_NUM, LogState, StoredEvent, StoreId
 from livesync_trio.storage.base import Reader, StoreSummary
+
+_NEWEST_SPAN: Final = 128
+"""Numbers that are looked at first when a log is read backwards."""
 
 OnEvents = Callable[[int], None]
 """Told how many events more have been dealt with."""
@@ -30,6 +34,30 @@ def all_stores(reader: Reader, containing: str = "", page: int = READ_MAX_EVENTS
     while summaries := reader.stores(after, page, containing):
         yield from summaries
         after = summaries[-1].store_id
+
+
+def newest_first(reader: Reader, log: LogState, before: int | None = None) -> Iterator[StoredEvent]:
+    """Events of a log from its head back to its root, or from in front of the number `before`.
+
+    Storage reads forwards only, so a span of numbers is read and turned round. It is halved when what lies in it is
+    more than one page, and doubled when nothing does: memory stays at a page, however large events are and however
+    far their numbers lie apart.
+
+    Raises:
+        LogReplaced, StoreDamaged, StorageUnavailable: see `Reader.read`.
+    """
+    up_to = log.head if before is None else min(before - 1, log.head)
+    span = _NEWEST_SPAN
+    while up_to > ROOT_SEQ_NUM:
+        after = max(ROOT_SEQ_NUM, up_to - span)
+        events = reader.read(log, after, up_to, READ_MAX_EVENTS, READ_MAX_BYTES)
+        if events and span > 1 and reader.read(log, events[-1].seq_num, up_to, 1, READ_MAX_BYTES):
+            span //= 2
+            continue
+        yield from reversed(events)
+        up_to = after
+        if not events:
+            span *= 2
 
 
 def log_entries(

@@ -147,12 +147,14 @@ def _append(target: Target, staged_id: StoreId, state: LogState, run: list[Entry
     writes = []
     for created_at, pushed in groupby(run, attrgetter("created_at")):
         batches = tuple(
-            Batch(tuple(Event(one.seq_num, one.parent_seq_num, one.json) for one in batch), user)
+            Batch(tuple(Event(one.seq_num, one.parent_seq_num, one.json, one.append_id) for one in batch), user)
             for user, batch in groupby(pushed, attrgetter("user"))
         )
         writes.append(Append(staged_id, state, batches, created_at))
         state = state_after(writes[-1])
     for outcome in target.writer.commit(writes):
+        if isinstance(outcome, ValueError):
+            raise Broken(f"an event is refused: {outcome}")
         if isinstance(outcome, Exception):
             raise outcome
         if not isinstance(outcome, Appended):

@@ -3,11 +3,11 @@
 Owns the verdict on a store. The rules themselves stand where logs are read: `reading`, `entries`, storage's checks.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 
-from livesync_trio.archive.entries import Broken
+from livesync_trio.archive.entries import Broken, Entry
 from livesync_trio.archive.reading import OnEvents, log_entries, unheard
 from livesync_trio.errors import StoreDamaged
 from livesync_trio.model import StoreId
@@ -23,19 +23,55 @@ class Verified:
         events: how many events its log should have.
         head: number of the last one.
         problem: what is wrong with it, in words; None: nothing.
+        misfits: how many of its events do not fit their schemas.
     """
 
     store_id: StoreId
     events: int
     head: int
     problem: str | None
+    misfits: int = 0
 
 
-def verify(reader: Reader, summaries: Iterable[StoreSummary], on_events: OnEvents = unheard) -> Iterator[Verified]:
+FaultOf = Callable[[bytes], str | None]
+"""What is wrong with the text of an event, by a schema of it; None: nothing."""
+OnMisfit = Callable[[StoreId, int, str], object]
+"""Told of an event that does not fit: its store, its number, what is wrong."""
+
+
+@attrs.define
+class Fitting:
+    """Looks at each event on the way.
+
+    Attributes:
+        fault_of: finds what is wrong with one.
+        on_misfit: told of it.
+        misfits: how many there were.
+    """
+
+    fault_of: FaultOf
+    on_misfit: OnMisfit
+    misfits: int = 0
+
+    def look_at(self, store_id: StoreId, entry: Entry) -> None:
+        """Look at one event."""
+        wrong = self.fault_of(entry.json)
+        if wrong is not None:
+            self.misfits += 1
+            self.on_misfit(store_id, entry.seq_num, wrong)
+
+
+def verify(
+    reader: Reader,
+    summaries: Iterable[StoreSummary],
+    on_events: OnEvents = unheard,
+    fitting: Fitting | None = None,
+) -> Iterator[Verified]:
     """Walk through the logs of stores; gives each verdict as soon as it is known.
 
     Checked are: the identity; the chain from the root; numbers, ordinals and parents of all events; that each text is
-    the event that its number says; sizes, and checksums where the engine keeps them; the head; count and size in total.
+    the event that its number says; sizes, and checksums where the engine keeps them; the head; count and size in total;
+    and with `fitting`, what events look like.
 
     Raises:
         StorageUnavailable: try again later.
@@ -43,10 +79,13 @@ def verify(reader: Reader, summaries: Iterable[StoreSummary], on_events: OnEvent
     """
     for summary in summaries:
         state = summary.state
-        yield Verified(summary.store_id, state.event_count, state.head, _problem(reader, summary, on_events))
+        before = 0 if fitting is None else fitting.misfits
+        problem = _problem(reader, summary, on_events, fitting)
+        misfits = 0 if fitting is None else fitting.misfits - before
+        yield Verified(summary.store_id, state.event_count, state.head, problem, misfits)
 
 
-def _problem(reader: Reader, summary: StoreSummary, on_events: OnEvents) -> str | None:
+def _problem(reader: Reader, summary: StoreSummary, on_events: OnEvents, fitting: Fitting | None) -> str | None:
     if not summary.state.backend_id:
         return f"Store {summary.store_id!r} is damaged: its identity is missing. Reset it, or restore a backup."
     text_bytes, last = 0, None
@@ -54,6 +93,8 @@ def _problem(reader: Reader, summary: StoreSummary, on_events: OnEvents) -> str 
         for entry in log_entries(reader, summary.store_id, summary.state, on_events=on_events):
             text_bytes += len(entry.json)
             last = entry.created_at
+            if fitting is not None:
+                fitting.look_at(summary.store_id, entry)
     except (StoreDamaged, Broken) as error:
         return str(error)
     if (text_bytes, last) != (summary.text_bytes, summary.last_push_at):

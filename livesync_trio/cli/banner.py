@@ -28,7 +28,7 @@ def banner(config: Config, url: str, database: str, who_may_connect: str, contro
     ]
     for env, secret in (("AUTH_TOKEN", config.auth_token), ("ADMIN_SECRET", config.admin_secret)):
         if secret is not None and is_placeholder(secret):
-            lines.append(("careful", f"{env} is a placeholder that everybody knows; a proxy in front would expose it"))
+            lines.append(("warning", f"{env} is a placeholder that everybody knows; a proxy in front would expose it"))
     return "\n".join([f"livesync {VERSION}", *(f"  {label:<13}{text}" for label, text in lines)])
 
 

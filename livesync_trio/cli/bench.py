@@ -10,15 +10,17 @@ from typing import Any
 
 import attrs
 import click
+import trio
 
-from livesync_trio.archive.sync_client import SyncClient
-from livesync_trio.cli import showing
-from livesync_trio.cli.control_plane import ControlPlane
-from livesync_trio.cli.flags import configuration_flags
-from livesync_trio.cli.probe import history, payload, probe_event, probe_flags, scratch, sync_url
-from livesync_trio.cli.showing import json_flag
-from livesync_trio.config import URL_ENV, load
+from livesync_trio.archive.sources.wire import told_as_command
+from livesync_trio.cli import printing
+from livesync_trio.cli.options import configuration_options, json_option, sync_options, url_option
+from livesync_trio.cli.probe import payload, probe_event, scratch, sync_url
+from livesync_trio.cli.reading.control_plane import ControlPlane
+from livesync_trio.client import START, open_backend
+from livesync_trio.config import load
 from livesync_trio.errors import CommandError
+from livesync_trio.model import StoreId
 
 
 @attrs.frozen
@@ -38,12 +40,10 @@ class _Work:
 )
 @click.option("--pushes", type=click.IntRange(2), default=200, show_default=True, help="Pushes of each client.")
 @click.option("--batch", type=click.IntRange(1, 100), default=10, show_default=True, help="Events in a push.")
-@click.option(
-    "--url", metavar="URL", envvar=URL_ENV, help=f"Control plane, to empty the stores again. [env: {URL_ENV}]"
-)
-@probe_flags
-@json_flag
-@configuration_flags
+@url_option("Control plane, to empty the stores again.")
+@sync_options
+@json_option
+@configuration_options("host", "port", "admin_secret")
 def bench(
     *,
     clients: int,
@@ -62,7 +62,8 @@ def bench(
     config = load(flags, os.environ)
     where, who = _where(config, sync_url), payload(config, payload_file)
     work = [_Work(where, who, number, pushes, batch) for number in range(clients)]
-    with ThreadPoolExecutor(clients) as pool, showing.progress("pushing", clients * pushes * batch) as advance:
+    total = clients * pushes * batch
+    with told_as_command(), ThreadPoolExecutor(clients) as pool, printing.progress("pushing", total) as advance:
         begin_s = time.monotonic()
         latencies_s = sorted(latency for done in pool.map(lambda one: _push(one, advance), work) for latency in done)
         push_s = time.monotonic() - begin_s
@@ -84,34 +85,47 @@ def bench(
         "pulledEventsPerSecond": round(pulled / pull_s),
     }
     if as_json:
-        showing.line(result)
+        printing.line(result)
     else:
-        showing.facts(list(result.items()))
+        printing.facts(list(result.items()))
 
 
 _where = sync_url
 
 
-def _store(work: _Work) -> str:
+def _store(work: _Work) -> StoreId:
     return scratch("bench", work.client)
 
 
-def _push(work: _Work, advance: showing.Advance) -> list[float]:
+def _push(work: _Work, advance: printing.Advance) -> list[float]:
     """Push batch after batch; how long each took until it was durable."""
-    latencies_s = []
-    with SyncClient(work.url, scratch("bench", work.client), work.who) as client:
-        _, head = history(client)
-        for _ in range(work.pushes):
-            events = [probe_event(number + 1, number) for number in range(head, head + work.batch)]
-            begin_s = time.monotonic()
-            client.push(events)
-            latencies_s.append(time.monotonic() - begin_s)
-            head += work.batch
-            advance(work.batch)
-    return latencies_s
+
+    async def push_all() -> list[float]:
+        latencies_s = []
+        async with open_backend(work.url, store_id=_store(work), payload=work.who, offline="fail") as backend:
+            head = START.seq_num
+            async for page in backend.pull(live=False):
+                head = page.head
+            for _ in range(work.pushes):
+                events = [probe_event(number + 1, number) for number in range(head, head + work.batch)]
+                begin_s = time.monotonic()
+                await backend.push(events)
+                latencies_s.append(time.monotonic() - begin_s)
+                head += work.batch
+                advance(work.batch)
+        return latencies_s
+
+    return trio.run(push_all)
 
 
 def _pull(work: _Work) -> int:
     """Pull everything; how many events came."""
-    with SyncClient(work.url, scratch("bench", work.client), work.who) as client:
-        return sum(len(page) for _, page in client.pull())
+
+    async def pull_all() -> int:
+        events = 0
+        async with open_backend(work.url, store_id=_store(work), payload=work.who, offline="fail") as backend:
+            async for page in backend.pull(live=False):
+                events += len(page.events)
+        return events
+
+    return trio.run(pull_all)

@@ -6,21 +6,23 @@ from typing import Any
 
 import click
 
-from livesync_trio.cli import showing
-from livesync_trio.cli.control_plane import ControlPlane
-from livesync_trio.cli.flags import configuration_flags
+from livesync_trio.cli import printing
+from livesync_trio.cli.options import configuration_options, json_option, url_option
 from livesync_trio.cli.printable import tell
-from livesync_trio.cli.showing import json_flag
-from livesync_trio.config import URL_ENV, load, shown_settings
+from livesync_trio.cli.reading.control_plane import ControlPlane
+from livesync_trio.config import load, shown_settings
 
 
 @click.command()
-@click.option("--all", "everything", is_flag=True, help="Also those that have their default.")
-@click.option("--url", metavar="URL", envvar=URL_ENV, help=f"Those of the running server. [env: {URL_ENV}]")
-@json_flag
-@configuration_flags
+@click.option("--all", "everything", is_flag=True, help="Also settings that have their default.")
+@url_option("Those of the running server, by its control plane.")
+@json_option
+@configuration_options("host", "port", "database_url")
 def config(*, everything: bool, url: str | None, as_json: bool, **flags: Any) -> None:
-    """Show the settings that `livesync serve` would have here, and where each was given; never a secret."""
+    """Show the settings that `livesync serve` would have here, and where each was given; never a secret.
+
+    Takes every option of `livesync serve`.
+    """
     loaded = load(flags, os.environ)
     if url is not None:
         plane = ControlPlane(url, loaded.admin_secret)
@@ -28,7 +30,7 @@ def config(*, everything: bool, url: str | None, as_json: bool, **flags: Any) ->
             _show(plane.get("/config")["settings"], everything, as_json)
         return
     for remark in loaded.remarks:
-        tell(f"careful: {remark}", err=True)
+        tell(f"warning: {remark}", err=True)
     _show(shown_settings(loaded), everything, as_json)
 
 
@@ -36,10 +38,10 @@ def _show(settings: Sequence[dict[str, Any]], everything: bool, as_json: bool) -
     chosen = [one for one in settings if everything or one["origin"] != "default"]
     if as_json:
         for setting in chosen:
-            showing.line(setting)
+            printing.line(setting)
         return
-    showing.table(
-        ("setting", "value", "from"),
+    printing.table(
+        ("setting#", "value_", "from_"),
         ((one["name"], _value(one), one["origin"]) for one in chosen),
         empty="Every setting has its default: --all shows them.",
     )

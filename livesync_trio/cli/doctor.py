@@ -1,46 +1,61 @@
 """`livesync doctor`: look at everything a server needs, and sync an event as a client would."""
 
 import os
-from collections.abc import Iterator
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import click
 
 from livesync_trio.archive.entries import Broken
-from livesync_trio.archive.sync_client import SyncClient, place_of
-from livesync_trio.cli import checks, showing
-from livesync_trio.cli.checks import Check
-from livesync_trio.cli.control_plane import ControlPlane
-from livesync_trio.cli.flags import configuration_flags
-from livesync_trio.cli.printable import tell
-from livesync_trio.cli.probe import payload, probe_flags, scratch, sync_probe, sync_url
-from livesync_trio.cli.showing import json_flag
-from livesync_trio.config import URL_ENV, Config, is_loopback, load
+from livesync_trio.archive.sources.wire import connected
+from livesync_trio.cli import doctor_checks as checks
+from livesync_trio.cli import printing
+from livesync_trio.cli.doctor_checks import Check, State
+from livesync_trio.cli.options import configuration_options, json_option, sync_options, url_option
+from livesync_trio.cli.printable import Colour, tell
+from livesync_trio.cli.probe import payload, scratch, sync_probe, sync_url
+from livesync_trio.cli.reading.control_plane import ControlPlane
+from livesync_trio.client import place_of
+from livesync_trio.config import Config, is_loopback, load
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.wire.reading import plain
 
+_COLUMN: Final = 14
+_INDENT: Final = 2 * _COLUMN
+_LEAST_COLUMNS: Final = 20
+_SHOWN: Final[Mapping[State, tuple[str, Colour]]] = {
+    "ok": ("ok", "green"),
+    "careful": ("warning", "yellow"),
+    "wrong": ("wrong", "red"),
+    "not looked at": ("skipped", "white"),
+}
+"""How a person is told of each state."""
+
 
 @click.command()
-@click.option("--url", metavar="URL", envvar=URL_ENV, help=f"Control plane of the running server. [env: {URL_ENV}]")
-@probe_flags
-@json_flag
-@configuration_flags
+@url_option("Control plane of the running server.")
+@sync_options
+@json_option
+@configuration_options("host", "port", "database_url", "admin_secret")
 def doctor(*, url: str | None, sync_url: str | None, payload_file: Path | None, as_json: bool, **flags: Any) -> None:
     """Check configuration, database, permissions, clock, limits and proxy, and sync a probe through a scratch store.
 
-    The exit code is 10 when something is wrong. With --url the scratch store is emptied again.
+    The exit code is 10 when something is wrong. With --url the scratch store is emptied again. Takes every option of
+    `livesync serve`.
     """
     config = load(flags, os.environ)
     found = []
     for check in _all(config, url, sync_url, payload_file):
         found.append(check)
         if as_json:
-            showing.line({"about": check.about, "state": check.state, "text": check.text})
+            printing.line({"about": check.about, "state": check.state, "text": check.text})
         else:
-            tell(f"{check.state:<14}{check.about:<14}{check.text}")
+            _print(check)
     wrong = [check for check in found if check.state == "wrong"]
     if wrong:
         raise CommandError(Kind.CHECKS_FAILED, f"{len(wrong)} of {len(found)} checks failed.")
@@ -62,7 +77,7 @@ def _probed(config: Config, where: str, who: Any, plane: ControlPlane | None, *,
     """Sync an event through a scratch store; on the way, look how the server sees us."""
     store = scratch("doctor")
     try:
-        with SyncClient(where, store, who) as client:
+        with connected(where, store, who) as client:
             synced = sync_probe(client)
             times = f"durable after {synced.push_s * 1000:.0f} ms, pulled in {synced.pull_s * 1000:.0f} ms"
             yield Check("probe", "ok", f"e{synced.head} of {store!r} through {place_of(where)}: {times}")
@@ -78,6 +93,16 @@ def _probed(config: Config, where: str, who: Any, plane: ControlPlane | None, *,
     if plane is not None:
         with suppress(CommandError):
             plane.post("/store/reset", {"storeId": store, "confirm": store})
+
+
+def _print(check: Check) -> None:
+    """One check in a line; at a terminal folded at spaces, beside its name."""
+    text = check.text
+    if printing.at_terminal():
+        width = max(_LEAST_COLUMNS, shutil.get_terminal_size().columns - _INDENT)
+        text = f"\n{' ' * _INDENT}".join(textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False))
+    word, colour = _SHOWN[check.state]
+    tell(f"{check.about:<{_COLUMN}}{text}", label=word.ljust(_COLUMN), colour=colour)
 
 
 class Connections(Protocol):

@@ -1,5 +1,6 @@
 """`livesync export` and `livesync backup`: stores as files."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -12,11 +13,13 @@ from livesync_trio.archive.files import STANDARD_OUTPUT
 from livesync_trio.archive.reading import all_stores
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.table_shape import export_tables
-from livesync_trio.cli import showing
-from livesync_trio.cli.looking import no_such_store
+from livesync_trio.cli import printing
+from livesync_trio.cli.completing import complete_store
+from livesync_trio.cli.databases import database_files, database_to_read
+from livesync_trio.cli.options import database_options, json_option
 from livesync_trio.cli.printable import tell
-from livesync_trio.cli.showing import json_flag
-from livesync_trio.cli.where import configured, database_files, database_flags, database_to_read
+from livesync_trio.cli.reading.database import no_such_store
+from livesync_trio.config import load
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import RESERVED_STORES, LogState, StoreId
 from livesync_trio.storage.base import Reader
@@ -24,30 +27,38 @@ from livesync_trio.storage.base import Reader
 Format = Literal["jsonl", "sqlite"]
 _FORMATS: Final = ("jsonl", "sqlite")
 
+_stores_option = click.option(
+    *("--store", "names"),
+    multiple=True,
+    metavar="STORE",
+    shell_complete=complete_store,
+    help="This store; may be repeated. [default: all]",
+)
+
 _Stores = list[tuple[StoreId, LogState]]
 
 
 @click.command()
-@click.argument("file")
-@click.option("--store", "names", multiple=True, metavar="STORE", help="This store; may be repeated. All when absent.")
+@click.argument("file", type=click.Path(allow_dash=True))
+@_stores_option
 @click.option(
     "--format", "kind", type=click.Choice(_FORMATS), default="jsonl", help="JSON Lines, or the tables of sync-cf."
 )
 @click.option("--overwrite", is_flag=True, help="Replace FILE.")
-@json_flag
-@database_flags
+@json_option
+@database_options
 def export(*, file: str, names: Sequence[str], kind: Format, overwrite: bool, as_json: bool, **flags: Any) -> None:
-    """Write stores into FILE, also while a server uses the database.
+    """Write stores into FILE, even while a server uses the database.
 
-    A FILE that ends with .gz is compressed; - is standard output. An export that was interrupted goes on where it was
-    when it is begun again, unless it is compressed.
+    A FILE that ends with .gz is compressed; - is standard output. An export that was interrupted
+    continues when it is run again, unless it is compressed.
     """
-    config = configured(flags)
+    config = load(flags, os.environ)
     with database_to_read(config) as engine:
         reader = engine.snapshot()
         try:
             chosen = _chosen(reader, names)
-            with showing.progress(f"exporting to {file}", _events(chosen)) as advance:
+            with printing.progress(f"exporting to {file}", _events(chosen)) as advance:
                 if kind == "sqlite":
                     stores, events = export_tables(
                         reader,
@@ -68,22 +79,22 @@ def export(*, file: str, names: Sequence[str], kind: Format, overwrite: bool, as
 
 
 @click.command()
-@click.argument("file")
-@click.option("--store", "names", multiple=True, metavar="STORE", help="This store; may be repeated. All when absent.")
+@click.argument("file", type=click.Path(allow_dash=True))
+@_stores_option
 @click.option("--overwrite", is_flag=True, help="Replace FILE once the new backup is whole.")
-@json_flag
-@database_flags
+@json_option
+@database_options
 def backup(*, file: str, names: Sequence[str], overwrite: bool, as_json: bool, **flags: Any) -> None:
-    """Save the database, or some of its stores, as of one moment into FILE, while a server goes on using it.
+    """Save the database, or some of its stores, as of one moment into FILE, even while a server uses it.
 
     The file is the same as that of `livesync export`, and is read back and checked before it gets its name.
     """
-    config = configured(flags)
+    config = load(flags, os.environ)
     with database_to_read(config) as engine:
         reader = engine.snapshot()
         try:
             chosen = _chosen(reader, names)
-            with showing.progress(f"saving to {file}", _events(chosen)) as advance:
+            with printing.progress(f"saving to {file}", _events(chosen)) as advance:
                 done = write_file(
                     reader,
                     chosen,
@@ -101,7 +112,7 @@ def backup(*, file: str, names: Sequence[str], overwrite: bool, as_json: bool, *
 
 def _check(file: Path, done: Exported) -> None:
     """Read a backup from the disk as a restore would. Raises CommandError when it is not what was written."""
-    with showing.progress(f"checking {file}", done.events) as advance:
+    with printing.progress(f"checking {file}", done.events) as advance:
         backup_file = JsonlFile(file, advance, keep=False)
         try:
             headers = [section.header for section in backup_file.sections()]
@@ -121,7 +132,7 @@ def _chosen(reader: Reader, names: Sequence[str]) -> _Stores:
             (left if one.store_id.startswith(RESERVED_STORES) else stores).append((one.store_id, one.state))
         if left:
             names = ", ".join(repr(store_id) for store_id, _ in left[:3])
-            showing.note(
+            printing.note(
                 f"Left out: {len(left)} stores of imports that were not finished ({names}; "
                 f"{_events(left):,} events). Name one by --store to have it in the file."
             )
@@ -141,8 +152,12 @@ def _events(stores: _Stores) -> int:
 
 def _tell(file: str, stores: int, events: int, as_json: bool) -> None:
     if file == STANDARD_OUTPUT:
-        showing.note(f"{stores} stores, {events:,} events")
+        printing.note(_counts(stores, events))
     elif as_json:
-        showing.line({"file": file, "stores": stores, "events": events, "bytes": Path(file).stat().st_size})
+        printing.line({"file": file, "stores": stores, "events": events, "bytes": Path(file).stat().st_size})
     else:
-        tell(f"{file}: {stores} stores, {events:,} events, {showing.size(Path(file).stat().st_size)}")
+        tell(f"{file}: {_counts(stores, events)}, {printing.size(Path(file).stat().st_size)}")
+
+
+def _counts(stores: int, events: int) -> str:
+    return f"{printing.count(stores, 'store')}, {printing.count(events, 'event')}"

@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from livesync_trio.cli.banner import THIS_MACHINE
-from livesync_trio.cli.flags import configuration_flags
+from livesync_trio.cli.options import configuration_options
 from livesync_trio.cli.printable import tell
 from livesync_trio.config import Config, load
 from livesync_trio.limits import HEALTH_ANSWER_LIMIT_S
@@ -18,11 +18,11 @@ _UNWELL: Final = 1
 
 
 @click.command()
-@configuration_flags
+@configuration_options("host", "port", "tls_cert")
 def health(**flags: Any) -> None:
     """Ask the server on this machine how it is; exit with 1 when it is not well.
 
-    Finds it by the same settings as `livesync serve`: HOST, PORT, TLS.
+    Finds it by the settings of `livesync serve`, whose options it takes too.
     """
     config = load(flags, os.environ)
     failures: list[str] = []

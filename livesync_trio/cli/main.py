@@ -4,17 +4,14 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import Final
 
 import click
 
-from livesync_trio.cli.health import health
-from livesync_trio.cli.migrate import migrate
 from livesync_trio.cli.printable import tell
-from livesync_trio.cli.serve import serve
 from livesync_trio.errors import RULES, CommandError, StartupError
 from livesync_trio.telemetry import hold_standard_descriptors
 from livesync_trio.version import VERSION
@@ -26,50 +23,95 @@ _EXIT_READER_GONE: Final = 141
 _EXIT_INTERRUPTED: Final = 130
 """128 + SIGINT, as shells have it."""
 
-
-_OTHERS: Final = {
-    "backup": "export:backup",
-    "bench": "bench:bench",
-    "completion": "completion:completion",
-    "config": "config:config",
-    "connections": "look:connections",
-    "doctor": "doctor:doctor",
-    "events": "look:events",
-    "export": "export:export",
-    "import": "bring:bring",
-    "info": "look:info",
-    "reset": "reset:reset",
-    "restore": "restore:restore",
-    "stores": "look:stores",
-    "tail": "look:tail",
-    "verify": "verify:verify",
+_GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
+    "Run a server": {
+        "serve": ("serve:serve", "Serve LiveStore clients until a signal says stop."),
+        "health": ("health:health", "Ask the server on this machine how it is."),
+        "doctor": ("doctor:doctor", "Check everything a server needs, and sync a probe."),
+        "config": ("config:config", "Show the settings, and where each was given."),
+        "migrate": ("migrate:migrate", "Bring the tables of a PostgreSQL database up to date."),
+    },
+    "Look": {
+        "stores": ("inspect:stores", "List the stores."),
+        "events": ("inspect:events", "Show events of a store."),
+        "tail": ("inspect:tail", "Show events of a store as they are pushed."),
+        "info": ("inspect:info", "Tell what the database holds, or how a server is."),
+        "connections": ("inspect:connections", "List the open WebSockets of a running server."),
+        "webhooks": ("webhooks:webhooks", "List, test and replay the webhooks of a running server."),
+    },
+    "Keep and move data": {
+        "backup": ("export:backup", "Save all stores as of one moment into a file."),
+        "restore": ("restore:restore", "Go back to a backup."),
+        "verify": ("verify:verify", "Check every log, or a file."),
+        "export": ("export:export", "Write stores into a file."),
+        "import": ("imports:import_", "Bring in stores from a file or another server."),
+        "reset": ("reset:reset", "Give a store an empty log and a new identity."),
+    },
+    "Follow a PostgreSQL database": {
+        "feed": ("feed:feed", "Look at the change feed and its source, and mend it."),
+    },
+    "More": {
+        "token": ("token:token", "Make a token to try an app with, or explain one."),
+        "bench": ("bench:bench", "Measure a running server, as clients see it."),
+        "completion": ("main:completion", "Print the completion script of a shell."),
+    },
 }
-"""Commands that are loaded when they are called: a server shall not carry what they need."""
+"""Every command by its group: module and name below `livesync_trio.cli`, and what it does, for the list. A module is
+loaded when its command is called: a server shall not carry what the others need."""
+
+_COMMANDS: Final = {name: where for group in _GROUPS.values() for name, (where, _) in group.items()}
+
+_COMPLETION_VARIABLE: Final = "_LIVESYNC_COMPLETE"
+"""By this the completion script asks the program; click's convention."""
 
 
 class _Commands(click.Group):
-    """The commands that are loaded, and those that can be."""
+    """The commands, loaded when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *_OTHERS})
+        return sorted({*super().list_commands(ctx), *_COMMANDS})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         found = super().get_command(ctx, cmd_name)
-        if found is None and cmd_name in _OTHERS:
-            module, _, name = _OTHERS[cmd_name].partition(":")
+        if found is None and cmd_name in _COMMANDS:
+            module, _, name = _COMMANDS[cmd_name].partition(":")
             found = getattr(import_module(f"livesync_trio.cli.{module}"), name)
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0].isalpha() and self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
+            raise click.NoSuchCommand(args[0], possibilities=self.list_commands(ctx), ctx=ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for heading, commands in _GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, meaning) for name, (_, meaning) in commands.items()])
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, message="livesync %(version)s")
 def livesync() -> None:
-    """Self-hosted sync server for LiveStore apps."""
+    """Self-hosted sync server for LiveStore apps.
+
+    `livesync COMMAND --help` explains a command.
+    """
 
 
-livesync.add_command(serve)
-livesync.add_command(migrate)
-livesync.add_command(health)
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(*, shell: str) -> None:
+    """Print the completion script for SHELL: append it to ~/.bashrc or ~/.zshrc.
+
+    For fish: `livesync completion fish > ~/.config/fish/completions/livesync.fish`.
+    """
+    from click.shell_completion import get_completion_class  # noqa: PLC0415 - only here
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(livesync, {}, "livesync", _COMPLETION_VARIABLE).source())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

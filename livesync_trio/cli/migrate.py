@@ -1,4 +1,4 @@
-"""`livesync migrate`: bring the tables of a PostgreSQL database up to date, or tell what is missing."""
+"""`livesync migrate`: bring the tables of a PostgreSQL database up to date, or list what is missing."""
 
 import os
 from typing import Any, Final
@@ -6,7 +6,7 @@ from typing import Any, Final
 import click
 
 from livesync_trio import app
-from livesync_trio.cli.flags import configuration_flags
+from livesync_trio.cli.options import configuration_options
 from livesync_trio.cli.printable import tell
 from livesync_trio.config import load
 from livesync_trio.errors import Kind, StartupError, StorageUnavailable
@@ -16,14 +16,18 @@ _MISSING: Final = 1
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Change nothing; tell what is missing, and exit with 1 if it is needed.")
+@click.option("--check", is_flag=True, help="Change nothing; list what is missing, and exit with 1 if it is needed.")
 @click.option("--sql", is_flag=True, help="Change nothing; print what is missing as SQL, for a role that may do it.")
-@click.option("--finish", is_flag=True, help="Also do what older servers could not bear, when none runs any more.")
-@configuration_flags
+@click.option(
+    "--finish",
+    is_flag=True,
+    help="Also take the steps that older servers cannot work with.",
+)
+@configuration_options("database_url", "database_wait_s")
 def migrate(*, check: bool, sql: bool, finish: bool, **flags: Any) -> None:
     """Bring the tables of a PostgreSQL database up to date.
 
-    `livesync serve` does this by itself, except for --finish. An SQLite file is brought up to date by its server only.
+    `livesync serve` does this automatically, except for --finish. An SQLite file is brought up to date by its server.
     """
     engine = app.shared_engine(load(flags, os.environ))
     if engine is None:

@@ -1,9 +1,12 @@
 """Text of others as a terminal may be given it. All that commands say passes here."""
 
+import os
 import sys
-from typing import Final
+from typing import Final, Literal
 
 import click
+
+Colour = Literal["red", "yellow", "green", "white"]
 
 _JSON_SPACE: Final = "\t\n\r"
 """Between the tokens of JSON these may stand; inside a text they are escaped."""
@@ -14,9 +17,21 @@ def printable(text: str) -> str:
     return "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in text)
 
 
-def tell(text: str, *, err: bool = False) -> None:
-    """Print lines of text, whoever wrote them; `err`: on stderr."""
-    click.echo("\n".join(map(printable, text.split("\n"))), err=err)
+def tell(text: str, *, err: bool = False, label: str = "", colour: Colour | None = None) -> None:
+    """Print lines of text, whoever wrote them.
+
+    Args:
+        text: the lines.
+        err: on stderr.
+        label: what stands in front of the first line: in bold or in a colour, where that can be seen and NO_COLOR does
+            not forbid it.
+        colour: of the label; bold when None.
+    """
+    lines = "\n".join(map(printable, text.split("\n")))
+    label = printable(label)
+    if label and sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+        label = click.style(label, bold=True) if colour is None else click.style(label, fg=colour)
+    click.echo(label + lines, err=err)
 
 
 def tell_json(value: bytes) -> None:

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import attrs
-import click
 
-from livesync_trio.archive.entries import Entry
-from livesync_trio.archive.sync_client import SyncClient
 from livesync_trio.cli.banner import THIS_MACHINE
+from livesync_trio.client import BlockingBackend, Event
 from livesync_trio.config import Config
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import StoreId
@@ -22,17 +20,7 @@ from livesync_trio.model import StoreId
 SCRATCH: Final = "livesync-probe"
 """Beginning of the names of scratch stores."""
 
-
-def probe_flags(command: Any) -> Any:
-    """Give a command the flags that say which server to talk to as a client, and who one is."""
-    for option in (
-        click.option(
-            "--payload-file", type=click.Path(path_type=Path), help="File with what clients send as syncPayload."
-        ),
-        click.option("--sync-url", metavar="URL", help="Where clients connect; what HOST and PORT say when absent."),
-    ):
-        command = option(command)
-    return command
+_NAME: Final = "livesyncProbe"
 
 
 def sync_url(config: Config, given: str | None) -> str:
@@ -45,11 +33,16 @@ def sync_url(config: Config, given: str | None) -> str:
 def payload(config: Config, file: Path | None) -> Any:
     """What a client sends to be let in. Raises CommandError."""
     if file is not None:
-        try:
-            return json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CommandError(Kind.BAD_CONFIG, f"--payload-file {file} cannot be read: {error}.") from error
+        return read_payload(file)
     return None if config.auth_token is None else {"authToken": config.auth_token.reveal()}
+
+
+def read_payload(file: Path) -> Any:
+    """What `--payload-file` holds. Raises CommandError."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CommandError(Kind.BAD_CONFIG, f"--payload-file {file} cannot be read: {error}.") from error
 
 
 @attrs.frozen
@@ -67,39 +60,33 @@ class Synced:
     pull_s: float
 
 
-def sync_probe(client: SyncClient) -> Synced:
+def sync_probe(client: BlockingBackend) -> Synced:
     """Push one event to a scratch store, and pull it.
 
     Raises:
-        CommandError: the server refuses, does not answer, or gives back something else.
+        CommandError: the server gives back something else.
+        SyncError: it refuses, or does not answer.
     """
     _, head = history(client)
     begin_s = time.monotonic()
     client.push([probe_event(head + 1, head)])
     pushed_s = time.monotonic()
-    entries, seen = history(client)
+    events, seen = history(client)
     pulled_s = time.monotonic()
-    if seen != head + 1 or b'"livesyncProbe"' not in entries[-1].json:
+    if seen != head + 1 or events[-1].name != _NAME:
         raise CommandError(Kind.CHECKS_FAILED, f"The probe was acknowledged as e{head + 1}, and e{seen} came back.")
     return Synced(seen, pushed_s - begin_s, pulled_s - pushed_s)
 
 
-def history(client: SyncClient) -> tuple[list[Entry], int]:
+def history(client: BlockingBackend) -> tuple[list[Event], int]:
     """Events of a scratch store, and its head."""
-    entries = [entry for _, page in client.pull() for entry in page]
-    return entries, entries[-1].seq_num if entries else 0
+    events = [event for page in client.pull() for event in page.events]
+    return events, events[-1].seq_num if events else 0
 
 
-def probe_event(seq_num: int, parent_seq_num: int) -> dict[str, Any]:
+def probe_event(seq_num: int, parent_seq_num: int) -> Event:
     """An event that no application has."""
-    return {
-        "name": "livesyncProbe",
-        "args": {"at": time.time()},
-        "seqNum": seq_num,
-        "parentSeqNum": parent_seq_num,
-        "clientId": "livesync",
-        "sessionId": "probe",
-    }
+    return Event(seq_num, parent_seq_num, _NAME, b'{"at":%r}' % time.time(), "livesync", "probe")
 
 
 def scratch(name: str, *parts: object) -> StoreId:

@@ -1,5 +1,6 @@
 """`livesync restore`: go back to a backup."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from livesync_trio.archive.restoring import Claim, Planned, Restored, Verdict, d
 from livesync_trio.archive.restoring import restore as restored
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.staging import Target
-from livesync_trio.cli import showing
-from livesync_trio.cli.showing import json_flag
-from livesync_trio.cli.where import configured, database_flags, target_database
+from livesync_trio.cli import printing
+from livesync_trio.cli.databases import target_database
+from livesync_trio.cli.options import database_options, json_option
+from livesync_trio.config import load
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import StoreId
 
@@ -21,12 +23,12 @@ from livesync_trio.model import StoreId
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--store", "names", multiple=True, metavar="STORE", help="Only this store; may be repeated.")
-@click.option("--complete", is_flag=True, help="Nothing was acknowledged after the backup: clients go on.")
+@click.option("--complete", is_flag=True, help="Nothing was acknowledged after the backup: clients continue.")
 @click.option("--lost-tail", is_flag=True, help="Events came after the backup: clients must start over.")
-@click.option("--yes", is_flag=True, help="Replace stores that hold other events now, although they are not named.")
+@click.option("--yes", is_flag=True, help="Replace stores whose contents differ, although they are not named.")
 @click.option("--dry-run", is_flag=True, help="Check FILE and say what would happen; change nothing.")
-@json_flag
-@database_flags
+@json_option
+@database_options
 def restore(
     *,
     file: Path,
@@ -38,15 +40,15 @@ def restore(
     as_json: bool,
     **flags: Any,
 ) -> None:
-    """Bring back the stores of the backup FILE, once all of it was found to be whole.
+    """Bring back the stores of the backup FILE, after all of it was checked.
 
     A store gets a new identity, so that its clients start over, unless --complete says that nothing was acknowledged
-    after the backup: clients that have later events would wait for ever. What the database itself shows counts more.
+    after the backup: clients that have later events would wait for ever. If the database shows otherwise, that counts.
     """
     if complete and lost_tail:
         raise click.UsageError("--complete and --lost-tail contradict each other")
     claim = Claim.COMPLETE if complete else Claim.LOST_TAIL if lost_tail else Claim.UNKNOWN
-    with target_database(configured(flags), change=not dry_run) as target:
+    with target_database(load(flags, os.environ), change=not dry_run) as target:
         backup = JsonlFile(file)
         try:
             planned = plan(target, backup, frozenset(map(StoreId, names)))
@@ -70,7 +72,7 @@ def _check_replaces_nothing(planned: Sequence[Planned]) -> None:
         )
         raise CommandError(
             Kind.ALREADY_THERE,
-            f"This would replace {len(replaced)} stores ({what}): name those to restore by --store, or say --yes.",
+            f"This would replace {len(replaced)} stores ({what}): name those to restore by --store, or pass --yes.",
         )
 
 
@@ -81,7 +83,7 @@ def _carry_out(
     total = sum(one.events for one in planned)
     done: list[Restored] = []
     try:
-        with showing.progress(f"restoring from {backup.describe()}", total) as advance:
+        with printing.progress(f"restoring from {backup.describe()}", total) as advance:
             for one, decided in zip(planned, verdicts, strict=True):
                 done.append(restored(target, backup, one, decided, advance))
                 if as_json:
@@ -96,7 +98,7 @@ def _carry_out(
 def _show(done: Sequence[Restored], as_json: bool) -> None:
     if as_json:
         for one in done:
-            showing.line(
+            printing.line(
                 {
                     "storeId": one.store_id,
                     "events": one.events,
@@ -109,8 +111,8 @@ def _show(done: Sequence[Restored], as_json: bool) -> None:
                 }
             )
         return
-    showing.table(
-        ("store", "events#", "head#", "given up#", "outcome", "clients", "because"),
+    printing.table(
+        ("store", "events#", "head#", "lost#", "outcome_", "clients_", "because_"),
         (
             (
                 one.store_id,
@@ -118,7 +120,7 @@ def _show(done: Sequence[Restored], as_json: bool) -> None:
                 f"e{one.head}",
                 one.lost_events,
                 one.outcome,
-                "go on" if one.kept_identity else "start over",
+                "continue" if one.kept_identity else "start over",
                 one.reason,
             )
             for one in done
@@ -146,10 +148,10 @@ def _show_plan(planned: Sequence[Planned], verdicts: Sequence[Verdict | None], a
         )
     if as_json:
         for row in rows:
-            showing.line(row)
+            printing.line(row)
         return
-    showing.table(
-        ("store", "events#", "head#", "in the database", "given up#", "outcome", "clients", "because"),
+    printing.table(
+        ("store", "events#", "head#", "in the database_", "lost#", "outcome_", "clients_", "because_"),
         (
             (
                 row["storeId"],
@@ -158,7 +160,7 @@ def _show_plan(planned: Sequence[Planned], verdicts: Sequence[Verdict | None], a
                 row["inItsPlace"],
                 row["lostEvents"],
                 row["outcome"],
-                "go on" if row["keptIdentity"] else "start over",
+                "continue" if row["keptIdentity"] else "start over",
                 row["reason"],
             )
             for row in rows

@@ -11,7 +11,7 @@ import click
 
 from livesync_trio import app
 from livesync_trio.cli.banner import banner, who_may_connect
-from livesync_trio.cli.flags import configuration_flags
+from livesync_trio.cli.options import GroupedCommand, configuration_options
 from livesync_trio.cli.printable import tell
 from livesync_trio.cli.process_one import part_if_first
 from livesync_trio.config import Config, exposure_problems, load
@@ -19,12 +19,12 @@ from livesync_trio.errors import Kind, StartupError
 from livesync_trio.hooks import Hooks, load_hooks
 
 
-@click.command()
-@configuration_flags
+@click.command(cls=GroupedCommand)
+@configuration_options()
 def serve(**flags: Any) -> None:
     """Serve LiveStore clients until a signal says stop.
 
-    A flag beats its environment variable, which beats the TOML file.
+    An option overrides its environment variable, which overrides the TOML file.
     """
     part_if_first()
     config, hooks = _read(flags)

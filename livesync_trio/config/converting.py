@@ -14,7 +14,9 @@ import attrs
 import cattrs
 
 from livesync_trio.config.declaring import Secret, one_of
-from livesync_trio.limits import SECRET_FILE_MAX_BYTES
+
+SECRET_FILE_MAX_BYTES: Final = 64 * 1024
+"""Longest file with a secret; a wrong path, say a device, is noticed instead of read for ever."""
 
 TEXT: Final = "utf-8-sig"
 """Of files: editors on Windows put a byte order mark in front, which is no part of the content."""
@@ -214,6 +216,12 @@ def _secret(raw: Any, _: type) -> Secret:
     return Secret(raw)
 
 
+def _text_or_truth(raw: Any, _: Any) -> str | bool:
+    if not isinstance(raw, str | bool):
+        raise ValueError(f"{shown(raw)} is neither a text nor true or false")  # noqa: TRY004 - the operator's mistake
+    return raw
+
+
 def _is_secret(kind: Any) -> bool:
     return kind is Secret or bool(kind == Secret | None)
 
@@ -230,6 +238,7 @@ def _converter(hooks: Mapping[type, Callable[[Any, Any], Any]], texts: Callable[
     converter.register_structure_hook_func(_made_of(tuple), _array)
     converter.register_structure_hook_func(_made_of(Literal), _choice)
     converter.register_structure_hook_func(lambda kind: bool(kind == _TEXTS), texts)
+    converter.register_structure_hook_func(lambda kind: bool(kind == str | bool), _text_or_truth)
     for kind, hook in (*hooks.items(), (Secret, _secret), (_InFile, _in_file)):
         converter.register_structure_hook(kind, hook)
     return converter

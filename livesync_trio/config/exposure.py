@@ -5,7 +5,10 @@ from typing import Final
 
 from livesync_trio.config.declaring import Secret
 from livesync_trio.config.settings import Config
-from livesync_trio.limits import AUTH_TOKEN_GOOD_CHARACTERS, AUTH_TOKEN_LEAST_CHARACTERS
+
+AUTH_TOKEN_LEAST_CHARACTERS: Final = 8
+AUTH_TOKEN_GOOD_CHARACTERS: Final = 16
+"""A shared token shorter than the first is refused on a network, one shorter than the second is warned of."""
 
 _PLACEHOLDERS: Final = frozenset(
     {

@@ -372,3 +372,14 @@ class ObservingSettings(Group):
     traces: bool = declare(
         False, _TRUTH, "Send traces of pushes by OTLP; needs the extra `otel`, and `OTEL_*` variables say where to."
     )
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class BackupSettings(Group):
+    """Backups by the clock. See `docs/backup.md`; without `backup_dir` there are none."""
+
+    backup_dir: str | None = declare(
+        None, "the path of a folder", "Where the server saves its database, again and again.", check=not_empty
+    )
+    backup_every_s: float = declare(86400.0, SECONDS, "From one backup to the next.", check=duration)
+    backup_keep: int = declare(14, "a whole number from 1", "How many backups are kept.", check=at_least(1))

@@ -9,8 +9,11 @@ from typing import Any, Final
 
 import attrs
 
+from livesync_trio.config.api import ApiSettings
 from livesync_trio.config.declaring import Secret, Setting, settings_of
+from livesync_trio.config.feed import FeedSettings
 from livesync_trio.config.groups import (
+    BackupSettings,
     ControlSettings,
     DatabaseSettings,
     FairUseSettings,
@@ -20,6 +23,7 @@ from livesync_trio.config.groups import (
     NetworkSettings,
     ObservingSettings,
 )
+from livesync_trio.config.webhooks import WebhookSettings
 
 GROUPS: Final[Mapping[type[Group], str]] = {
     NetworkSettings: "Network",
@@ -28,7 +32,11 @@ GROUPS: Final[Mapping[type[Group], str]] = {
     FairUseSettings: "Rate limits and quotas",
     LimitSettings: "Limits of a connection",
     ControlSettings: "Control plane",
+    ApiSettings: "HTTP API and event schemas",
+    FeedSettings: "Change feed",
     ObservingSettings: "Logs, audit, metrics, traces",
+    WebhookSettings: "Webhooks",
+    BackupSettings: "Backups",
 }
 """Every group and its heading, in the order in which the documentation and `--help` list them."""
 
@@ -41,7 +49,11 @@ class Config(
     FairUseSettings,
     LimitSettings,
     ControlSettings,
+    ApiSettings,
+    FeedSettings,
     ObservingSettings,
+    WebhookSettings,
+    BackupSettings,
 ):
     """Everything an operator decides, checked. Made by `load`, or directly by a program that embeds the server.
 

@@ -47,12 +47,15 @@ class Asking:
         """What the hooks are told of the connection."""
         return self.client.context
 
-    def must_ask(self, request: PushRequest | PullRequest) -> bool:
-        """Whether anybody must be asked before this request is handed to the store."""
-        hooks = self.runner.hooks
-        if isinstance(request, PullRequest):
-            return hooks.on_pull is not None
-        return hooks.on_push is not None or self.client.rights.asks_to_push
+    @property
+    def asks_to_pull(self) -> bool:
+        """Whether anybody must be asked before a pull is handed to the store."""
+        return self.runner.hooks.on_pull is not None
+
+    @property
+    def asks_to_push(self) -> bool:
+        """Whether anybody must be asked before a push is handed to the store."""
+        return self.runner.hooks.on_push is not None or self.client.rights.asks_to_push
 
     async def may(self, request: PushRequest | PullRequest) -> Verdict:
         """Ask whoever wants to be asked; a verdict without a refusal when nobody objects."""

@@ -11,21 +11,20 @@ import trio
 
 from livesync_trio.access.client import Client
 from livesync_trio.connection.asking import Asking
-from livesync_trio.connection.peer import Surroundings
-from livesync_trio.connection.recording import HTTP, note_refusal, tell_of_push, user_to_store
+from livesync_trio.connection.pushing import Pushing
+from livesync_trio.connection.recording import HTTP, note_refusal
 from livesync_trio.connection.sharing import rpc_history
+from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal, TooFast
 from livesync_trio.limits import (
     HTTP_PULL_STORAGE_PATIENCE_S,
     PUSH_PATIENCE_S,
     READ_MAX_BYTES,
 )
-from livesync_trio.model import BackendId, Batch, Cursor, LogState, Page, Publication
-from livesync_trio.rules.admission import check_batch
-from livesync_trio.store.actor import UNAVAILABLE
+from livesync_trio.model import BackendId, Cursor, LogState, Page, Publication
+from livesync_trio.store.commands import UNAVAILABLE, Accepted, Waiting
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.subscription import Standing, Subscription
-from livesync_trio.telemetry import Marks
 from livesync_trio.wire import rpc
 from livesync_trio.wire.messages import (
     Invalid,
@@ -96,7 +95,8 @@ async def serve(body: bytes, handle: StoreHandle, client: Client, surroundings: 
     """
     surroundings.counters.http_requests += 1
     messages = rpc.decode(body, "http")
-    request = _Request(handle, Asking(surroundings.hooks, client), surroundings)
+    asking = Asking(surroundings.hooks, client)
+    request = _Request(handle, asking, Pushing(asking, surroundings, HTTP), surroundings)
     too_many = _too_many(messages, client, surroundings.max_open_pulls)
     if too_many is not None:
         note_refusal(surroundings, client.context, too_many)
@@ -126,6 +126,7 @@ class _Request:
 
     handle: StoreHandle
     asking: Asking
+    pushing: Pushing
     surroundings: Surroundings
 
     async def answer(self, message: Message) -> Answer:
@@ -150,26 +151,19 @@ class _Request:
     async def _push(self, request: PushRequest) -> Answer:
         if not request.events:
             return Answer(OK, (rpc.push_success(request.id),))
-        now_s, client = trio.current_time(), self.asking.client
-        marks = Marks() if self.surroundings.watch.on else None
-        refusal = check_batch(request.events) or client.refusal_to_push(now_s)
-        if refusal is not None:
-            return self._refuse(request.id, refusal)
-        pause_s = client.charge(request, PUSH_PATIENCE_S, now_s)
-        if isinstance(pause_s, Refusal):
-            return self._refuse(request.id, pause_s)
-        if pause_s:
-            await trio.sleep(pause_s)
-        refusal, annotation = await self.asking.may(request)
-        refusal = refusal or client.refusal_to_push(trio.current_time())  # it may have waited for long
-        if refusal is not None:
-            return self._refuse(request.id, refusal)
-        user = user_to_store(self.asking.context) if self.surroundings.store_user else None
-        answer = await self.handle.push(Batch(request.events, user), request.backend_id, request.id.json, self, marks)
-        if marks is not None:
-            tell_of_push(self.surroundings.watch, self.asking.context, request, answer, marks, transport=HTTP)
-        if self.asking.tells_push_results:
-            await self.asking.tell_push_result(request, answer, annotation)
+        push = self.pushing.begin(request, PUSH_PATIENCE_S)
+        if isinstance(push, Refusal):
+            return self._refuse(request.id, push)
+        if self.pushing.must_wait(push):
+            refusal = await self.pushing.allowed(push)
+            if refusal is not None:
+                return self._refuse(request.id, refusal)
+        waiting: Waiting[Accepted] = Waiting()
+        await self.handle.post(self.pushing.command(push, self, waiting.reply))
+        answer = await waiting.wait()
+        self.pushing.note(push, answer)
+        if self.pushing.tells:
+            await self.pushing.tell(push, answer)
         if isinstance(answer, Refusal):
             return self._refuse(request.id, answer)
         return Answer(OK, (rpc.push_success(request.id),))

@@ -10,56 +10,23 @@ import itertools
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
-import attrs
 import trio
 
 from livesync_trio.access.client import Client
-from livesync_trio.audit import Audit
-from livesync_trio.config import Secret
 from livesync_trio.connection import frame_log
 from livesync_trio.connection.channel import Channel, ChannelEnded, Incoming
 from livesync_trio.connection.outbox import Outbox, nobody
 from livesync_trio.connection.recording import may_log
+from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.connection.unanswered import Unanswered
 from livesync_trio.errors import RULES, Kind
-from livesync_trio.fairness import Attempts
-from livesync_trio.hooks import HookRunner
 from livesync_trio.limits import CLOSE_REASON_MAX_BYTES
-from livesync_trio.memory import Budget, Memory
+from livesync_trio.memory import Budget
 from livesync_trio.supervision import Tasks, open_tasks
-from livesync_trio.telemetry import Counters, Flood, PushWatch, get_logger
+from livesync_trio.telemetry import get_logger
 
 _log = get_logger("connection")
 _numbers = itertools.count(1)
-
-
-@attrs.define(eq=False)
-class Surroundings:
-    """What every connection of a server shares. A reload of the configuration changes it (`reloading`).
-
-    Attributes:
-        hooks: runs the user's functions; a connection keeps those with which it was opened.
-        counters: totals of the server.
-        max_open_pulls: open pulls allowed on one connection.
-        admin_secret: for the admin messages of 0.3; None switches them off.
-        admin_attempts: wrong secrets so far, by address.
-        audit: the record of who did what.
-        flood: keeps repeated lines from filling the log.
-        watch: whoever wants to know of each push.
-        store_user: whether who pushed an event is stored beside it.
-        memory: what all connections together may hold.
-    """
-
-    hooks: HookRunner
-    counters: Counters
-    max_open_pulls: int
-    admin_secret: Secret | None = None
-    admin_attempts: Attempts = attrs.field(factory=Attempts)
-    audit: Audit = attrs.field(factory=Audit)
-    flood: Flood = attrs.field(factory=Flood)
-    watch: PushWatch = attrs.field(factory=PushWatch)
-    store_user: bool = False
-    memory: Memory = attrs.field(factory=Memory)
 
 
 class Life(enum.Enum):
@@ -111,6 +78,8 @@ class Peer(abc.ABC):
         self._tasks: Tasks | None = None  # while it is OPEN or ENDING
         self.start_outliving = self.start_task
         """Starts a task that goes on when the connection has ended; `Peers` puts its own here."""
+        self.remind: Callable[[], None] = nobody
+        """Has `on_reminder` called in a moment (`limits.REMINDER_S`); `Peers` puts its own here."""
 
     # --- what the protocol decides ---------------------------------------------------------------------------------
 
@@ -132,6 +101,9 @@ class Peer(abc.ABC):
 
     def on_end(self) -> None:  # noqa: B027 -- not everybody has something open
         """Nothing more is read: what was asked for ends, and nothing new may be begun."""
+
+    def on_reminder(self) -> None:  # noqa: B027 -- most ask for none
+        """The moment has come for which `remind` was called, and the connection is still there."""
 
     def on_expired(self) -> None:  # noqa: B027 -- not every protocol can be closed
         """The client's token has expired: the connection may be closed, if that brings the client back."""
@@ -229,7 +201,7 @@ class Peer(abc.ABC):
             if self.outbox.closing is None:
                 self.on_message(incoming)
         self.last_heard_s = trio.current_time()
-        return not self.outbox.flooded and not self.unanswered.too_much
+        return not self.outbox.flooded and not (self.unanswered.held_bytes and self.unanswered.too_much)
 
     # --- what `Peers` watches --------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ Owns the table of peers, the one task that writes what their sockets take at onc
 watches the silence of all of them, and the few tasks that go on when their peer has left.
 """
 
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ import trio
 
 from livesync_trio.connection.peer import Peer
 from livesync_trio.errors import Kind
-from livesync_trio.limits import LIVENESS_SWEEP_S, PROBE_AFTER_S
+from livesync_trio.limits import LIVENESS_SWEEP_S, PROBE_AFTER_S, REMINDER_S
 from livesync_trio.supervision import Tasks, open_tasks
 from livesync_trio.telemetry import get_logger
 
@@ -30,6 +31,8 @@ class Peers:
         self._none_left = trio.lowlevel.ParkingLot()
         self._with_work: dict[Peer, None] = {}
         self._work_came = trio.lowlevel.ParkingLot()  # the flushing task, while there is nothing to flush
+        self._to_remind: deque[tuple[float, Peer]] = deque()  # when, on Trio's clock; all wait equally long
+        self._reminder_came = trio.lowlevel.ParkingLot()
         self._tasks: Tasks | None = None
         self._outliving = 0
 
@@ -44,6 +47,7 @@ class Peers:
         self._peers[peer] = None
         peer.outbox.on_work = partial(self._note_work, peer)
         peer.start_outliving = self._start_outliving
+        peer.remind = partial(self._note_reminder, peer)
         try:
             await peer.run()
         finally:
@@ -78,6 +82,7 @@ class Peers:
         """Write for the peers, and watch their silence. Runs until cancelled; without it nothing is sent."""
         async with open_tasks("peers") as tasks:
             tasks.start(self._flush)
+            tasks.start(self._remind)
             self._tasks = tasks
             try:
                 await self._watch_silence()
@@ -103,6 +108,20 @@ class Peers:
                 except Exception as error:
                     _log.error("connection crashed", connection=peer.number, exc_info=error)
                     peer.cut()
+
+    def _note_reminder(self, peer: Peer) -> None:
+        self._to_remind.append((trio.current_time() + REMINDER_S, peer))
+        self._reminder_came.unpark_all()
+
+    async def _remind(self) -> None:
+        """Remind peers of what they wanted to do a moment later: one task for all of them."""
+        while True:
+            if not self._to_remind:
+                await self._reminder_came.park()
+            due_s, peer = self._to_remind.popleft()
+            await trio.sleep_until(due_s)
+            if peer in self._peers:
+                peer.on_reminder()
 
     async def _watch_silence(self) -> None:
         """Probe peers that have fallen silent and close those that stay so."""

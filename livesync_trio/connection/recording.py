@@ -32,7 +32,7 @@ STORED: Final = "stored"
 
 
 class Noticing(Protocol):
-    """Where a server notes what it sees; `peer.Surroundings` has it."""
+    """Where a server notes what it sees; `Surroundings` has it."""
 
     @property
     def audit(self) -> Audit:

@@ -11,8 +11,9 @@ import trio
 
 from livesync_trio.connection.channel import Incoming
 from livesync_trio.connection.live import Pull
+from livesync_trio.connection.pushing import OpenPush
 from livesync_trio.connection.sharing import filled, rpc_history, rpc_pages
-from livesync_trio.connection.store_peer import OpenPull, OpenPush, StorePeer
+from livesync_trio.connection.store_peer import OpenPull, StorePeer
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal
 from livesync_trio.limits import ORPHAN_GRACE_S, ORPHAN_QUIET_S
 from livesync_trio.model import BackendId, Cursor, LogState, Page, Publication
@@ -38,6 +39,7 @@ class RpcPeer(StorePeer):
 
     _expecting = False
     _pulled = False
+    _pinged = False
     _first_id: int | None = None
 
     def on_start(self) -> None:
@@ -127,8 +129,19 @@ class RpcPeer(StorePeer):
 
     # --- orphaned pulls --------------------------------------------------------------------------------------------
 
+    def on_reminder(self) -> None:
+        """Say Pong once more.
+
+        LiveStore's own command line waits five seconds for a Pong after that to its first Ping, and sends the next Ping
+        after ten (SPEC 3.6).
+        """
+        self.outbox.put(rpc.PONG)
+
     def _on_ping(self) -> None:
         self.outbox.put(rpc.PONG)
+        if not self._pinged:
+            self._pinged = True
+            self.remind()
         quiet = not self._pulled and not self._open
         if quiet and not self._expecting and trio.current_time() - self.since_s >= ORPHAN_QUIET_S:
             self._expecting = True  # the pull may be right behind the ping

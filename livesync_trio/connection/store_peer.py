@@ -6,48 +6,23 @@ asked first, or the store's mailbox is full, they queue for a worker task, so th
 """
 
 import abc
-from typing import Any
+from functools import partial
 
 import attrs
-import trio
 
 from livesync_trio.access.client import Client
 from livesync_trio.connection.asking import Asking
 from livesync_trio.connection.channel import Channel
 from livesync_trio.connection.live import Pull
-from livesync_trio.connection.peer import Peer, Surroundings
-from livesync_trio.connection.recording import WEBSOCKET, note_refusal, tell_of_push, user_to_store
+from livesync_trio.connection.peer import Peer
+from livesync_trio.connection.pushing import OpenPush, Pushing
+from livesync_trio.connection.recording import WEBSOCKET, note_refusal
+from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.errors import Kind, Refusal, ServerAhead
 from livesync_trio.limits import PUSH_PATIENCE_S, REQUESTS_PER_CONNECTION_MAX
-from livesync_trio.model import Batch, text_bytes
-from livesync_trio.rules.admission import check_batch
 from livesync_trio.store.commands import Accepted, Push, Reply
 from livesync_trio.store.handle import StoreHandle
-from livesync_trio.telemetry import Marks
 from livesync_trio.wire.messages import PullRequest, PushRequest, RequestId
-
-
-@attrs.define(eq=False)
-class OpenPush:
-    """A push that is not finished.
-
-    Attributes:
-        request: what was asked.
-        interrupted: the client gave it up and wants no answer.
-        answered: it was acknowledged ahead of its broadcast (0.3).
-        not_before_s: until when it must wait because it came too fast, on Trio's clock.
-        marks: when it passed which stage, if anybody wants to know.
-        annotation: what the push hook returned for it.
-        size_bytes: what it counts for while it is under way.
-    """
-
-    request: PushRequest
-    interrupted: bool = False
-    answered: bool = False
-    not_before_s: float = 0.0
-    marks: Marks | None = None
-    annotation: Any = None
-    size_bytes: int = 0
 
 
 @attrs.define(eq=False)
@@ -68,6 +43,7 @@ class StorePeer(Peer):
         super().__init__(channel, client, surroundings)
         self.handle = handle
         self.asking = Asking(surroundings.hooks, client)
+        self.pushing = Pushing(self.asking, surroundings, WEBSOCKET)
         self.pull_tasks = 0
         self._open: dict[bytes, OpenPush | OpenPull] = {}
         self._queue: list[OpenPush | OpenPull] = []  # short, and a deque holds 760 bytes when it is empty
@@ -112,8 +88,8 @@ class StorePeer(Peer):
             return
         self._open[request.request.id.json] = request
         if isinstance(request, OpenPush):
-            request.size_bytes = text_bytes(request.request.events)
-            self.unanswered.take(request.size_bytes)
+            request.held_bytes = request.batch.size_bytes
+            self.unanswered.take(request.held_bytes)
         if self._queue or self._must_wait(request) or not self._serve_nowait(request):
             self._queue.append(request)
             if not self._working:
@@ -149,7 +125,9 @@ class StorePeer(Peer):
         return None
 
     def _must_wait(self, request: OpenPush | OpenPull) -> bool:
-        return self.asking.must_ask(request.request) or (isinstance(request, OpenPush) and request.not_before_s > 0)
+        if isinstance(request, OpenPush):
+            return self.pushing.must_wait(request)
+        return self.asking.asks_to_pull
 
     def _serve_nowait(self, request: OpenPush | OpenPull) -> bool:
         """Hand a request to the store. False: its mailbox is full."""
@@ -168,27 +146,21 @@ class StorePeer(Peer):
 
     async def _serve(self, request: OpenPush | OpenPull) -> None:
         if isinstance(request, OpenPush):
-            await trio.sleep_until(request.not_before_s)
-            if request.interrupted:  # while it was queued: no hook is asked about a push that nobody makes
-                self._push_ended(request)
-                return
-        refusal, annotation = await self.asking.may(request.request)
-        if refusal is None and isinstance(request, OpenPush):
-            refusal = self.client.refusal_to_push(trio.current_time())  # the token may have expired meanwhile
+            refusal = await self.pushing.allowed(request)
+        else:
+            refusal = (await self.asking.may(request.request)).refusal
         if refusal is not None:
             if isinstance(request, OpenPush):
                 self._push_ended(request)
             if self.forget(request.request.id) is not None:
                 self.refuse(request.request.id, refusal)
-            return
-        if isinstance(request, OpenPull):
+        elif isinstance(request, OpenPull):
             if not request.pull.over:
                 await request.pull.begin()
-        elif not request.interrupted:
-            request.annotation = annotation
-            await self.handle.post(self._push_command(request))
-        else:
+        elif request.interrupted:
             self._push_ended(request)
+        else:
+            await self.handle.post(self._push_command(request))
 
     # --- pushes ----------------------------------------------------------------------------------------------------
 
@@ -197,51 +169,37 @@ class StorePeer(Peer):
         if not request.events:
             self.acknowledge(request.id)  # SPEC 3.4: no other check
             return
-        now_s = trio.current_time()
-        refusal = check_batch(request.events) or self.client.refusal_to_push(now_s)
-        if refusal is not None:
-            self.refuse(request.id, refusal)
-            return
-        pause_s = self.client.charge(request, self.push_patience_s, now_s)
-        if isinstance(pause_s, Refusal):
-            self.refuse(request.id, pause_s)
-            return
-        marks = Marks() if self.surroundings.watch.on else None
-        self.open_request(OpenPush(request, not_before_s=now_s + pause_s if pause_s else 0.0, marks=marks))
+        push = self.pushing.begin(request, self.push_patience_s)
+        if isinstance(push, Refusal):
+            self.refuse(request.id, push)
+        else:
+            self.open_request(push)
 
     def _push_ended(self, push: OpenPush) -> None:
         """A push was answered, refused or forgotten: its bytes are ours no more."""
-        size_bytes, push.size_bytes = push.size_bytes, 0
-        if size_bytes:
-            self.unanswered.give_back(size_bytes)
+        held_bytes, push.held_bytes = push.held_bytes, 0
+        if held_bytes:
+            self.unanswered.give_back(held_bytes)
 
-    def _push_command(self, open_push: OpenPush) -> Push:
-        request = open_push.request
+    def _push_command(self, push: OpenPush) -> Push:
+        return self.pushing.command(push, self, Reply(partial(self._push_answered, push)))
 
-        def answered(answer: Accepted | Refusal) -> None:
-            self._push_answered(open_push, answer)
-
-        user = user_to_store(self.asking.context) if self.surroundings.store_user else None
-        batch, marks = Batch(request.events, user), open_push.marks
-        return Push(batch, request.backend_id, request.id.json, self, Reply(answered), marks)
-
-    def _push_answered(self, open_push: OpenPush, answer: Accepted | Refusal) -> None:
+    def _push_answered(self, push: OpenPush, answer: Accepted | Refusal) -> None:
         """Called by the actor: the push is durable and published, or refused."""
-        self._push_ended(open_push)
-        request = open_push.request
-        if open_push.marks is not None:
-            watch, context = self.surroundings.watch, self.asking.context
-            tell_of_push(watch, context, request, answer, open_push.marks, transport=WEBSOCKET)
-        if self.asking.tells_push_results:
-            self.start_outliving(lambda: self.asking.tell_push_result(request, answer, open_push.annotation))
-        if open_push.interrupted:
+        self._push_ended(push)
+        if push.marks is not None:
+            self.pushing.note(push, answer)
+        if self.pushing.tells:
+            self.start_outliving(partial(self.pushing.tell, push, answer))
+        request = push.request
+        if push.interrupted:
             return
         self.forget(request.id)
         if isinstance(answer, Refusal):
             self.refuse(request.id, answer)
             if isinstance(answer, ServerAhead):
                 self.on_server_ahead()
-        elif not open_push.answered:
+        elif not push.answered:
             self.acknowledge(request.id)
 
     def refuse(self, request_id: RequestId, refusal: Refusal) -> None:

@@ -5,7 +5,7 @@ Owns the count, which is part of the server's budget for what is received, and t
 
 import trio
 
-from livesync_trio.limits import PUSHES_SHARE_BYTES, PUSHES_UNDER_WAY_MAX_BYTES
+from livesync_trio.limits import MESSAGE_LARGE_BYTES, PUSHES_SHARE_BYTES, PUSHES_UNDER_WAY_MAX_BYTES
 from livesync_trio.memory import Memory
 
 
@@ -30,12 +30,14 @@ class Unanswered:
     def take(self, size_bytes: int) -> None:
         """A request of that size is under way."""
         self.held_bytes += size_bytes
-        self._memory.receiving(size_bytes).take(size_bytes)
+        budget = self._memory.received if size_bytes <= MESSAGE_LARGE_BYTES else self._memory.received_large
+        budget.used_bytes += size_bytes  # what is held already
 
     def give_back(self, size_bytes: int) -> None:
         """It was answered, refused or forgotten."""
         self.held_bytes -= size_bytes
-        self._memory.receiving(size_bytes).give_back(size_bytes)
+        budget = self._memory.received if size_bytes <= MESSAGE_LARGE_BYTES else self._memory.received_large
+        budget.give_back(size_bytes)
         if self._lot is not None:
             self._lot.unpark_all()
 

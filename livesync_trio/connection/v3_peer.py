@@ -12,9 +12,10 @@ import trio
 
 from livesync_trio.connection.channel import Incoming
 from livesync_trio.connection.live import Pull
+from livesync_trio.connection.pushing import OpenPush
 from livesync_trio.connection.recording import record
 from livesync_trio.connection.sharing import filled, v3_history, v3_message
-from livesync_trio.connection.store_peer import OpenPull, OpenPush, StorePeer
+from livesync_trio.connection.store_peer import OpenPull, StorePeer
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal, ServerAhead
 from livesync_trio.limits import V3_PUSH_PATIENCE_S
 from livesync_trio.model import Cursor, LogState, Page, Publication

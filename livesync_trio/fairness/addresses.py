@@ -1,8 +1,10 @@
 """Which addresses count as one, and which are not counted."""
 
 import ipaddress
+from typing import Final
 
-from livesync_trio.limits import ADDRESS_GROUP_BITS
+ADDRESS_GROUP_BITS: Final = 64
+"""IPv6 addresses that share these bits count as one: a household has 2**64 of them."""
 
 
 def address_group(host: str) -> str | None:

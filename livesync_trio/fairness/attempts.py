@@ -6,13 +6,18 @@ from livesync_trio.config import Rate
 from livesync_trio.errors import TooFast
 from livesync_trio.fairness.addresses import address_group
 from livesync_trio.fairness.buckets import Buckets
-from livesync_trio.limits import (
-    ADMIN_FAILURES,
-    ADMIN_FAILURES_PERIOD_S,
-    TOKEN_FAILURES,
-    TOKEN_FAILURES_PERIOD_S,
-    WRONG_TOKENS_KNOWN_MAX,
-)
+
+ADMIN_FAILURES: Final = 5
+ADMIN_FAILURES_PERIOD_S: Final = 60.0
+"""Wrong admin secrets that one address may try at once, and as many again in each period."""
+
+TOKEN_FAILURES: Final = 60
+TOKEN_FAILURES_PERIOD_S: Final = 60.0
+"""Different wrong shared tokens that one address may try at once, and as many again in each period: an office whose
+people all still have yesterday's token gets by; guessing 8 random letters and digits takes ten thousand years."""
+
+WRONG_TOKENS_KNOWN_MAX: Final = 10_000
+"""Wrong tokens remembered, by address: 2 MB at most."""
 
 ADMIN: Final = Rate(ADMIN_FAILURES, ADMIN_FAILURES_PERIOD_S)
 TOKENS: Final = Rate(TOKEN_FAILURES, TOKEN_FAILURES_PERIOD_S)

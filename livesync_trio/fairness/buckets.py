@@ -5,9 +5,12 @@ into the future, time catches up with it, and a bucket that is full need not be 
 """
 
 from itertools import islice
+from typing import Final
 
 from livesync_trio.config import Rate
-from livesync_trio.limits import THROTTLED_KEYS_MAX
+
+THROTTLED_KEYS_MAX: Final = 100_000
+"""Users, addresses or stores whose rates are remembered at the same time; some 20 MB at worst."""
 
 
 class Buckets:

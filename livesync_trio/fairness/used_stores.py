@@ -1,6 +1,12 @@
 """How many different stores one user has used within a day."""
 
-from livesync_trio.limits import PRINCIPAL_STORES_WINDOW_S, USED_STORES_MAX
+from typing import Final
+
+PRINCIPAL_STORES_WINDOW_S: Final = 86_400.0
+"""How long a store counts as used by a principal after it was last opened."""
+
+USED_STORES_MAX: Final = 500_000
+"""Stores remembered for `max_principal_stores`, of all users together; some 60 MB at worst."""
 
 
 class UsedStores:

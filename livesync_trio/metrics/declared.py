@@ -12,8 +12,8 @@ import attrs
 
 from livesync_trio.connection.statistics import UNKNOWN
 from livesync_trio.errors import RULES
-from livesync_trio.metrics.snapshot import Snapshot
-from livesync_trio.telemetry import Histogram
+from livesync_trio.metrics.snapshot import FEED_PHASES, FeedNumbers, Snapshot
+from livesync_trio.telemetry import Histogram, WebhookCounts
 from livesync_trio.version import VERSION
 from livesync_trio.wire.messages import Generation
 
@@ -75,6 +75,25 @@ def _actors(snapshot: Snapshot) -> list[Sample]:
     return _each(by_state, by_state)
 
 
+def _by_webhook(read: Callable[[WebhookCounts], float]) -> Callable[[Snapshot], list[Sample]]:
+    """A metric with one label: a number for each webhook, of which there may be none."""
+    return lambda snapshot: [((each,), read(counts)) for each, counts in snapshot.counters.webhooks.items()]
+
+
+def _feed(read: Callable[[FeedNumbers], float | None]) -> Callable[[Snapshot], list[Sample]]:
+    """A metric of the change feed: nothing without one, nor what this server does not know."""
+
+    def samples(snapshot: Snapshot) -> list[Sample]:
+        value = None if snapshot.feed is None else read(snapshot.feed)
+        return [] if value is None else [((), value)]
+
+    return samples
+
+
+def _feed_phase(snapshot: Snapshot) -> list[Sample]:
+    return [] if snapshot.feed is None else _each({snapshot.feed.phase: 1}, FEED_PHASES)
+
+
 METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "livesync_build_info",
@@ -115,6 +134,30 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "livesync_http_requests_total", "counter", "Sync requests over HTTP.", _one(lambda s: s.counters.http_requests)
+    ),
+    Metric(
+        "livesync_api_requests_total",
+        "counter",
+        "Requests to the HTTP API that were let in.",
+        _one(lambda s: s.counters.api_requests),
+    ),
+    Metric(
+        "livesync_appends_total",
+        "counter",
+        "Appends of events without numbers made durable; they count as pushes, too.",
+        _one(lambda s: s.counters.appends_accepted),
+    ),
+    Metric(
+        "livesync_events_repeated_total",
+        "counter",
+        "Events of appends that the store had already, under their ids: requests that were sent again.",
+        _one(lambda s: s.counters.events_repeated),
+    ),
+    Metric(
+        "livesync_pushes_misfitting_total",
+        "counter",
+        "Pushes that do not fit the schemas of events, and were taken (`event_schemas_pushes`).",
+        _one(lambda s: s.counters.pushes_misfitting),
     ),
     Metric(
         "livesync_pushes_above_head_total",
@@ -259,6 +302,72 @@ METRICS: Final[tuple[Metric, ...]] = (
         "Writes of any stores that shared a transaction.",
         _one(lambda s: s.counters.commit_writes),
     ),
+    # --- webhooks
+    Metric(
+        "livesync_webhook_attempts_total",
+        "counter",
+        "Messages to receivers of webhooks: those that were taken, and attempts that failed.",
+        lambda s: [
+            ((webhook, outcome), count)
+            for webhook, counts in s.counters.webhooks.items()
+            for outcome, count in (("delivered", counts.delivered), ("failed", counts.failed))
+        ],
+        ("webhook", "outcome"),
+    ),
+    Metric(
+        "livesync_webhook_events_total",
+        "counter",
+        "Events in the messages that were taken.",
+        _by_webhook(lambda counts: counts.events),
+        ("webhook",),
+    ),
+    Metric(
+        "livesync_webhook_stores_behind",
+        "gauge",
+        "Stores with something to deliver, on the server that delivers.",
+        _by_webhook(lambda counts: counts.behind()),
+        ("webhook",),
+    ),
+    Metric(
+        "livesync_webhook_lag_seconds",
+        "gauge",
+        "For how long the store that is longest behind has had nothing delivered.",
+        _by_webhook(lambda counts: counts.lag_s()),
+        ("webhook",),
+    ),
+    Metric(
+        "livesync_webhook_stores_parked",
+        "gauge",
+        "Stores that are not tried any more before an operator says so.",
+        _by_webhook(lambda counts: counts.parked),
+        ("webhook",),
+    ),
+    # --- the change feed
+    Metric(
+        "livesync_feed_phase",
+        "gauge",
+        "1 for what the reader of the change feed does, else 0.",
+        _feed_phase,
+        ("phase",),
+    ),
+    Metric(
+        "livesync_feed_retained_bytes",
+        "gauge",
+        "Bytes of its log that the source keeps because of the feed; only where the source is read.",
+        _feed(lambda feed: feed.retained_bytes),
+    ),
+    Metric(
+        "livesync_feed_safe_bytes",
+        "gauge",
+        "Bytes that the source may still write before it gives the feed up; only where a limit is set.",
+        _feed(lambda feed: feed.safe_bytes),
+    ),
+    Metric(
+        "livesync_feed_confirm_age_seconds",
+        "gauge",
+        "Since when the source has not been told that the feed lives; only where the source is read.",
+        _feed(lambda feed: feed.confirm_age_s),
+    ),
     # --- the process
     Metric("livesync_draining", "gauge", "1 while the server shuts down.", _one(lambda s: s.draining)),
     Metric(
@@ -272,6 +381,24 @@ METRICS: Final[tuple[Metric, ...]] = (
         "counter",
         "Lines of the audit log that could not be written.",
         _one(lambda s: s.audit_lines_lost),
+    ),
+    Metric(
+        "livesync_backup_last_success_timestamp_seconds",
+        "gauge",
+        "When the newest scheduled backup was begun, in Unix time; 0 if there is none.",
+        lambda s: [] if s.backups is None else [((), s.backups.last_s)],
+    ),
+    Metric(
+        "livesync_backup_size_bytes",
+        "gauge",
+        "Size of the newest scheduled backup.",
+        lambda s: [] if s.backups is None else [((), s.backups.last_bytes)],
+    ),
+    Metric(
+        "livesync_backup_failures_total",
+        "counter",
+        "Scheduled backups that could not be made.",
+        lambda s: [] if s.backups is None else [((), s.backups.failed)],
     ),
     Metric("livesync_tasks", "gauge", "Trio tasks.", _one(lambda s: s.tasks)),
     Metric(

@@ -4,12 +4,17 @@ import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import trio
 
-from livesync_trio.limits import LOOP_BLOCKED_S, LOOP_PROBE_S
 from livesync_trio.telemetry import Counters
+
+LOOP_PROBE_S: Final = 0.5
+"""How often the event loop's delay is measured."""
+
+LOOP_BLOCKED_S: Final = 0.1
+"""A delay from which on the event loop counts as blocked; a busy but healthy server stays far below it."""
 
 
 async def measure(counters: Counters) -> None:

@@ -1,6 +1,7 @@
 """One look at the whole server, from which all metrics of a scrape are read."""
 
 from collections.abc import Callable
+from typing import Final, Protocol
 
 import attrs
 import trio
@@ -9,6 +10,35 @@ from livesync_trio.connection.peers import Peers
 from livesync_trio.connection.statistics import PeersStatistics, statistics
 from livesync_trio.store.registry import Registry, RegistryStatistics
 from livesync_trio.telemetry import Counters, log_lines_lost
+
+
+class Backups(Protocol):
+    """What is told of scheduled backups (`backups.Backups`)."""
+
+    last_s: float
+    last_bytes: int
+    failed: int
+
+
+@attrs.frozen
+class FeedNumbers:
+    """What is measured of the change feed.
+
+    Attributes:
+        phase: what its reader does, one of `FEED_PHASES`.
+        retained_bytes: of its log, that the source keeps because of the feed; None when this server does not know.
+        safe_bytes: how many more may be written before the source gives the feed up; None without a limit.
+        confirm_age_s: since the source was last told that the feed lives; None when this server does not read it.
+    """
+
+    phase: str
+    retained_bytes: int | None
+    safe_bytes: int | None
+    confirm_age_s: float | None
+
+
+FEED_PHASES: Final = ("starting", "standby", "copying", "following", "failing", "stopped")
+"""What the reader of the change feed may do; `standby`: another server reads."""
 
 
 @attrs.frozen
@@ -23,6 +53,8 @@ class Sources:
         draining: tells whether it is shutting down.
         storage_healthy: tells whether the database can be written and read, and answers.
         audit_lines_lost: tells how many lines the audit log lost.
+        backups: those that are made by the clock; None: there are none.
+        feed: tells how the change feed is; None where there is none.
     """
 
     counters: Counters
@@ -32,6 +64,8 @@ class Sources:
     draining: Callable[[], bool]
     storage_healthy: Callable[[], bool]
     audit_lines_lost: Callable[[], int]
+    backups: Backups | None = None
+    feed: Callable[[], FeedNumbers | None] = lambda: None
 
 
 @attrs.frozen
@@ -49,6 +83,8 @@ class Snapshot:
         audit_lines_lost: lines of the audit log that were lost.
         draining: whether the server is shutting down.
         tasks: Trio's tasks.
+        backups: those that are made by the clock; None: there are none.
+        feed: the change feed; None where there is none.
     """
 
     counters: Counters
@@ -61,6 +97,8 @@ class Snapshot:
     audit_lines_lost: int
     draining: bool
     tasks: int
+    backups: Backups | None
+    feed: FeedNumbers | None = None
 
     @classmethod
     def of(cls, sources: Sources) -> "Snapshot":
@@ -76,4 +114,6 @@ class Snapshot:
             audit_lines_lost=sources.audit_lines_lost(),
             draining=sources.draining(),
             tasks=trio.lowlevel.current_statistics().tasks_living,
+            backups=sources.backups,
+            feed=sources.feed(),
         )

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import attrs
 
-from livesync_trio.errors import BackendIdMismatch, Kind, Refusal, ServerAhead
-from livesync_trio.model import Batch, Event, LogState
+from livesync_trio.errors import BackendIdMismatch, HeadMismatch, Kind, Refusal, ServerAhead
+from livesync_trio.model import Batch, Cursor, Event, LogState
 
 
 @attrs.frozen
@@ -87,13 +87,20 @@ def decide(state: LogState, head: int, batch: Batch, backend_id: str | None) -> 
     return None
 
 
+def decide_expected(state: LogState, head: int, expected: Cursor | None) -> Refusal | None:
+    """Whether a log is where an append expects it. `head`: as in `decide`."""
+    if expected is None or (expected.seq_num == head and expected.backend_id in (None, state.backend_id)):
+        return None
+    return HeadMismatch.of(head, state.backend_id)
+
+
 def is_doubtful(verdict: Refusal | None) -> bool:
     """Whether a verdict may only mean that this server has not heard of what another one stored."""
-    return isinstance(verdict, BackendIdMismatch) or (
+    return isinstance(verdict, BackendIdMismatch | HeadMismatch) or (
         isinstance(verdict, ServerAhead) and verdict.provided > verdict.head
     )
 
 
 def quotes_head(verdict: Refusal | None) -> bool:
     """Whether a verdict speaks of a head, which must not be quoted while it is not known to be durable."""
-    return verdict is None or isinstance(verdict, ServerAhead)
+    return verdict is None or isinstance(verdict, ServerAhead | HeadMismatch)

@@ -44,7 +44,8 @@ class Append:
     """Append a run of batches to a store, all of them or none. Outcome: `Appended` or `HeadMoved`.
 
     A store that does not exist is created, and the outcome is `HeadMoved` to its empty log. Batches that do not
-    continue `expected` and each other are a fault of the caller: `ValueError`.
+    continue `expected` and each other are a fault of the caller: `ValueError`; so is an `Event.append_id` that the log
+    has already, or that comes twice. Whoever asks `Reader.numbers_of` while `expected` is the log never meets that.
 
     Attributes:
         store_id: the store.
@@ -266,6 +267,19 @@ class Reader(Protocol):
 
     def state(self, store_id: StoreId) -> LogState | None:
         """State of a store, None when it does not exist.
+
+        Raises:
+            StorageUnavailable: try again later.
+        """
+
+    def numbers_of(self, log: LogState, append_ids: Sequence[str]) -> dict[str, int]:
+        """Numbers of those events of a log that were appended under one of these ids.
+
+        Ids are compared byte for byte. A log that has been replaced, or is being cleared, has none.
+
+        Args:
+            log: which log; only `log_id` matters.
+            append_ids: at most `limits.EVENTS_PER_PUSH_MAX` of them.
 
         Raises:
             StorageUnavailable: try again later.

@@ -7,6 +7,7 @@ but for the randomness of an identity and the clock; no database here.
 import functools
 import secrets
 import time
+from collections.abc import Container, Iterable
 
 import attrs
 
@@ -58,10 +59,25 @@ def chained_events(append: Append) -> list[Event]:
     return [event for batch in append.batches for event in batch.events]
 
 
+def check_new_ids(added: Iterable[Event], known: Container[str]) -> None:
+    """Check that no id of an append is there already, or comes twice. Raises ValueError."""
+    seen: set[str] = set()
+    for event in added:
+        if event.append_id is not None:
+            if event.append_id in known or event.append_id in seen:
+                raise double_id(event.append_id)
+            seen.add(event.append_id)
+
+
+def double_id(append_id: str) -> ValueError:
+    """What an append is refused with that would give a second event an id."""
+    return ValueError(f"the log has an event of the id {append_id!r} already")
+
+
 def state_after(append: Append) -> LogState:
     """The log once the append is durable."""
     before = append.expected
-    added = sum(len(batch.events) for batch in append.batches)
+    added = sum([len(batch.events) for batch in append.batches])
     return LogState(before.log_id, before.backend_id, append.batches[-1].last_seq_num, before.event_count + added)
 
 

@@ -32,7 +32,15 @@ from livesync_trio.storage.base import (
     StoreWrite,
     Write,
 )
-from livesync_trio.storage.chain import adopted, chained_events, is_expected, new_backend_id, server_time, state_after
+from livesync_trio.storage.chain import (
+    adopted,
+    chained_events,
+    check_new_ids,
+    is_expected,
+    new_backend_id,
+    server_time,
+    state_after,
+)
 
 
 @attrs.define
@@ -43,6 +51,7 @@ class _Log:
     backend_id: BackendId
     seq_nums: list[int] = attrs.Factory(list)
     events: list[StoredEvent] = attrs.Factory(list)
+    append_ids: dict[str, int] = attrs.Factory(dict)
     text_bytes: int = 0
     created_at: str = attrs.Factory(server_time)
 
@@ -52,7 +61,9 @@ class _Log:
         return LogState(self.log_id, self.backend_id, head, len(self.events))
 
     def copy(self) -> "_Log":
-        return attrs.evolve(self, seq_nums=list(self.seq_nums), events=list(self.events))
+        return attrs.evolve(
+            self, seq_nums=list(self.seq_nums), events=list(self.events), append_ids=dict(self.append_ids)
+        )
 
     def summary(self, store_id: StoreId) -> StoreSummary:
         last_push_at = self.events[-1].created_at if self.events else None
@@ -169,13 +180,16 @@ class MemoryWriter:
     def _append(self, append: Append) -> Outcome:
         added = chained_events(append)
         users = [batch.user for batch in append.batches for _ in batch.events]
-        _check_text("".join(filter(None, users)))
+        numbers = {event.append_id: event.seq_num for event in added if event.append_id is not None}
+        _check_text("".join([*filter(None, users), *numbers]))
         log = self._opened(append.store_id)
         if not is_expected(log.state, append.expected):
             return HeadMoved(log.state)
+        check_new_ids(added, log.append_ids)
+        log.append_ids |= numbers
         log.seq_nums.extend(event.seq_num for event in added)
         log.events.extend(
-            StoredEvent(event.seq_num, ordinal, event.json, append.created_at, user)
+            StoredEvent(event.seq_num, ordinal, event.json, append.created_at, user, event.append_id)
             for ordinal, (event, user) in enumerate(zip(added, users, strict=True), len(log.events) + 1)
         )
         log.text_bytes += sum(batch.size_bytes for batch in append.batches)
@@ -257,6 +271,14 @@ class MemoryReader:
         with self._data.lock:
             log = self._data.logs.get(store_id)
             return None if log is None else log.state
+
+    def numbers_of(self, log: LogState, append_ids: Sequence[str]) -> dict[str, int]:
+        """Numbers of events by their ids; see the contract."""
+        _check_open(self._closed)
+        with self._data.lock:
+            found = self._data.current.get(log.log_id)
+            known = {} if found is None else found.append_ids
+            return {append_id: known[append_id] for append_id in append_ids if append_id in known}
 
     def summary(self, store_id: StoreId) -> StoreSummary | None:
         """What is kept about a store; see the contract."""

@@ -5,35 +5,40 @@ the one transition of a store (invariant 1): admit → persist (durable) → adv
 acknowledge. Never reads long history, never talks to a socket, never opens the database itself.
 """
 
-import enum
+from collections.abc import Callable
 from typing import Final
 
+import attrs
 import trio
 
 from livesync_trio.errors import (
     BackendIdMismatch,
-    Kind,
     LogReplaced,
     Refusal,
     ServerAhead,
     StorageUnavailable,
     StoreDamaged,
 )
-from livesync_trio.limits import MAILBOX_COMMANDS, STORAGE_BACKOFF_FIRST_S, STORAGE_BACKOFF_MAX_S
-from livesync_trio.model import LogState, Publication, StoredEvent, StoreId
-from livesync_trio.rules import admission
+from livesync_trio.limits import EVENTS_PER_PUSH_MAX, MAILBOX_COMMANDS, STORAGE_BACKOFF_FIRST_S, STORAGE_BACKOFF_MAX_S
+from livesync_trio.model import ROOT_SEQ_NUM, Batch, LogState, Publication, StoredEvent, StoreId
+from livesync_trio.rules import admission, numbering
 from livesync_trio.storage import base
 from livesync_trio.storage.chain import server_time
 from livesync_trio.store.commands import (
+    DAMAGED,
+    UNAVAILABLE,
     Accepted,
+    Append,
     Command,
     Inspect,
     Look,
+    Numbered,
     Push,
     Register,
     Registered,
     Reset,
-    leading_pushes,
+    Write,
+    leading_writes,
     mark,
 )
 from livesync_trio.store.followers import Followers
@@ -42,16 +47,12 @@ from livesync_trio.telemetry import Counters, get_logger
 
 _log = get_logger("store")
 
-UNAVAILABLE = Refusal(
-    Kind.STORAGE_UNAVAILABLE, "The server's database cannot be reached. Nothing was acknowledged; try again."
-)
 MISSED_REQUEST_ID: Final = b'"elsewhere"'
 """Id under which 0.3 clients get broadcasts of pushes that another server took."""
 
-DAMAGED = Refusal(
-    Kind.STORE_DAMAGED, "The server refuses this store: what it holds of it is damaged. The operator must mend it."
-)
-FAILED = Refusal(Kind.STORE_FAILED, "The store failed while this request waited. Try again.")
+
+class _DecideAnew(Exception):
+    """The log was not as it was taken to be: what is decided is decided again, from the state that is known now."""
 
 
 class StoreActor:
@@ -64,8 +65,12 @@ class StoreActor:
         readers: Readers,
         counters: Counters,
         quota: admission.Quota | None = None,
+        *,
+        changed: Callable[[StoreId], None] = lambda _: None,
     ) -> None:
+        """Nothing is done before `run`. `changed` is told whenever the log has changed, or may have, durably."""
         self.store_id = store_id
+        self._changed = changed
         self._writer = writer
         self._readers = readers
         self._counters = counters
@@ -75,9 +80,10 @@ class StoreActor:
         self._taken: list[Command] = []  # short, and a deque holds 760 bytes when it is empty
         self._state: LogState | None = None  # where the followers stand; None until the store was opened
         self._stale = True  # whether `_state` must be read again before it is relied on
-        self._busy = False
+        self._busy = False  # the state and the followers may be on their way to another log
         self._quota = quota
         self._held_bytes: int | None = None  # of the events' texts, as of `_state`; only counted for a quota of bytes
+        self._known: dict[str, int] = {}  # numbers of the ids that the log has, of the appends that are carried out
         self._damage = ""  # what the log was told of it
         self._seen_below: LogState | None = None  # a shorter log than ours that somebody saw in the database
         self.followers = Followers()
@@ -200,27 +206,45 @@ class StoreActor:
                 return
 
     async def _carry_out_next(self) -> None:
-        """Carry out the first command taken, or the run of pushes that stands first; remove it once it is answered."""
-        command = self._taken[0]
-        if self._stale and not isinstance(command, Reset):  # a reset is how a damaged store is mended
-            trouble = await self._refresh()
+        """Carry out the first command taken, or the run of writes that stands first; remove it once it is answered.
+
+        Everything is decided by the log as it is known. Where that turns out to be out of date, because another server
+        has changed the log, `_DecideAnew` comes from whoever noticed, after the new state was taken over and before
+        anybody was answered; then it is decided anew.
+        """
+        first = self._taken[0]
+        writes = leading_writes(self._taken)
+        while True:
+            trouble = await self._learn(first, writes)
             if trouble is not None:
                 self._answer_all(trouble)
                 return
-        match command:
-            case Push():
-                await self._append()
-                return
-            case Register():
-                if not await self._register(command):
-                    return
-            case Inspect():
-                command.reply.give(self._log_state)
-            case Reset():
-                await self._reset(command)
-            case Look():
-                await self._look(command)
-        del self._taken[0]
+            try:
+                match first:
+                    case Push() | Append():
+                        await self._store(writes)
+                    case Register():
+                        await self._register(first)
+                    case Inspect():
+                        first.reply.give(self._log_state)
+                    case Reset():
+                        await self._reset(first)
+                    case Look():
+                        await self._look(first)
+            except _DecideAnew:
+                continue
+            del self._taken[: len(writes) or 1]
+            return
+
+    async def _learn(self, command: Command, writes: list[Write]) -> Refusal | None:
+        """Learn what must be known of the log to decide a command. Gives the reason if that cannot be learned."""
+        trouble = None
+        if self._stale and not isinstance(command, Reset):  # a reset is how a damaged store is mended
+            trouble = await self._refresh()
+        counts = self._quota is not None and self._quota.max_bytes > 0
+        if trouble is None and counts and self._held_bytes is None and writes:
+            trouble = await self._count_bytes()
+        return await self._look_up(writes) if trouble is None else trouble
 
     def _answer_all(self, trouble: Refusal) -> None:
         """Give everybody who waits the same answer, up to the next reset; to ask anew for each would take too long."""
@@ -234,74 +258,118 @@ class StoreActor:
         assert self._state is not None
         return self._state
 
-    # --- pushes ----------------------------------------------------------------------------------------------------
+    # --- pushes and appends ----------------------------------------------------------------------------------------
 
-    async def _append(self) -> None:
-        """Carry out the run of pushes at the front: those that fit go to the disk together."""
-        pushes = leading_pushes(self._taken)
-        if pushes[0].marks is not None:
-            mark(pushes, "taken")
-        if self._quota is not None and self._quota.max_bytes and self._held_bytes is None:
-            trouble = await self._count_bytes()
-            if trouble is not None:
-                self._answer_all(trouble)
-                return
-        verdicts, accepted = self._admit(pushes)
-        if pushes[0].marks is not None:
-            mark(pushes, "admitted")
-        if any(map(admission.is_doubtful, verdicts)) and await self._reread():
-            return  # another server knew more: decide anew
+    async def _store(self, writes: list[Write]) -> None:
+        """Carry out a run of writes: those that fit go to the disk together."""
+        if writes[0].marks is not None:
+            mark(writes, "taken")
+        decided = self._admit(writes)
+        if writes[0].marks is not None:
+            mark(writes, "admitted")
+        if any(admission.is_doubtful(one.refusal) for one in decided):
+            await self._make_sure()
         before = self._log_state
-        if accepted:
-            persisted = await self._persist(accepted)
-            if persisted is _Persisted.HEAD_MOVED:
-                return  # another server was first: decide anew from the head that it left
-            if persisted is _Persisted.UNKNOWN:
-                verdicts = [UNAVAILABLE if admission.quotes_head(verdict) else verdict for verdict in verdicts]
-        self._acknowledge(pushes, verdicts, before)
-        del self._taken[: len(pushes)]
+        accepted = [one for one in decided if one.batch is not None]
+        if accepted and not await self._persist(accepted):
+            for one in decided:  # an id may have been known by one that went to the disk just now
+                if admission.quotes_head(one.refusal):
+                    one.refusal = UNAVAILABLE
+        self._acknowledge(decided, before)
 
-    def _admit(self, pushes: list[Push]) -> tuple[list[Refusal | None], list[Push]]:
-        """Decide each push as if those admitted before it were already in the log."""
-        state, quota = self._log_state, self._quota
+    def _admit(self, writes: list[Write]) -> "list[_Decided]":
+        """Decide each write as if those admitted before it were already in the log, and number what has no numbers."""
+        state, quota, known = self._log_state, self._quota, self._known
         head, events, size_bytes = state.head, state.event_count, self._held_bytes or 0
-        verdicts: list[Refusal | None] = []
-        accepted: list[Push] = []
-        for push in pushes:
-            refusal = admission.decide(state, head, push.batch, push.backend_id)
-            if refusal is None and quota is not None:
-                refusal = quota.refusal(events, size_bytes, push.batch)
+        decided: list[_Decided] = []
+        for write in writes:
+            batch = write.batch if isinstance(write, Push) else None
+            if isinstance(write, Append):
+                refusal, batch = self._numbered(write, head)
+            else:
+                refusal = admission.decide(state, head, write.batch, write.backend_id)
+            if refusal is None and batch is not None and quota is not None:
+                refusal = quota.refusal(events, size_bytes, batch)
                 if refusal is None:
-                    events, size_bytes = events + len(push.batch.events), size_bytes + push.batch.size_bytes
-            verdicts.append(refusal)
-            if refusal is None:
-                accepted.append(push)
-                head = push.batch.last_seq_num
-        return verdicts, accepted
+                    events, size_bytes = events + len(batch.events), size_bytes + batch.size_bytes
+            if refusal is not None:
+                batch = None
+            elif batch is not None:
+                head = batch.last_seq_num
+                if isinstance(write, Append):
+                    known.update({event.append_id or "": event.seq_num for event in batch.events})
+            decided.append(_Decided(write, batch, refusal))
+        return decided
 
-    async def _persist(self, accepted: list[Push]) -> "_Persisted":
-        """Make the admitted batches durable, advance the head and publish. Nothing in it can be cancelled."""
-        created_at = server_time()
-        append = base.Append(self.store_id, self._log_state, tuple(push.batch for push in accepted), created_at)
+    def _numbered(self, append: Append, head: int) -> tuple[Refusal | None, Batch | None]:
+        """What of an append the log does not have, numbered behind a head; no batch: it has all of it.
+
+        What is there already is answered whatever the append expects of the log, which it moved itself.
+        """
+        events = numbering.number(append.drafts, head, self._known)
+        if isinstance(events, Refusal):
+            return events, None
+        if not events:
+            return None, None
+        return admission.decide_expected(self._log_state, head, append.expected), Batch(events, append.user)
+
+    async def _look_up(self, writes: list[Write]) -> Refusal | None:
+        """Learn which of the ids of appends the log has. Gives the reason if that cannot be learned.
+
+        It is asked after the head was learned. So if the head is still the same when the append is carried out, which
+        the database compares, nothing has come in between, and no id is given twice.
+        """
+        self._known = {}
+        asked = [
+            draft.append_id
+            for write in writes
+            if isinstance(write, Append)
+            for draft in write.drafts
+            if draft.repeatable
+        ]
+        if not asked:
+            return None  # the usual case; before a reset, the log may not even be known
         try:
-            result = await self._writer.commit(append)
+            for start in range(0, len(asked), EVENTS_PER_PUSH_MAX):
+                some = asked[start : start + EVENTS_PER_PUSH_MAX]
+                self._known |= await self._readers.numbers_of(self._log_state, some)
+        except StorageUnavailable:
+            return UNAVAILABLE
+        if max(self._known.values(), default=ROOT_SEQ_NUM) > self._log_state.head:
+            return await self._refresh()  # another server has been told of them, and we have not heard of it yet
+        return None
+
+    async def _persist(self, accepted: "list[_Decided]") -> bool:
+        """Make the admitted batches durable, advance the head and publish. Nothing in it can be cancelled.
+
+        Returns:
+            False when it is not known whether they became durable.
+
+        Raises:
+            _DecideAnew: another server was first; the head that it left is known now.
+        """
+        created_at, state = server_time(), self._log_state
+        batches = tuple([one.batch for one in accepted if one.batch is not None])
+        try:
+            result = await self._writer.commit(base.Append(self.store_id, state, batches, created_at))
         except StorageUnavailable:
             self._stale = True
-            return _Persisted.UNKNOWN
+            return False
         if isinstance(result, base.HeadMoved):
             await self._adopt(result.state)
-            return _Persisted.HEAD_MOVED
-        if accepted[0].marks is not None:
-            mark(accepted, "durable")
-        for push in accepted:
-            self._publish(push, created_at)
-        if accepted[0].marks is not None:
-            mark(accepted, "published")
-        return _Persisted.DURABLE
+            raise _DecideAnew
+        marked = accepted[0].write.marks is not None
+        if marked:
+            mark([one.write for one in accepted], "durable")
+        for one, batch in zip(accepted, batches, strict=True):
+            state = self._publish(state, one.write, batch, created_at)
+        self._changed(self.store_id)
+        if marked:
+            mark([one.write for one in accepted], "published")
+        return True
 
-    def _publish(self, push: Push, created_at: str) -> None:
-        """Advance the head past one durable batch and hand it to the followers."""
-        before, batch = self._log_state, push.batch
+    def _publish(self, before: LogState, write: Write, batch: Batch, created_at: str) -> LogState:
+        """Advance the head past one durable batch and hand it to the followers; gives the log behind it."""
         count = before.event_count + len(batch.events)
         if self._held_bytes is not None:
             self._held_bytes += batch.size_bytes
@@ -310,21 +378,23 @@ class StoreActor:
         self._counters.events_accepted += len(batch.events)
         if len(self.followers):
             events = tuple(
-                StoredEvent(event.seq_num, ordinal, event.json, created_at, batch.user)
+                StoredEvent(event.seq_num, ordinal, event.json, created_at, batch.user, event.append_id)
                 for ordinal, event in enumerate(batch.events, before.event_count + 1)
             )
-            self._offer(Publication(after, events, push.request_id, push.origin))
+            self._offer(Publication(after, events, write.request_id, write.origin))
+        return after
 
     def _offer(self, publication: Publication) -> None:
         self._counters.followers_sent_back += self.followers.publish(publication)
 
-    def _acknowledge(self, pushes: list[Push], verdicts: list[Refusal | None], before: LogState) -> None:
+    def _acknowledge(self, decided: "list[_Decided]", before: LogState) -> None:
         """Answer in the order of the mailbox. Everything said here is about durable events.
 
-        `before`: the log before the first of them; each accepted push is told the log right after its own batch.
+        `before`: the log before the first of them; each that was accepted is told the log right after its own batch.
         """
         state, last = before, self._log_state
-        for push, refusal in zip(pushes, verdicts, strict=True):
+        for one in decided:
+            write, batch, refusal = one.write, one.batch, one.refusal
             if isinstance(refusal, ServerAhead) and refusal.provided > refusal.head:
                 self._counters.pushes_ahead_of_head += 1
                 _log.warning(
@@ -334,26 +404,37 @@ class StoreActor:
                     parent=refusal.provided,
                 )
             if refusal is not None:
-                push.reply.give(refusal)
+                write.reply.give(refusal)
                 continue
-            head = push.batch.last_seq_num
-            if head == last.head:  # the usual case: one push
+            if batch is None:
+                pass  # the log has had all of it
+            elif batch.last_seq_num == last.head:  # the usual case: one push
                 state = last
             else:
-                count = state.event_count + len(push.batch.events)
-                state = LogState(state.log_id, state.backend_id, head, count)
-            push.reply.give(Accepted(state))
+                count = state.event_count + len(batch.events)
+                state = LogState(state.log_id, state.backend_id, batch.last_seq_num, count)
+            if isinstance(write, Append):
+                write.reply.give(self._told(write, batch, state))
+            else:
+                write.reply.give(Accepted(state))
+
+    def _told(self, append: Append, batch: Batch | None, state: LogState) -> Numbered:
+        """The numbers of an append's events, new and known."""
+        repeated = len(append.drafts) - (0 if batch is None else len(batch.events))
+        self._counters.appends_accepted += batch is not None
+        self._counters.events_repeated += repeated
+        return Numbered(state, tuple(self._known[draft.append_id] for draft in append.drafts), repeated)
 
     # --- pulls, resets, questions ----------------------------------------------------------------------------------
 
-    async def _register(self, command: Register) -> bool:
-        """Register a pull. False: the state turned out to be another one; the command stays to be decided anew."""
+    async def _register(self, command: Register) -> None:
+        """Register a pull: it follows from here on, or has history to read first."""
         state = self._log_state
         cursor = command.cursor
         foreign = cursor is not None and cursor.backend_id not in (None, state.backend_id)
         ahead = cursor is not None and cursor.seq_num > state.head
-        if (foreign or ahead) and await self._reread():
-            return False
+        if foreign or ahead:
+            await self._make_sure()
         if cursor is not None and ahead and not foreign:
             self._counters.cursors_ahead_of_head += 1
             _log.warning(
@@ -365,12 +446,11 @@ class StoreActor:
         if cursor is not None and (foreign or (ahead and cursor.backend_id is not None)):
             # Above the head of the very log it knows: events are lost, and numbers it has will be given to others.
             command.reply.give(BackendIdMismatch.of(state.backend_id, str(cursor.backend_id)))
-            return True
+            return
         following = command.follower is not None and (cursor is None or cursor.seq_num >= state.head)
         if following and command.follower is not None:
             self.followers.add(command.follower)
         command.reply.give(Registered(state, following))
-        return True
 
     async def _reset(self, command: Reset) -> None:
         try:
@@ -383,6 +463,7 @@ class StoreActor:
         self._held_bytes = None
         self._state, self._stale = state, False
         self.followers.replace_all(state)
+        self._changed(self.store_id)
         command.reply.give(state)
         _log.info("store reset", store=self.store_id, backend_id=state.backend_id)
 
@@ -434,14 +515,17 @@ class StoreActor:
         self._held_bytes = 0 if summary is None else summary.text_bytes
         return None
 
-    async def _reread(self) -> bool:
+    async def _make_sure(self) -> None:
         """Look into the database before a client is told that it is ahead or knows another log.
 
-        With several servers on one database the cached state may be the one that is behind. True: it was (or it is not
-        known now), so everything must be decided anew.
+        With several servers on one database the cached state may be the one that is behind.
+
+        Raises:
+            _DecideAnew: it was, or it is not known now.
         """
         before = self._log_state
-        return await self._refresh() is not None or self._log_state != before
+        if await self._refresh() is not None or self._log_state != before:
+            raise _DecideAnew
 
     async def _adopt(self, durable: LogState) -> None:
         """Take over a state that another server, or a commit whose outcome was unclear, left in the database.
@@ -452,6 +536,7 @@ class StoreActor:
         known, self._state, self._stale = self._state, durable, False
         if known != durable:
             self._held_bytes = None
+            self._changed(self.store_id)
         if known is None:
             return
         if known.log_id != durable.log_id:
@@ -471,9 +556,10 @@ class StoreActor:
             self.followers.drop_all()
 
 
-class _Persisted(enum.Enum):
-    """What became of an append: durable and published, beaten by another server, or not known."""
+@attrs.define
+class _Decided:
+    """What was decided of a write: it is refused, or its batch goes to the disk, or (neither) the log has all of it."""
 
-    DURABLE = enum.auto()
-    HEAD_MOVED = enum.auto()
-    UNKNOWN = enum.auto()
+    write: Write
+    batch: Batch | None
+    refusal: Refusal | None

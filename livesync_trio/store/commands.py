@@ -10,12 +10,20 @@ from typing import Generic, TypeVar
 import attrs
 import trio
 
-from livesync_trio.errors import Refusal
-from livesync_trio.model import Batch, Cursor, LogState
+from livesync_trio.errors import Kind, Refusal
+from livesync_trio.model import Batch, Cursor, Draft, LogState
 from livesync_trio.store.followers import Follower
 from livesync_trio.telemetry import Marks
 
 T = TypeVar("T")
+
+UNAVAILABLE = Refusal(
+    Kind.STORAGE_UNAVAILABLE, "The server's database cannot be reached. Nothing was acknowledged; try again."
+)
+DAMAGED = Refusal(
+    Kind.STORE_DAMAGED, "The server refuses this store: what it holds of it is damaged. The operator must mend it."
+)
+FAILED = Refusal(Kind.STORE_FAILED, "The store failed while this request waited. Try again.")
 
 
 class Reply(Generic[T]):
@@ -90,7 +98,49 @@ class Push:
     marks: Marks | None = None
 
 
-def mark(pushes: Sequence[Push], stage: str) -> None:
+@attrs.frozen
+class Numbered:
+    """Events without numbers are durable and published under these.
+
+    Attributes:
+        state: the log right after them; where all were known, the log as it is.
+        seq_nums: the number of each, in their order.
+        repeated: how many the log had already.
+    """
+
+    state: LogState
+    seq_nums: tuple[int, ...]
+    repeated: int
+
+
+@attrs.define
+class Append:
+    """Append events without numbers behind the head, whatever it is; those whose id the log has are answered only.
+
+    Attributes:
+        drafts: the events, one or more.
+        user: who sends them, to be stored with them (`Batch.user`).
+        expected: the head that is expected: a number, and an identity or None; None for any.
+        origin: who sends it, compared by identity only.
+        reply: `Numbered` once durable and published, else a refusal.
+        marks: as for a push.
+        request_id: likewise.
+    """
+
+    drafts: tuple[Draft, ...]
+    user: str | None
+    expected: Cursor | None
+    origin: object
+    reply: Reply[Numbered]
+    marks: Marks | None = None
+    request_id: bytes = b'"append"'
+
+
+Write = Push | Append
+"""What makes a log longer."""
+
+
+def mark(pushes: Sequence[Write], stage: str) -> None:
     """Note when pushes that travel together passed a stage; a name of `Marks` without its unit."""
     now_ns = time.time_ns()
     for push in pushes:
@@ -158,14 +208,14 @@ class Look:
     reply: Reply[LogState] = attrs.field(factory=lambda: Reply(_unheard))
 
 
-Command = Push | Register | Reset | Inspect | Look
+Command = Push | Append | Register | Reset | Inspect | Look
 
 
-def leading_pushes(commands: Iterable[Command]) -> list[Push]:
-    """The run of pushes at the front."""
-    pushes: list[Push] = []
+def leading_writes(commands: Iterable[Command]) -> list[Write]:
+    """The run of pushes and appends at the front."""
+    writes: list[Write] = []
     for command in commands:
-        if not isinstance(command, Push):
+        if not isinstance(command, Push | Append):
             break
-        pushes.append(command)
-    return pushes
+        writes.append(command)
+    return writes

@@ -10,13 +10,15 @@ from typing import Protocol
 import trio
 
 from livesync_trio.errors import LogReplaced, Refusal
-from livesync_trio.model import Batch, Cursor, LogState, Page, StoreId
+from livesync_trio.model import Batch, Cursor, Draft, LogState, Page, StoredEvent, StoreId
 from livesync_trio.storage.base import StoreSummary
 from livesync_trio.store.actor import StoreActor
 from livesync_trio.store.commands import (
     Accepted,
+    Append,
     Command,
     Inspect,
+    Numbered,
     Push,
     Register,
     Registered,
@@ -101,6 +103,17 @@ class StoreHandle:
         await self.post(Push(batch, backend_id, request_id, origin, waiting.reply, marks))
         return await waiting.wait()
 
+    async def append(
+        self, drafts: tuple[Draft, ...], user: str | None, expected: Cursor | None, origin: object
+    ) -> Numbered | Refusal:
+        """Append events without numbers and wait for the answer. See `commands.Append`.
+
+        Cancelled while waiting, only the wait ends: they may be stored and published all the same.
+        """
+        waiting: Waiting[Numbered] = Waiting()
+        await self.post(Append(drafts, user, expected, origin, waiting.reply))
+        return await waiting.wait()
+
     async def register(self, cursor: Cursor | None, follower: Follower | None) -> Registered | Refusal:
         """Register a pull and wait for the answer. See `commands.Register`."""
         waiting: Waiting[Registered] = Waiting()
@@ -144,6 +157,10 @@ class StoreHandle:
             if actor is not None:
                 actor.doubt(log)
             raise
+
+    async def read(self, log: LogState, after: int) -> list[StoredEvent]:
+        """The next events of a log. See `Readers.read`."""
+        return await self._directory.readers.read(log, after, log.head)
 
     async def summary(self) -> StoreSummary | None:
         """What is durably kept about the store; None while nobody has used it. See `base.Reader.summary`."""

@@ -11,9 +11,11 @@ from typing import Final
 
 import trio
 
-from livesync_trio.limits import HISTORY_KEPT_MAX_BYTES
 from livesync_trio.model import ROOT_SEQ_NUM, LogState, Page, StoredEvent
 from livesync_trio.store.persistence import Readers
+
+HISTORY_KEPT_MAX_BYTES: Final = 16 * 1024 * 1024
+"""Encoded pages kept for the next new client: some 37,000 events of 450 bytes (docs/performance.md)."""
 
 Render = Callable[[Sequence[StoredEvent]], Sequence[Page]]
 """Cuts events into pages and encodes them for one generation of clients. The same function gives the same pages."""

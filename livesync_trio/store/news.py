@@ -130,6 +130,7 @@ class News:
                 listener = await trio.to_thread.run_sync(self._engine.listener)
                 try:
                     self._hints.put(self._registry.running_stores())
+                    self._registry.changed(None)
                     self.listening, told = True, False
                     await self._hear(listener)
                 finally:
@@ -153,6 +154,8 @@ class News:
             hints = listener.hear_nowait()
             running = self._registry.running_stores()
             self._hints.put(running if hints is None else hints.intersection(running))
+            for store_id in [None] if hints is None else hints:
+                self._registry.changed(store_id)
 
     # --- what the database says ------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@
 thread, so that their clock and scheduler stay deterministic.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from livesync_trio.model import LogState, StoredEvent, StoreId
@@ -53,6 +54,9 @@ class Readers(Protocol):
             LogReplaced: the store has another log by now; register again.
             StorageUnavailable: try again later.
         """
+
+    async def numbers_of(self, log: LogState, append_ids: Sequence[str]) -> dict[str, int]:
+        """Numbers of events of a log by their ids. Raises as `base.Reader.numbers_of`."""
 
     async def summary(self, store_id: StoreId) -> base.StoreSummary | None:
         """What is kept about a store beside its events. Raises as `base.Reader.summary`."""

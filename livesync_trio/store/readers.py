@@ -1,6 +1,6 @@
 """The readers: a few handles and threads that read history for any number of pulls (invariant 3)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
@@ -46,6 +46,10 @@ class ThreadReaders:
     async def read(self, log: LogState, after: int, up_to: int) -> list[StoredEvent]:
         """See `persistence.Readers.read`. Cancellation waits for the thread, whose work is bounded."""
         return await self.ask(lambda handle: handle.read(log, after, up_to, READ_MAX_EVENTS, READ_MAX_BYTES))
+
+    async def numbers_of(self, log: LogState, append_ids: Sequence[str]) -> dict[str, int]:
+        """See `persistence.Readers.numbers_of`."""
+        return await self.ask(lambda handle: handle.numbers_of(log, append_ids))
 
     async def summary(self, store_id: StoreId) -> base.StoreSummary | None:
         """See `persistence.Readers.summary`."""

@@ -4,13 +4,16 @@ Owns the table of running actors and the crash histories. All of it happens in t
 checkpoints, so that no command can fall between an actor that goes and the one that comes.
 """
 
+from collections.abc import Callable
+
 import attrs
 import trio
 
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.rules.admission import Quota
-from livesync_trio.store.actor import FAILED, StoreActor
+from livesync_trio.store.actor import StoreActor
+from livesync_trio.store.commands import FAILED
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.history import History
 from livesync_trio.store.persistence import Readers, Writer
@@ -79,6 +82,19 @@ class Registry:
         self._draining = False
         self._tasks: Tasks | None = None
         self._none_left = trio.lowlevel.ParkingLot()
+        self._on_change: list[Callable[[StoreId | None], None]] = []
+
+    def on_change(self, tell: Callable[[StoreId | None], None]) -> None:
+        """Have somebody told, from now on, of each store whose log has changed; None: any may have.
+
+        `tell` must neither wait nor raise.
+        """
+        self._on_change.append(tell)
+
+    def changed(self, store_id: StoreId | None) -> None:
+        """The log of a store has changed durably, here or on another server. None: nobody knows which."""
+        for tell in self._on_change:
+            tell(store_id)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; then every actor ends, what is being committed is finished, and the threads stop.
@@ -165,7 +181,7 @@ class Registry:
             return FENCED
         if self._tasks is None:
             return FAILED
-        actor = StoreActor(store_id, self.writer, self.readers, self._counters, self._quota)
+        actor = StoreActor(store_id, self.writer, self.readers, self._counters, self._quota, changed=self.changed)
         self._actors[store_id] = actor
         self._counters.actors_started += 1
         self._counters.actors_restarted += history is not None

@@ -28,8 +28,7 @@ from livesync_trio.errors import (
 )
 from livesync_trio.limits import STORAGE_BACKOFF_FIRST_S, STORAGE_BACKOFF_MAX_S
 from livesync_trio.model import ROOT_SEQ_NUM, BackendId, Cursor, LogState, Page, Publication, StoredEvent
-from livesync_trio.store.actor import DAMAGED, UNAVAILABLE
-from livesync_trio.store.commands import Register, Registered, Reply
+from livesync_trio.store.commands import DAMAGED, UNAVAILABLE, Register, Registered, Reply
 from livesync_trio.store.handle import StoreHandle
 
 

@@ -3,13 +3,20 @@
 Owns the lines about it, each said once. Changes nothing: a thread that hangs can be helped by nobody in this process.
 """
 
+from typing import Final
+
 import trio
 
 from livesync_trio.errors import StorageUnavailable
-from livesync_trio.limits import STORAGE_SLOW_S, STORAGE_WATCH_S
 from livesync_trio.store.persistence import Writer
 from livesync_trio.store.readers import PROBE_STORE, ThreadReaders
 from livesync_trio.telemetry import get_logger
+
+STORAGE_SLOW_S: Final = 10.0
+"""A transaction under way for longer than this is told of in /health and the log. PostgreSQL has given up by then."""
+
+STORAGE_WATCH_S: Final = 1.0
+"""How often it is looked whether database threads hang, and whether what could not be read can be read again."""
 
 _log = get_logger("store")
 

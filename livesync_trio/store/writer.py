@@ -11,23 +11,32 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Final
 
 import attrs
 import outcome
 import trio
 
 from livesync_trio.errors import StorageUnavailable
-from livesync_trio.limits import (
-    CLEAR_INTERVAL_S,
-    CLEAR_STEP_EVENTS,
-    GROUP_COMMIT_MAX_BYTES,
-    GROUP_COMMIT_MAX_OPENINGS,
-    GROUP_COMMIT_MAX_OPS,
-    STORAGE_RECOVERY_S,
-    WRITER_HUNG_S,
-)
+from livesync_trio.limits import GROUP_COMMIT_MAX_OPS, WRITER_HUNG_S
 from livesync_trio.storage import base
 from livesync_trio.telemetry import Counters, get_logger
+
+GROUP_COMMIT_MAX_BYTES: Final = 16 * 1024 * 1024
+"""Event bytes that share one transaction; a larger single batch is a group of its own."""
+
+GROUP_COMMIT_MAX_OPENINGS: Final = 32
+"""Writes other than appends in one transaction. A store is opened by a few questions, each of which waits for the
+interpreter lock: ten thousand clients that come back to a store each shall not keep the pushes of others waiting."""
+
+CLEAR_STEP_EVENTS: Final = 500
+"""Rows of replaced logs deleted in one step in the background, a few milliseconds of the writer's time."""
+
+CLEAR_INTERVAL_S: Final = 1.0
+"""Pause between two looks for replaced logs to clear when there was nothing to do."""
+
+STORAGE_RECOVERY_S: Final = 5.0
+"""Storage that failed counts as healthy when no write has failed for this long and something was durable."""
 
 _log = get_logger("writer")
 
@@ -185,13 +194,8 @@ class ThreadWriter:
         """
         ending = False
         wait = not self._appends and not self._openings
-        while True:
-            try:
-                job = self._queue.get(timeout=CLEAR_INTERVAL_S) if wait else self._queue.get_nowait()
-            except queue.Empty:
-                if wait:
-                    raise
-                return ending
+        while wait or not self._queue.empty():  # nobody else takes anything from it
+            job = self._queue.get(timeout=CLEAR_INTERVAL_S)
             wait = False
             if job is None:
                 ending = True
@@ -199,6 +203,7 @@ class ThreadWriter:
                 self._appends.append(job)
             else:
                 self._openings.append(job)
+        return ending
 
     def _group(self) -> list[_Job]:
         """What shares the next transaction: appends, up to the limits of a group, and a few of the other writes.
@@ -227,10 +232,11 @@ class ThreadWriter:
         except Exception as error:
             self._note_failure(error)
             return handle, [StorageUnavailable(str(error)) for _ in writes]
-        failures = [answer for answer in answers if isinstance(answer, StorageUnavailable)]
-        if failures:
-            self._note_failure(failures[0])
-        elif not self.healthy and any(map(_was_durable, writes, answers)):
+        for answer in answers:
+            if isinstance(answer, StorageUnavailable):
+                self._note_failure(answer)
+                return handle, answers
+        if not self.healthy and any(map(_was_durable, writes, answers)):
             self._note_healthy()
         return handle, answers
 
@@ -273,4 +279,4 @@ def _was_durable(write: base.Write, answer: base.Outcome | Exception) -> bool:
 
 
 def _size_bytes(write: base.Write) -> int:
-    return sum(batch.size_bytes for batch in write.batches) if isinstance(write, base.Append) else 0
+    return sum([batch.size_bytes for batch in write.batches]) if isinstance(write, base.Append) else 0

@@ -7,7 +7,7 @@ of the modules with behaviour; nothing here decides anything, and nothing here k
 numbers when somebody asks for them.
 """
 
-from livesync_trio.telemetry.counting import Counters, Histogram, Traffic
+from livesync_trio.telemetry.counting import Counters, Histogram, Traffic, WebhookCounts
 from livesync_trio.telemetry.flood import Flood
 from livesync_trio.telemetry.logs import LOG_LEVELS, configure_logging, get_logger
 from livesync_trio.telemetry.output import LineOutput, hold_standard_descriptors
@@ -29,6 +29,7 @@ __all__ = [
     "PushStory",
     "PushWatch",
     "Traffic",
+    "WebhookCounts",
     "configure_logging",
     "exchange_standard_streams",
     "flush_standard_streams",

@@ -4,11 +4,16 @@ A client that is refused comes back; one that does it on purpose comes back ten 
 source does, the first lines of a minute are written in full, the others are counted and told in one line.
 """
 
+from typing import Final
+
 import attrs
 import trio
 
-from livesync_trio.limits import REPEATED_LINES_MAX, REPEATED_LINES_PERIOD_S, REPEATED_SOURCES_MAX
+from livesync_trio.limits import REPEATED_LINES_MAX, REPEATED_LINES_PERIOD_S
 from livesync_trio.telemetry.logs import get_logger
+
+REPEATED_SOURCES_MAX: Final = 10_000
+"""Addresses whose lines are counted at the same time, some 3 MB; beyond that they are counted together."""
 
 _log = get_logger("telemetry")
 

@@ -6,6 +6,7 @@ decided by `standard`.
 """
 
 import logging
+import os
 import sys
 from contextlib import suppress
 from typing import Any, Final, Literal
@@ -15,6 +16,9 @@ from structlog.tracebacks import ExceptionDictTransformer
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 """Values of the setting `log_level`, least severe first."""
+
+_EVENT_COLUMNS: Final = 30
+"""Width of the message in a log for people that goes to a file or the journal."""
 
 _loggers: Final[list[Any]] = []
 """Every logger that was given out, one for each module that logs."""
@@ -27,19 +31,28 @@ def configure_logging(level: str, style: Literal["console", "json"]) -> None:
 
     Args:
         level: one of `LOG_LEVELS`.
-        style: `console` for people, `json` for machines.
+        style: `console` for people, `json` for machines. At a terminal the lines are short, with the time of day only.
     """
+    at_terminal = sys.stderr is not None and sys.stderr.isatty()
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
+        if style == "console" and at_terminal
+        else structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if style == "json":
         tracebacks = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
         processors += [tracebacks, structlog.processors.JSONRenderer()]
     else:
         plain = structlog.dev.plain_traceback
-        processors += [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+        colours = at_terminal and not os.environ.get("NO_COLOR")
+        width = 0 if at_terminal else _EVENT_COLUMNS
+        processors += [
+            structlog.dev.ConsoleRenderer(
+                colors=colours, exception_formatter=plain, pad_event_to=width, pad_level=False
+            )
+        ]
     structlog.configure(
         processors=processors,
         wrapper_class=_never_raising(logging.getLevelNamesMapping()[level.upper()]),

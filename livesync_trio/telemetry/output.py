@@ -14,7 +14,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from livesync_trio.limits import OUTPUT_QUEUE_MAX_BYTES, OUTPUT_RETRY_S
+OUTPUT_QUEUE_MAX_BYTES: Final = 1024 * 1024
+"""Lines that wait to be written to the log, to standard output or to the audit log; more are lost and counted."""
+
+OUTPUT_RETRY_S: Final = 1.0
+"""How often it is tried whether lines can be written again."""
+
 
 _STANDARD: Final = 3
 """Descriptors 0, 1 and 2: standard input, output and error."""

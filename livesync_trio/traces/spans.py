@@ -21,9 +21,12 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from livesync_trio.limits import REPEATED_LINES_PERIOD_S, TRACES_FLUSH_LIMIT_S
+from livesync_trio.limits import REPEATED_LINES_PERIOD_S
 from livesync_trio.telemetry import Marks, PushStory, get_logger
 from livesync_trio.version import VERSION
+
+TRACES_FLUSH_LIMIT_S: Final = 3.0
+"""How long the end waits for the last traces to be sent; behind `DRAIN_LIMIT_S`, and together below 30 s."""
 
 _log = get_logger("traces")
 

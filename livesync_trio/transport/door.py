@@ -19,10 +19,11 @@ from livesync_trio.access.pages import Header
 from livesync_trio.config import Secret
 from livesync_trio.connection import http_rpc
 from livesync_trio.connection.channel import Channel
-from livesync_trio.connection.peer import Peer, Surroundings
+from livesync_trio.connection.peer import Peer
 from livesync_trio.connection.peers import Peers
 from livesync_trio.connection.recording import note_refusal
 from livesync_trio.connection.rpc_peer import RpcPeer
+from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.connection.v3_peer import V3Peer
 from livesync_trio.errors import RULES, Kind, Refusal, StorageUnavailable, StoreDamaged, TooFast
 from livesync_trio.fairness import Held, address_group
@@ -40,7 +41,7 @@ from livesync_trio.model import StoreId
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.registry import DRAINING
 from livesync_trio.telemetry import get_logger
-from livesync_trio.transport import direct
+from livesync_trio.transport import direct, welcome
 from livesync_trio.transport.arrivals import Arrivals
 from livesync_trio.transport.http import BadRequest, HttpConnection, Request
 from livesync_trio.transport.metrics_page import MetricsPage
@@ -56,13 +57,8 @@ TEXT: Final = ("content-type", "text/plain; charset=utf-8")
 JSON: Final = ("content-type", "application/json")
 _HEALTH: Final = "/health"
 
-_MAX_DIGITS: Final = 20
-"""Of a length that is looked at; a longer number is more than anything that is taken."""
 _NOT_SYNC: Final = (Kind.BAD_SYNC_URL, Kind.NOT_FOUND, Kind.METHOD_NOT_ALLOWED, Kind.UPGRADE_REQUIRED)
-INFO: Final = (
-    "Info: Sync backend endpoint for LiveStore (livesync_trio).\n"
-    "Point makeWsSync, makeHttpSync or makeCfSync at this address. GET /health tells how it is.\n"
-)
+_HTML: Final = ("content-type", "text/html; charset=utf-8")
 
 
 @attrs.frozen
@@ -118,6 +114,8 @@ class Door:
         """Makes WebSockets of requests, for the door and its sites."""
         self.sites: Sequence[Site] = ()
         """Who answers below paths of their own, in the order in which they are asked."""
+        self.plain_dialect: Callable[[Channel, StoreHandle, Client, str], Peer] | None = None
+        """Makes a peer for the path of 0.3 that speaks the plain dialect as well; None: nobody speaks it."""
         self._requests_running = 0
         self._quiet = trio.lowlevel.ParkingLot()
         self.draining = False
@@ -275,10 +273,19 @@ class Door:
         elif request.method not in ("GET", "HEAD"):
             await self._refuse(http, request, Refusal(Kind.METHOD_NOT_ALLOWED, "Only GET is answered here."))
         elif request.path == "/":
-            await self._answer(http, request, 200, TEXT, INFO.encode())
+            await self._welcome(http, request)
         else:
             well, fields = self._health()
             await self._answer(http, request, 200 if well else 503, JSON, msgspec.json.encode(fields))
+
+    async def _welcome(self, http: HttpConnection, request: Request) -> None:
+        if welcome.wants_page(request.headers):
+            well, _ = self._health()
+            body = welcome.page(request.headers, well=well, tls=self._tls is not None)
+            policy = ("content-security-policy", welcome.POLICY)
+            await self._answer(http, request, 200, _HTML, body, policy)
+        else:
+            await self._answer(http, request, 200, TEXT, welcome.TEXT.encode())
 
     # --- HTTP RPC --------------------------------------------------------------------------------------------------
 
@@ -293,7 +300,7 @@ class Door:
             note_refusal(self.surroundings, context, client)
         else:
             with client:
-                async with self.surroundings.memory.room_for(self._body_bytes(request)):
+                async with self.surroundings.memory.room_for(request.body_bytes(self._settings.frame_max_bytes)):
                     answer = await self._served(await http.read_body(self._settings.frame_max_bytes), client)
         _log.debug(
             "request answered",
@@ -307,12 +314,6 @@ class Door:
             await http.answer(answer.status, headers, b"[%b]" % b",".join(answer.messages))
         else:
             await http.answer_stream(answer.status, headers, _as_array(answer.messages))
-
-    def _body_bytes(self, request: Request) -> int:
-        """For how large a body there must be room, by what its head says."""
-        most = self._settings.frame_max_bytes
-        said = request.headers.get("content-length", "")
-        return min(int(said), most) if said.isascii() and said.isdigit() and len(said) < _MAX_DIGITS else most
 
     async def _served(self, body: bytes, client: Client) -> http_rpc.Answer:
         if not (body.isascii() or is_utf8(body)):
@@ -347,8 +348,12 @@ class Door:
             return None
 
         def make(channel: Channel) -> Peer:
-            kind = V3Peer if sync.protocol == "v3" else RpcPeer
-            return kind(channel, self._open_store(sync.store_id), client, self.surroundings)
+            handle = self._open_store(sync.store_id)
+            if sync.protocol != "v3":
+                return RpcPeer(channel, handle, client, self.surroundings)
+            if self.plain_dialect is None:
+                return V3Peer(channel, handle, client, self.surroundings)
+            return self.plain_dialect(channel, handle, client, peer_address)
 
         return await self.upgrader.upgrade(http, request, client, make)
 
@@ -372,11 +377,13 @@ class Door:
 
     # --- who comes in ----------------------------------------------------------------------------------------------
 
-    async def admit(self, context: HookContext, websocket_of: str | None = None) -> Client | Refusal:
+    async def admit(
+        self, context: HookContext, websocket_of: str | None = None, *, to_store: bool = True
+    ) -> Client | Refusal:
         """Whether a client may come in now; see `Access.admit`. For the sites, too."""
         if self.draining:
             return DRAINING
-        return self.surroundings.audit.refusal or await self.access.admit(context, websocket_of)
+        return self.surroundings.audit.refusal or await self.access.admit(context, websocket_of, to_store=to_store)
 
     # --- answers ---------------------------------------------------------------------------------------------------
 
@@ -391,8 +398,9 @@ class Door:
     async def _answer(
         self, http: HttpConnection, request: Request, status: int, content_type: Header, body: bytes, *more: Header
     ) -> None:
-        cors = self.access.pages.headers(request.headers)
-        headers = [content_type, ("cache-control", "no-store"), *cors, *more]
+        named = {name for name, _ in more}  # browsers obey all headers of one name together: it is there once
+        usual = [header for header in self.access.pages.headers(request.headers) if header[0] not in named]
+        headers = [content_type, ("cache-control", "no-store"), *usual, *more]
         await http.answer(status, headers, body)
 
 

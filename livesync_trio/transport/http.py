@@ -41,6 +41,8 @@ _ABSOLUTE: Final = re.compile(r"(?i:https?)://([^/?#]*)")
 _UNAUTHORIZED: Final = 401
 _HOW_TO_AUTHENTICATE: Final = ("www-authenticate", "Bearer")
 """What a 401 must say (RFC 9110, 15.5.2). Browsers ask nobody for a password because of it."""
+_MAX_DIGITS: Final = 20
+"""Of a length that is looked at; a longer number is more than anything that is taken."""
 _ANSWERABLE: Final = (h11.IDLE, h11.SEND_RESPONSE)
 
 
@@ -74,6 +76,11 @@ class Request:
     def path(self) -> str:
         """The target without its query."""
         return self.target.partition("?")[0]
+
+    def body_bytes(self, most: int) -> int:
+        """For how large a body there must be room, by what the head says; `most`: more is not taken."""
+        said = self.headers.get("content-length", "")
+        return min(int(said), most) if said.isascii() and said.isdigit() and len(said) < _MAX_DIGITS else most
 
     @property
     def wants_websocket(self) -> bool:

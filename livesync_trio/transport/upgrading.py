@@ -18,8 +18,9 @@ from websockets.server import ServerProtocol
 from livesync_trio.access.client import Client
 from livesync_trio.access.pages import Pages
 from livesync_trio.connection.channel import Channel
-from livesync_trio.connection.peer import Peer, Surroundings
+from livesync_trio.connection.peer import Peer
 from livesync_trio.connection.recording import record
+from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.errors import Kind
 from livesync_trio.telemetry import get_logger
 from livesync_trio.transport import direct

@@ -19,6 +19,8 @@ class Generation(enum.StrEnum):
     V3 = "0.3"
     V4 = "0.4"
     NEXT = "next"
+    PLAIN = "plain"
+    """Programs that are no LiveStore clients, by the HTTP API or its WebSocket."""
 
 
 @attrs.frozen

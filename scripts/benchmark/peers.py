@@ -38,7 +38,7 @@ def peers() -> list[Server]:
     for program in ("node", "npm"):
         if shutil.which(program) is None:
             raise BenchError(f"{program} is missing: install Node 20 or newer, or leave out --peers")
-    return [_node(), _reference()]
+    return [_node(), reference()]
 
 
 def yardsticks() -> list[Server]:
@@ -57,7 +57,8 @@ def _node(name: str = "node", *more: str) -> Server:
     return Server(name, lambda port, data: ["node", script, str(port), str(data / "bench.db"), *more])
 
 
-def _reference() -> Server:
+def reference() -> Server:
+    """Cloudflare's server of 0.4, made ready if it is not."""
     if not _made(_REFERENCE):
         _do(_REFERENCE, *_INSTALL)
         wrangler = _REFERENCE / "node_modules" / ".bin" / "wrangler"

@@ -11,8 +11,8 @@ from quart import Response
 
 from livesync_trio import app
 from livesync_trio.config import Config, Secret
+from livesync_trio.fairness.attempts import ADMIN_FAILURES
 from livesync_trio.hooks import Hooks
-from livesync_trio.limits import ADMIN_FAILURES
 from livesync_trio.storage.memory import MemoryEngine
 
 from .stage import SECRET, Stage, paths, refusal, running

@@ -82,9 +82,15 @@ async def test_real_answers_keep_to_the_document(stage: Stage) -> None:
     await client.push(event(1, 0, {"n": [1]}))
     await client.send(pull("1", STORE, live=True))
     await client.receive()
+    made = {"id": "made", "url": "http://localhost:9/", "secret": f"whsec_{'c2VjcmV0' * 4}"}
+    check((await stage.post("/api/v1/webhooks/define", **made)).json(), schema_of("/api/v1/webhooks/define", "post"))
+    tested = await stage.post("/api/v1/webhooks/test", webhook="made")
+    check(tested.json(), schema_of("/api/v1/webhooks/test", "post"))
     for route in ROUTES:
         if route.method == "GET" and route.answers is not None:
             query = {"storeId": STORE} if "store_id" in required(route) else {}
+            if "webhook" in required(route):
+                query = {"webhook": "made"}
             check(await stage.get(route.path, **query), schema_of(route.path))
     number = (await stage.get("/api/v1/connections"))["connections"][0]["connectionId"]
     closed = await stage.post("/api/v1/connections/close", connectionId=number, storeId=STORE)

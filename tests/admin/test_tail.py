@@ -229,7 +229,7 @@ async def test_silence_is_broken_by_a_comment(stage: Stage, monkeypatch: pytest.
 
 
 async def test_who_reads_nothing_is_sent_back_to_the_log(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("livesync_trio.admin.tail.ADMIN_TAIL_QUEUE_BYTES", 1_000)
+    monkeypatch.setattr("livesync_trio.connection.event_stream.EVENT_STREAM_QUEUE_BYTES", 1_000)
     await stage.fill(1)
     async with tailing(stage) as parts:
         async with trio.open_nursery() as nursery:  # it follows once it is asked for something
@@ -249,7 +249,7 @@ async def test_who_reads_nothing_is_sent_back_to_the_log(stage: Stage, monkeypat
 
 
 async def test_who_reads_is_not_sent_back_however_much_comes(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("livesync_trio.admin.tail.ADMIN_TAIL_QUEUE_BYTES", 1_000)
+    monkeypatch.setattr("livesync_trio.connection.event_stream.EVENT_STREAM_QUEUE_BYTES", 1_000)
     await stage.fill(1)
     async with listening(stage) as tail:
         await stage.fill(1, first=2)

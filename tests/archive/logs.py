@@ -68,7 +68,8 @@ def logs(draw: st.DrawFn) -> list[Entry]:
             f'{{"name":{parts["name"]},"args":{draw(arguments)},"seqNum":{head + step},"parentSeqNum":{head},'
             f'"clientId":{parts["client"]},"sessionId":{parts["session"]}}}'
         )
-        entries.append(Entry(head + step, head, text.encode(), draw(_moments), draw(_users)))
+        append_id = draw(st.one_of(st.none(), st.sampled_from(["ö,{}", "\U0001f600", ""]).map(f"{head} {{}}".format)))
+        entries.append(Entry(head + step, head, text.encode(), draw(_moments), draw(_users), append_id))
         head += step
     return entries
 

@@ -17,7 +17,7 @@ from livesync_trio.archive.export import export
 from livesync_trio.archive.moving import Wishes, move_in
 from livesync_trio.archive.sources.opening import open_source
 from livesync_trio.archive.staging import Target
-from livesync_trio.cli.bring import _payload
+from livesync_trio.cli.probe import read_payload
 from livesync_trio.errors import CommandError
 from livesync_trio.model import StoreId
 from livesync_trio.storage.memory import MemoryEngine
@@ -148,6 +148,6 @@ def _export() -> bytes:
 def test_any_payload_file(content: bytes) -> None:
     def read(path: Path) -> None:
         with suppress(CommandError):
-            json.dumps(_payload(path))
+            json.dumps(read_payload(path))
 
     in_a_file(content, "payload.json", read)

@@ -17,7 +17,7 @@ from livesync_trio.archive.sources.cloudflare import CloudflareFiles
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.sources.sql_dump import SqlDump
 from livesync_trio.archive.staging import Target, adopt
-from livesync_trio.archive.sync_client import place_of
+from livesync_trio.client import place_of
 from livesync_trio.errors import CommandError, Kind, StorageUnavailable
 from livesync_trio.model import BackendId, LogState, StoreId
 from tests.archive.conftest import Run

@@ -108,7 +108,10 @@ class Wire:
             assert version == "HTTP/1.1", lines[0]
             if status != "100":
                 break
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:-2])}
+        headers: dict[str, str] = {}
+        for name, _, value in (line.partition(":") for line in lines[1:-2]):
+            before = headers.get(name.lower())  # two of one name are one with a comma (RFC 9110, 5.3)
+            headers[name.lower()] = value.strip() if before is None else f"{before}, {value.strip()}"
         if method == "HEAD" or status in ("101", "204"):
             body = b""
         elif "content-length" in headers:

@@ -9,11 +9,10 @@ from pathlib import Path
 import attrs
 import pytest
 
-from livesync_trio.archive.sync_client import SyncClient
+from livesync_trio.client import open_backend_blocking
 from livesync_trio.config import CONFIG_ENV, SETTINGS
-from livesync_trio.model import StoreId
 from tests.archive.conftest import run
-from tests.conformance.events import chain
+from tests.conformance.events import chain, python_events
 from tests.conformance.servers import REPOSITORY, ServerProcess, free_port
 
 __all__ = ["run"]
@@ -82,5 +81,5 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 def push(url: str, store: str, first: int, count: int) -> None:
     """Push events over the wire."""
-    with SyncClient(url, StoreId(store)) as client:
-        client.push(chain(first, count))
+    with open_backend_blocking(url, store_id=store) as client:
+        client.push(python_events(chain(first, count)))

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from livesync_trio.archive.files import part_of
-from livesync_trio.archive.sync_client import SyncClient
-from livesync_trio.model import StoreId
+from livesync_trio.client import open_backend_blocking
 from tests.archive.logs import Opened, plain_log, put
 from tests.cli.conftest import LIMIT_S, Livesync, Site, command, environment, push
-from tests.conformance.events import chain
+from tests.conformance.events import chain, python_events
 
 
 def test_what_reads_reads_what_was_acknowledged_a_moment_ago(site: Site, livesync: Livesync) -> None:
@@ -46,8 +45,8 @@ def test_what_changes_is_refused_and_told_what_to_do(
     assert "is in use by another livesync server" in refused.stderr
     assert "--url" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
-    with SyncClient(site.server.url, StoreId("notes")) as client:
-        assert sum(len(page) for _, page in client.pull()) == 30
+    with open_backend_blocking(site.server.url, store_id="notes") as client:
+        assert sum(len(page.events) for page in client.pull()) == 30
 
 
 def test_a_backup_is_of_one_moment_while_clients_push(site: Site, livesync: Livesync, tmp_path: Path) -> None:
@@ -56,10 +55,13 @@ def test_a_backup_is_of_one_moment_while_clients_push(site: Site, livesync: Live
 
     def go_on() -> None:
         nonlocal pushed
-        with SyncClient(site.server.url, StoreId("a b")) as one, SyncClient(site.server.url, StoreId("notes")) as other:
+        with (
+            open_backend_blocking(site.server.url, store_id="a b") as one,
+            open_backend_blocking(site.server.url, store_id="notes") as other,
+        ):
             while not stop.is_set():
-                one.push(chain(6 + pushed, 1))
-                other.push(chain(31 + pushed, 1))
+                one.push(python_events(chain(6 + pushed, 1)))
+                other.push(python_events(chain(31 + pushed, 1)))
                 pushed += 1
 
     pushing = threading.Thread(target=go_on)
@@ -90,16 +92,16 @@ def test_a_running_server_is_asked_over_its_control_plane(site: Site, livesync: 
     assert events.stdout == direct.stdout
     assert len(events.stdout.splitlines()) == 2
     assert json.loads(livesync("info", "--json", **there).stdout)["engine"] == "sqlite"
-    with SyncClient(site.server.url, StoreId("notes")):
+    with open_backend_blocking(site.server.url, store_id="notes"):
         connected = livesync("connections", "--json", **there)
     assert [json.loads(one)["storeId"] for one in connected.stdout.splitlines()] == ["notes"]
     assert livesync("events", "nope", **there).returncode == 6
     reset = livesync("reset", "notes", "--yes", "--json", **there)
     assert reset.returncode == 0, reset.stderr
     assert json.loads(reset.stdout)["head"] == 0
-    with SyncClient(site.server.url, StoreId("notes")) as client:
-        assert [(identity, list(page)) for identity, page in client.pull()] == [
-            (json.loads(reset.stdout)["backendId"], [])
+    with open_backend_blocking(site.server.url, store_id="notes") as client:
+        assert [(page.backend_id, page.events) for page in client.pull()] == [
+            (json.loads(reset.stdout)["backendId"], ())
         ]
 
 

@@ -134,7 +134,7 @@ def test_export_to_standard_output(livesync: Livesync, database: str) -> None:
     done = livesync("export", "-", "--store", "notes", "--database-url", database)
     assert done.returncode == 0
     assert done.stdout.splitlines()[-1].startswith('{"endOfFile":true')
-    assert done.stderr == "1 stores, 5 events\n"
+    assert done.stderr == "1 store, 5 events\n"
 
 
 def test_an_export_that_cannot_be_written_is_told_in_a_line(livesync: Livesync, database: str) -> None:

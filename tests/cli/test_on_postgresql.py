@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from livesync_trio.archive.sync_client import SyncClient
-from livesync_trio.errors import CommandError
+from livesync_trio.client import BackendIdMismatch, open_backend_blocking
 from livesync_trio.model import StoreId
 from tests.cli.conftest import Livesync, push
-from tests.conformance.events import chain
+from tests.conformance.events import chain, python_events
 from tests.conformance.servers import ServerProcess
 from tests.postgres.server import fresh_schema
 
@@ -30,25 +29,25 @@ def server(tmp_path: Path, database: str) -> Iterator[ServerProcess]:
     process.stop_if_ours()
 
 
-def history(server: ServerProcess) -> tuple[str, int]:
+def history(server: ServerProcess) -> tuple[str | None, int]:
     """Identity and number of events, as a client sees them."""
-    with SyncClient(server.url, NOTES) as client:
+    with open_backend_blocking(server.url, store_id=NOTES) as client:
         pages = list(client.pull())
-    return pages[-1][0], sum(len(page) for _, page in pages)
+    return pages[-1].backend_id, sum(len(page.events) for page in pages)
 
 
 def test_a_restore_beside_servers(server: ServerProcess, database: str, livesync: Livesync, tmp_path: Path) -> None:
     push(server.url, "notes", 1, 20)
     file = str(tmp_path / "backup.jsonl")
     assert livesync("backup", file, "--database-url", database).returncode == 0
-    with SyncClient(server.url, NOTES) as client:
-        (identity, _), *_ = client.pull()
-        client.push(chain(21, 5), identity)
+    with open_backend_blocking(server.url, store_id=NOTES) as client:
+        identity = next(client.pull()).backend_id
+        client.push(python_events(chain(21, 5)), identity)
         done = livesync("restore", file, "--store", "notes", "--json", "--database-url", database)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["lostEvents"] == 5
-        with pytest.raises(CommandError, match="BackendIdMismatchError"):
-            client.push(chain(26, 1), identity)
+        with pytest.raises(BackendIdMismatch):
+            client.push(python_events(chain(26, 1)), identity)
     renewed, events = history(server)
     assert renewed == json.loads(done.stdout)["backendId"] != identity
     assert events == 20

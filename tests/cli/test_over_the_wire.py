@@ -15,16 +15,16 @@ from websockets.sync.server import ServerConnection, serve
 from livesync_trio.archive.entries import Broken, Entry
 from livesync_trio.archive.moving import Wishes, move_in
 from livesync_trio.archive.sources.base import SourceStore
-from livesync_trio.archive.sources.wire import OverTheWire
-from livesync_trio.archive.sync_client import RESET, SyncClient
-from livesync_trio.cli.control_plane import ControlPlane
+from livesync_trio.archive.sources.wire import RESET, OverTheWire
 from livesync_trio.cli.doctor import proxy_check
+from livesync_trio.cli.reading.control_plane import ControlPlane
+from livesync_trio.client import open_backend_blocking
 from livesync_trio.config import Config, Secret
 from livesync_trio.model import BackendId, StoreId
 from tests.archive.conftest import Run
 from tests.archive.logs import Opened, plain_log, put
 from tests.cli.conftest import SECRET, Livesync, Site
-from tests.conformance.events import chain
+from tests.conformance.events import chain, python_events
 from tests.conformance.servers import ServerProcess
 
 TOKEN = {"authToken": "sesame"}
@@ -36,9 +36,9 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
     process = ServerProcess(tmp_path, f"sqlite:///{tmp_path}/theirs.db", {"AUTH_TOKEN": "sesame"})
     process.start()
     try:
-        with SyncClient(process.url, StoreId("notes"), TOKEN) as client:
+        with open_backend_blocking(process.url, store_id="notes", payload=TOKEN) as client:
             for first in range(1, 251, 50):
-                client.push(chain(first, 50))
+                client.push(python_events(chain(first, 50)))
         yield process
     finally:
         process.stop_if_ours()
@@ -51,8 +51,8 @@ def test_with_a_token_everything_comes_in(server: ServerProcess, livesync: Lives
     assert (dry.returncode, json.loads(dry.stdout)["outcome"]) == (0, "ready")
     done = livesync("import", server.url, "--store", "notes", *ours)
     assert done.returncode == 0, done.stderr
-    with SyncClient(server.url, StoreId("notes"), TOKEN) as client:
-        identity, _ = next(client.pull())
+    with open_backend_blocking(server.url, store_id="notes", payload=TOKEN) as client:
+        identity = next(client.pull()).backend_id
     assert json.loads(done.stdout)["backendId"] == identity
     assert json.loads(done.stdout)["events"] == 250
     for name in ("theirs", "ours"):

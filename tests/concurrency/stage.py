@@ -7,7 +7,7 @@ between "handed to the disk" and "durable", and a deadlock is an error after vir
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -20,12 +20,13 @@ from livesync_trio.access.admission import Access
 from livesync_trio.access.authentication import Authentication
 from livesync_trio.access.pages import Pages
 from livesync_trio.config import Secret
-from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.peers import Peers
+from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.hooks import HookRunner, Hooks
 from livesync_trio.limits import READ_MAX_BYTES, READ_MAX_EVENTS
 from livesync_trio.model import Batch, Event, LogState, Publication, StoredEvent, StoreId
+from livesync_trio.rules.admission import Quota
 from livesync_trio.storage import base
 from livesync_trio.storage.memory import MemoryEngine
 from livesync_trio.store.registry import Registry
@@ -112,6 +113,12 @@ class StageReaders:
             raise self.fail
         return self._handle.read(log, after, up_to, READ_MAX_EVENTS, READ_MAX_BYTES)
 
+    async def numbers_of(self, log: LogState, append_ids: Sequence[str]) -> dict[str, int]:
+        await trio.lowlevel.checkpoint()
+        if self.fail is not None:
+            raise self.fail
+        return self._handle.numbers_of(log, append_ids)
+
     async def summary(self, store_id: StoreId) -> base.StoreSummary | None:
         await trio.lowlevel.checkpoint()
         return self._handle.summary(store_id)
@@ -123,13 +130,21 @@ class StageReaders:
 class Stage:
     """The parts of a server with a memory engine."""
 
-    def __init__(self, hooks: Hooks | None = None, *, dormant_after_s: float = 30.0, max_open_pulls: int = 32) -> None:
-        self.engine = MemoryEngine()
+    def __init__(
+        self,
+        hooks: Hooks | None = None,
+        *,
+        dormant_after_s: float = 30.0,
+        max_open_pulls: int = 32,
+        engine: MemoryEngine | None = None,
+        quota: Quota | None = None,
+    ) -> None:
+        self.engine = engine or MemoryEngine()
         self.engine.open()
         self.writer = StageWriter(self.engine)
         self.readers = StageReaders(self.engine)
         self.counters = Counters()
-        self.registry = Registry(self.writer, self.readers, self.counters, dormant_after_s)
+        self.registry = Registry(self.writer, self.readers, self.counters, dormant_after_s, quota=quota)
         self.peers = Peers(idle_limit_s=75.0)
         runner = HookRunner(hooks or Hooks(), limit_s=5.0)
         self.door = Door(
@@ -202,6 +217,7 @@ class Listener:
 
     def __init__(self, note: Callable[[str], None] = lambda _: None) -> None:
         self.numbers: list[int] = []
+        self.offered: list[Publication] = []
         self.drops = 0
         self.replacements: list[LogState] = []
         self.room = True
@@ -210,6 +226,7 @@ class Listener:
     def offer(self, publication: Publication) -> bool:
         if not self.room:
             return False
+        self.offered.append(publication)
         self.numbers += [stored.seq_num for stored in publication.events]
         self._note(f"published {publication.state.head}")
         return True

@@ -4,9 +4,10 @@ import pytest
 import trio
 
 from livesync_trio.errors import Kind, Refusal
-from livesync_trio.limits import CRASH_WINDOW_S, CRASHES_BEFORE_FENCE, MAILBOX_COMMANDS
+from livesync_trio.limits import CRASH_WINDOW_S, MAILBOX_COMMANDS
 from livesync_trio.model import Cursor, StoreId
 from livesync_trio.store.commands import Accepted, Push, Registered, Reply
+from livesync_trio.supervision import CRASHES_BEFORE_FENCE
 from tests.concurrency.stage import A, Listener, Stage, batch, running
 
 B = StoreId("b")

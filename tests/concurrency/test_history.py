@@ -30,6 +30,9 @@ class CountingReaders:
         last = min(up_to, after + AT_ONCE)
         return [StoredEvent(number, number, b"x" * EVENT_BYTES, "") for number in range(after + 1, last + 1)]
 
+    async def numbers_of(self, log: LogState, append_ids: Sequence[str]) -> dict[str, int]:
+        raise AssertionError("nobody asks")
+
     async def summary(self, store_id: StoreId) -> base.StoreSummary | None:
         raise AssertionError("nobody asks")
 

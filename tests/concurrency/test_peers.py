@@ -24,6 +24,22 @@ async def test_a_ping_is_answered_while_a_push_waits_for_the_disk(autojump_clock
         assert (await client.receive())["exit"]["_tag"] == "Success"
 
 
+async def test_a_pong_that_nobody_asked_for_follows_the_first_one_only(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """LiveStore's command line waits five seconds for it (SPEC 3.6)."""
+    stage = Stage()
+    async with running(stage) as nursery, connected(stage, nursery) as client:
+        await client.ping()
+        asked_s = trio.current_time()
+        assert await client.receive() == {"_tag": "Pong"}
+        assert 0 < trio.current_time() - asked_s < 5
+        await client.ping()
+        with trio.move_on_after(5) as waited:
+            await client.receive()
+        assert waited.cancelled_caught
+
+
 async def test_a_ping_is_answered_while_the_mailbox_is_full(autojump_clock: trio.testing.MockClock) -> None:
     stage = Stage()
     async with running(stage) as nursery, connected(stage, nursery) as client:
@@ -68,6 +84,7 @@ async def test_a_hanging_hook_is_cut_off_and_holds_up_nobody_else(autojump_clock
         await well.push("1", 0, 1)
         assert (await well.receive())["exit"]["_tag"] == "Success"
         await hung.ping()
+        assert await hung.receive() == {"_tag": "Pong"}  # the second one, unasked
         refusal = await hung.receive()
         assert "did not answer" in refusal["exit"]["cause"]["error"]["cause"]["message"]
         await hung.push("2", 1, 2)

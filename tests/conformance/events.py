@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from livesync_trio.client import Event
 
 JsonObject = dict[str, Any]
 
@@ -35,6 +38,21 @@ def event(seq_num: int, parent_seq_num: int, **fields: Any) -> JsonObject:
 def chain(first: int, count: int, **fields: Any) -> list[JsonObject]:
     """``count`` events numbered from ``first`` on, each the parent of the next."""
     return [event(seq_num, seq_num - 1, **fields) for seq_num in range(first, first + count)]
+
+
+def python_events(pushed: Sequence[JsonObject]) -> list[Event]:
+    """The same events for the client in Python."""
+    return [
+        Event(
+            one["seqNum"],
+            one["parentSeqNum"],
+            one["name"],
+            json.dumps(one["args"]).encode(),
+            one["clientId"],
+            one["sessionId"],
+        )
+        for one in pushed
+    ]
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from livesync_trio.archive.sync_client import SyncClient
-from livesync_trio.model import StoreId
+from livesync_trio.client import open_backend_blocking
 from tests.postgres.server import fresh_schema
 
 from .apps import App, todo_created
-from .events import JsonObject, event
+from .events import JsonObject, event, python_events
 from .proxy import TcpProxy
 from .servers import ServerProcess
 from .waiting import eventually
@@ -50,11 +49,11 @@ def test_unpushed_work_survives_a_complete_restore(
     first.start()
     beginning, whole = str(tmp_path / "beginning.jsonl"), str(tmp_path / "whole.jsonl")
     try:
-        with SyncClient(first.url, StoreId(STORE)) as plain:
-            plain.push([todo(number) for number in range(1, 6)])
+        with open_backend_blocking(first.url, store_id=STORE) as plain:
+            plain.push(python_events([todo(number) for number in range(1, 6)]))
             livesync("export", beginning, "--database-url", source)
-            (identity, _), *_ = plain.pull()
-            plain.push([todo(number) for number in range(6, 11)], identity)
+            identity = next(plain.pull()).backend_id
+            plain.push(python_events([todo(number) for number in range(6, 11)]), identity)
         livesync("backup", whole, "--database-url", source)
     finally:
         first.stop_if_ours()
@@ -81,10 +80,10 @@ def test_unpushed_work_survives_a_complete_restore(
         proxy.restore()
         eventually(lambda: app.is_settled_at(12), "its own work is pushed", LIMIT_S)
         assert ids(app) == {f"t{number}" for number in range(1, 11)} | {"mine-1", "mine-2"}
-        with SyncClient(server.url, StoreId(STORE)) as plain:
+        with open_backend_blocking(server.url, store_id=STORE) as plain:
             pages = list(plain.pull())
-        assert pages[-1][0] == identity
-        assert sum(len(page) for _, page in pages) == 12
+        assert pages[-1].backend_id == identity
+        assert sum(len(page.events) for page in pages) == 12
     finally:
         app.close()
         server.stop_if_ours()

@@ -30,6 +30,7 @@ class Rule:
 
 _OPERATORS_PAGES = "tests/cli/test_documents.py::test_the_commands_shown_work"
 _SETTING_UP = "tests/deploy/test_documentation.py::test_the_commands_for_a_machine_of_ones_own_set_everything_up"
+_LIVESTORE = "tests/conformance/test_livestore_cli.py::test_what_it_imports_it_exports"
 _SECRETS = "tests/deploy/test_container.py::test_the_secrets_that_the_script_makes_are_those_that_are_read"
 
 RUN_BY = (
@@ -47,6 +48,12 @@ RUN_BY = (
         _SETTING_UP,
     ),
     Rule("docs/deployment.md", ("deploy/make-secrets",), _SECRETS),
+    Rule("docs/livestore-cli.md", ("npx livestore",), _LIVESTORE),
+    Rule(
+        "docs/webhooks.md",
+        ("livesync webhooks ",),
+        "tests/delivery/test_command_line.py::test_the_commands_shown_work",
+    ),
     Rule("docs/performance.md", ("scripts/bench --check",), "tests/bench/test_cpu_per_unit.py::test_cpu_per_unit"),
 )
 """Commands that another test runs; it must exist, in a file that names the page or the program."""
@@ -54,9 +61,11 @@ RUN_BY = (
 NOT_HERE = (
     Rule("CONTRIBUTING.md", ("scripts/test", ".venv/bin/python -m pytest"), "it would run this very test again"),
     Rule("docs/start.md", (". .venv/bin/activate",), "the sandbox has `livesync` on its path"),
+    Rule("docs/livestore-cli.md", ("npm install",), "the reader's own application; the test has its packages pinned"),
     Rule("docs/deployment.md", ("scripts/build-binary",), "minutes; it has a `--check` of its own"),
     Rule("docs/deployment.md", ("scp ",), "another machine"),
     Rule("docs/deployment.md", ("heroku ", "git push heroku"), "an account; tests/deploy/test_platform.py"),
+    Rule("docs/livestore-in-python.md", ("pip install",), "a package registry"),
     Rule("docs/deployment.md", ("docker ", "SITE="), "a container engine; tests/deploy/test_container.py"),
     Rule("docs/performance.md", ("scripts/bench",), "minutes of load; its flags are looked at"),
     Rule("docs/guarantees.md", ("scripts/torture",), "minutes to hours; its flags are looked at"),

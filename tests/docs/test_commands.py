@@ -110,6 +110,8 @@ def flags_of(call: str) -> set[str]:
 
 
 def known_to(command: click.Command) -> set[str]:
+    if isinstance(command, click.Group):
+        return set().union(*map(known_to, command.commands.values()))
     return {"--help", "--version", *(option for one in command.params for option in one.opts)}
 
 

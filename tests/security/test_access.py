@@ -13,21 +13,15 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from livesync_trio.access.authentication import tokens_in
+from livesync_trio.access.authentication import TOKENS_PER_REQUEST_MAX, tokens_in
 from livesync_trio.access.client import Expiry
 from livesync_trio.config import Secret
 from livesync_trio.errors import Kind
 from livesync_trio.fairness import Attempts, Fairness, WrongTokens
-from livesync_trio.fairness.used_stores import UsedStores
+from livesync_trio.fairness.attempts import ADMIN_FAILURES, TOKEN_FAILURES, WRONG_TOKENS_KNOWN_MAX
+from livesync_trio.fairness.used_stores import PRINCIPAL_STORES_WINDOW_S, UsedStores
 from livesync_trio.hooks import HookContext
-from livesync_trio.limits import (
-    ADMIN_FAILURES,
-    PRINCIPAL_STORES_WINDOW_S,
-    REFUSED_BODY_KEPT_BYTES,
-    TOKEN_FAILURES,
-    TOKENS_PER_REQUEST_MAX,
-    WRONG_TOKENS_KNOWN_MAX,
-)
+from livesync_trio.limits import REFUSED_BODY_KEPT_BYTES
 from livesync_trio.model import StoreId
 from livesync_trio.transport import http
 from tests.bad_input.clients import NO_CURSOR, event, http_rpc, push, push_payload, reason, request, sync_url, v3_url
@@ -222,8 +216,7 @@ async def test_only_so_many_tokens_of_a_request_are_looked_at(monkeypatch: pytes
 async def test_a_token_without_key_id_is_tried_on_few_keys_of_its_kind() -> None:
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-    from livesync_trio.access.tokens import TokenVerifier
-    from livesync_trio.limits import KEYS_PER_TOKEN_MAX
+    from livesync_trio.access.tokens import KEYS_PER_TOKEN_MAX, TokenVerifier
 
     tried: list[Any] = []
 
@@ -386,6 +379,8 @@ async def test_two_sockets_do_not_pass_a_quota_together(quota: dict[str, Any]) -
 async def test_pushes_that_wait_together_share_what_room_there_is() -> None:
     async with running_server(max_store_events=20) as server:
         clients = [await server.rpc("full") for _ in range(2)]
+        for client in clients:
+            assert await client.pull() == []  # who pushes and never pulls is sent away after a moment
         for number in range(1, 61):
             for client in clients:
                 await client.send(push(f"{1000 + number}", "full", event(number, number - 1)))

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import json
 import re
 import sqlite3
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
-import trio
 
 from livesync_trio.config import Secret, load
 from livesync_trio.errors import Kind
@@ -31,10 +25,11 @@ EXAMPLES = REPOSITORY / "examples"
 
 
 def test_every_example_is_listed_and_tested() -> None:
-    here = {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".toml")}
+    here = {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".toml") or "receiver" in path.name}
     listed = set(re.findall(r"\]\(([\w.]+)\)", (EXAMPLES / "README.md").read_text()))
     assert here == listed
-    assert all(name in Path(__file__).read_text() for name in here)
+    tests = Path(__file__).read_text() + (REPOSITORY / "tests/delivery/test_examples.py").read_text()
+    assert all(name in tests for name in here)
 
 
 async def test_tenants(tmp_path: Path) -> None:
@@ -158,61 +153,3 @@ async def test_event_schemas() -> None:
         assert len(await client.pull()) == 2
         admin = await server.rpc("todos", payload={"authToken": token(role="admin")})
         assert (await admin.push(todo(3, "v1.TodosCleared", {})))["exit"]["_tag"] == "Success"
-
-
-class Receiver:
-    """The service that is told; it fails as often as it is said to."""
-
-    def __init__(self) -> None:
-        self.failures = 2
-        self.told: list[tuple[dict[str, str], bytes]] = []
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                receiver.failures -= 1
-                if receiver.failures >= 0:
-                    self.send_error(503)
-                    return
-                receiver.told.append(({name.lower(): value for name, value in self.headers.items()}, body))
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/"
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-async def test_webhook(monkeypatch: pytest.MonkeyPatch) -> None:
-    receiver = Receiver()
-    monkeypatch.setenv("WEBHOOK_URL", receiver.url)
-    monkeypatch.setenv("WEBHOOK_SECRET", "shared with the receiver")
-    monkeypatch.setenv("WEBHOOK_PAUSE_S", "0.01")
-    hooks = load_hooks(str(EXAMPLES / "webhook.py"))
-    async with running_server(hooks, jwt_secret=Secret(SECRET), payload={"authToken": token()}) as server:
-        client = await server.rpc("told")
-        await client.push(event(1, 0, {"x": 1}))
-        await client.push(event(1, 0, "refused: the server is ahead"))
-        await client.push(event(2, 1), event(3, 2))
-        with trio.fail_after(30):
-            while len(receiver.told) < 2:  # noqa: ASYNC110 - another process or thread sets it
-                await trio.sleep(0.01)
-    receiver.close()
-    messages = [json.loads(body) for _, body in receiver.told[:2]]
-    assert [[each["seqNum"] for each in message["events"]] for message in messages] == [[1], [2, 3]]
-    assert messages[0] == {
-        "storeId": "told", "user": "ann", "events": [{"seqNum": 1, "name": "todoCreated", "args": {"x": 1}}]
-    }  # fmt: skip
-    for headers, body in receiver.told:
-        signed = headers["x-timestamp"].encode() + b"." + body
-        expected = hmac.new(b"shared with the receiver", signed, hashlib.sha256).hexdigest()
-        assert headers["x-signature"] == f"sha256={expected}"
-        assert abs(int(headers["x-timestamp"]) - time.time()) < 30

@@ -84,7 +84,7 @@ async def test_pages_may_send_cookies_only_where_they_count() -> None:
         assert preflight.headers["access-control-allow-methods"] == "GET, POST, OPTIONS"
         answer = (await knock(server, f"Origin: {APP}"))[2]
         assert answer.headers["access-control-allow-credentials"] == "true"
-        assert answer.headers["access-control-expose-headers"] == "retry-after"
+        assert answer.headers["access-control-expose-headers"] == "retry-after, etag"
 
 
 def test_cookies_and_pages_from_everywhere_do_not_go_together() -> None:

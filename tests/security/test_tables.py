@@ -13,7 +13,18 @@ import livesync_trio
 
 PACKAGE = Path(livesync_trio.__file__).parent
 PAGE = PACKAGE.parent / "docs" / "hardening.md"
-LOOKED_AT = ("access", "fairness", "transport", "connection", "store", "telemetry", "admin", "hooks.py", "audit.py")
+LOOKED_AT = (
+    "access",
+    "fairness",
+    "transport",
+    "connection",
+    "store",
+    "telemetry",
+    "admin",
+    "delivery",
+    "hooks.py",
+    "audit.py",
+)
 CONTAINER = re.compile(
     r"^\s*(?:self\.)?(_?[a-z_]+)(?:: [^=\n]+)? = "
     r"(?:\{\}|\[\]|set\(\)|dict\(\)|Counter\(|deque\(|OrderedDict\(|defaultdict\(|attrs\.field\(factory=(?:dict|set|list|Counter))",
@@ -40,6 +51,8 @@ TABLES = {
     "store/actor.py _taken": "commands for a store",
     "store/history.py _kept": "history kept",
     "store/history.py _ends": "history kept",
+    "delivery/agenda.py _items": "stores that wait for a webhook",
+    "delivery/agenda.py _queue": "stores that wait for a webhook",
     "admin/server_view.py tails": "tails",
     "admin/tail.py _queue": "tails",
     "admin/serving.py _open": "connections to the control plane",
@@ -62,6 +75,9 @@ NOT_FILLED_BY_CLIENTS = {
     "store/writer.py _appends": "commands of active stores, one append for each",
     "store/writer.py _openings": "the same",
     "store/writer.py _underway": "the same",
+    "store/registry.py _on_change": "services of the server",
+    "telemetry/counting.py webhooks": "webhooks, which operators make",
+    "delivery/service.py _running": "the same",
     "telemetry/counting.py connections_closed": "kinds of `errors.Kind`",
     "telemetry/counting.py refusals": "kinds of `errors.Kind`",
     "telemetry/counting.py storage_errors": "two kinds",

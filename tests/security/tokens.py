@@ -51,7 +51,7 @@ def jwks(*keys: dict[str, Any]) -> bytes:
     return json.dumps({"keys": keys}).encode()
 
 
-def claims(*, expires_in_s: float | None = 60, **others: Any) -> dict[str, Any]:
+def claims(*, expires_in_s: float | None = 3600, **others: Any) -> dict[str, Any]:
     """The claims of a token that may use everything, unless told otherwise."""
     expiry = {} if expires_in_s is None else {"exp": int(time.time() + expires_in_s)}
     return {"sub": "ann", "stores": EVERYTHING, **expiry, **others}

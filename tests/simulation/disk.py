@@ -6,7 +6,7 @@ Remembers when everything became durable, also of logs that a reset replaced, fo
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 import msgspec
@@ -180,6 +180,13 @@ class DiskOfProcess:
         except LogReplaced:
             self._disk.reads_of_replaced += 1
             raise
+
+    async def numbers_of(self, log: LogState, append_ids: Sequence[str]) -> dict[str, int]:
+        dice, faults = self._disk.dice, self._disk.faults
+        await trio.sleep(dice.uniform(0, 0.02))
+        if self.dead or dice.random() < faults.read_fails:
+            raise StorageUnavailable("simulated: read error")
+        return self._reader.numbers_of(log, append_ids)
 
     async def summary(self, store_id: StoreId) -> base.StoreSummary | None:
         await trio.lowlevel.checkpoint()

@@ -31,13 +31,15 @@ class _Known:
     seen_s: list[float]
 
 
-def check_linearizable(histories: Sequence[History], leaders: Iterable[Leader]) -> None:
-    """Raise Violation when no order of the operations explains what clients were told."""
+def check_linearizable(histories: Sequence[History], leaders: Iterable[Leader], others: Iterable[Attempt] = ()) -> None:
+    """Raise Violation when no order of the operations explains what clients were told. `others`: of programs."""
     everybody = list(leaders)
     attempts: dict[str, list[Attempt]] = defaultdict(list)
     for leader in everybody:
         for attempt in leader.attempts:
             attempts[attempt.backend_id].append(attempt)
+    for attempt in others:
+        attempts[attempt.backend_id].append(attempt)
     for history in histories:
         log = Log.of(history)
         known = _what_is_known(log, attempts[history.backend_id], everybody)

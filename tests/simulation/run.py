@@ -16,6 +16,7 @@ from tests.simulation.every_step import Watch
 from tests.simulation.leader import Leader, Violation
 from tests.simulation.linearizability import check_linearizable
 from tests.simulation.old_client import OldClient
+from tests.simulation.program import Program, check_programs
 from tests.simulation.squeeze import squeezed
 from tests.simulation.waiting import until
 from tests.simulation.world import Trace, World
@@ -25,6 +26,9 @@ HEALING_S = 900.0
 
 READS_OF_REPLACED_MAX = 20
 """After each reset so many readers may meet it; more are readers that learn nothing from it."""
+
+PROGRAMS_EACH_FIFTH = 3
+"""Seeds with this remainder have programs as well; the others fall as they did before there were any."""
 
 TROUBLES = (
     *("crash", "power", "deadly disk", "stop", "disk", "disk", "heal", "cut", "cut", "silent"),
@@ -39,6 +43,7 @@ class Outcome:
     Attributes:
         steps: of Trio's scheduler, after each of which the invariants held.
         pushed_again: pushes that repeat one whose outcome their client did not learn.
+        sent_again: events that programs sent although their store had them.
     """
 
     trace: Trace
@@ -50,6 +55,7 @@ class Outcome:
     sent_back: int
     actors_crashed: int
     orphans_closed: int
+    sent_again: int
 
 
 def simulate(seed: int) -> Outcome:
@@ -66,6 +72,7 @@ def simulate(seed: int) -> Outcome:
             read_max_events=dice.choice([3, 20, 1000]),
             hooks=dice.random() < 0.3,
         )
+        world.programs = 2 if seed % 5 == PROGRAMS_EACH_FIFTH else 0
         watch = Watch(world)
         try:
             outcome = trio.run(
@@ -94,6 +101,7 @@ async def _live(world: World, watch: Watch) -> Outcome:
     ]
     connect = functools.partial(world.connect, v3=True)
     old = OldClient(connect, "old", dice, lambda: len(world.disk.histories), world.logs_heard_of)
+    programs = [Program(world, f"p{index}", random.Random(index)) for index in range(world.programs)]
     watch.leaders = leaders
     async with trio.open_nursery() as nursery:
         watch.scope = nursery.cancel_scope
@@ -101,12 +109,18 @@ async def _live(world: World, watch: Watch) -> Outcome:
         for leader in leaders:
             nursery.start_soon(leader.run)
         nursery.start_soon(old.run)
+        for program in programs:
+            nursery.start_soon(program.run)
         with trio.move_on_after(dice.choice([8.0, 15.0, 30.0])):
             async with trio.open_nursery() as troubles:
                 troubles.start_soon(_make_trouble, world, leaders, nursery)
                 for leader in leaders:
                     troubles.start_soon(_use, world, leader)
         await _make_peace(world, leaders, nursery)
+        for program in programs:
+            program.resting.set()
+        if not await until(lambda: all(each.told for each in programs), HEALING_S, every_s=1.0):
+            raise Violation("a program was never told what became of its events")
         await _converge(world, leaders)
         nursery.cancel_scope.cancel()
     if watch.violation is not None:
@@ -116,7 +130,8 @@ async def _live(world: World, watch: Watch) -> Outcome:
         raise Violation(f"a log that is gone was asked for {world.disk.reads_of_replaced} times")
     check(histories, leaders, one_server=world.wanted == 1)
     if world.wanted == 1:
-        check_linearizable(histories, leaders)
+        check_linearizable(histories, leaders, [each for one in programs for each in one.attempts(histories)])
+    check_programs(histories, programs)
     world.trace.append(f"all that clients were sent: {world.trace.checksum:08x}")
     acknowledged = sum(attempt.outcome == "ok" for leader in leaders for attempt in leader.attempts)
     return Outcome(
@@ -129,6 +144,7 @@ async def _live(world: World, watch: Watch) -> Outcome:
         sum(counters.followers_sent_back for counters in world.counters),
         sum(counters.actors_crashed for counters in world.counters),
         sum(counters.orphans_closed for counters in world.counters),
+        sum(counters.events_repeated for counters in world.counters),
     )
 
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -16,7 +17,6 @@ import trio
 from livesync_trio.connection.live import Pull
 from livesync_trio.model import Publication
 from livesync_trio.store.actor import StoreActor
-from livesync_trio.store.commands import Push
 from tests.simulation.leader import Violation
 from tests.simulation.run import simulate
 
@@ -76,6 +76,7 @@ def test_the_faults_do_happen() -> None:
         (10, "sent_back"),
         (3, "actors_crashed"),
         (1, "orphans_closed"),
+        (20, "sent_again"),
     ):
         assert sum(getattr(outcome, name) for outcome in outcomes) >= least, name
 
@@ -97,7 +98,7 @@ def test_invariants_are_looked_at_after_every_step(monkeypatch: pytest.MonkeyPat
 def test_a_state_that_is_not_durable_is_noticed_before_anybody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     persist = StoreActor._persist
 
-    async def too_early(actor: StoreActor, accepted: list[Push]) -> object:
+    async def too_early(actor: StoreActor, accepted: list[Any]) -> object:
         before = actor._log_state
         actor._state = attrs.evolve(before, head=accepted[-1].batch.last_seq_num)
         await trio.lowlevel.checkpoint()

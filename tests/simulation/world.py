@@ -15,10 +15,10 @@ from collections.abc import AsyncIterator
 import trio
 
 from livesync_trio.access.client import Client
-from livesync_trio.connection.peer import Surroundings
 from livesync_trio.connection.peers import Peers
 from livesync_trio.connection.rpc_peer import RpcPeer
 from livesync_trio.connection.store_peer import StorePeer
+from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.connection.v3_peer import V3Peer
 from livesync_trio.hooks import HookContext, HookRunner, Hooks
 from livesync_trio.store.commands import Command
@@ -155,6 +155,8 @@ class World:
         self.hooks = Hooks(on_push=self._judge, on_pull=self._ponder, on_pull_res=self._ponder) if hooks else Hooks()
         self.hooks_refuse = 0.0
         self.wanted = servers
+        self.programs = 0
+        """Programs that append beside the LiveStore clients."""
         self.servers: list[ServerProcess] = []
         self.links: list[Link] = []
         self.counters: list[Counters] = []

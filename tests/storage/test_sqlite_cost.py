@@ -12,12 +12,7 @@ from typing import Any
 
 import pytest
 
-from livesync_trio.limits import (
-    SQLITE_INSERT_MAX_BYTES,
-    SQLITE_INSERT_MAX_ROWS,
-    SQLITE_ROWS_EXACT,
-    SQLITE_WRITER_STATEMENTS,
-)
+from livesync_trio.limits import SQLITE_WRITER_STATEMENTS
 from livesync_trio.model import BackendId, LogState, StoreId
 from livesync_trio.storage.base import NO_RECORD, Appended, PutRecord, RecordStored
 from livesync_trio.storage.sqlite import adopt as sqlite_adopt
@@ -28,6 +23,7 @@ from livesync_trio.storage.sqlite import reader as sqlite_reader
 from livesync_trio.storage.sqlite import summaries as sqlite_summaries
 from livesync_trio.storage.sqlite import writer as sqlite_writer
 from livesync_trio.storage.sqlite.engine import SqliteEngine
+from livesync_trio.storage.sqlite.insert import SQLITE_INSERT_MAX_BYTES, SQLITE_INSERT_MAX_ROWS, SQLITE_ROWS_EXACT
 from tests.storage.making import Database, append, chain, open_store, run_of
 from tests.storage.watched import Watched
 

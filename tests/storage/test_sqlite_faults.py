@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from livesync_trio.errors import StorageFull, StorageUnavailable, StoreDamaged
-from livesync_trio.limits import SQLITE_FILE_CHECK_S
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import NO_RECORD, Appended, PutRecord, Record, RecordMoved, RecordStored
 from livesync_trio.storage.sqlite.connection import translated
 from livesync_trio.storage.sqlite.engine import SqliteEngine
+from livesync_trio.storage.sqlite.writer import SQLITE_FILE_CHECK_S
 from tests.storage.making import Database, append, chain, open_store, reset, run_of, stored
 from tests.storage.watched import Watched, error
 

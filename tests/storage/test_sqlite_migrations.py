@@ -49,7 +49,8 @@ def test_an_older_format_keeps_its_tables_beside_ours(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(sqlite_schema.REQUIRED))
 def test_a_database_with_something_missing_is_refused(tmp_path: Path, name: str) -> None:
     path = made(tmp_path / "live.db")
-    change(path, f"DROP {'TRIGGER' if name.endswith('_head') else 'TABLE'} {name}")
+    kind = {"livesync_7_append_continues_head": "TRIGGER", "livesync_7_append_ids": "INDEX"}.get(name, "TABLE")
+    change(path, f"DROP {kind} {name}")
     with unusable(f"{name}.* is missing"):
         SqliteEngine(path).open()
 
@@ -63,9 +64,10 @@ def test_a_database_without_its_record_of_migrations_is_refused(tmp_path: Path) 
 
 def test_migrations_are_numbered_without_gaps_and_applied_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = made(tmp_path / "live.db")
-    assert [migration.number for migration in sqlite_schema.MIGRATIONS] == [1, 2, 3]
     known = sqlite_schema.MIGRATIONS
-    another = sqlite_schema.Migration(4, "another one", ("CREATE TABLE livesync_7_more (x)",))
+    number = len(known) + 1
+    assert [migration.number for migration in known] == list(range(1, number))
+    another = sqlite_schema.Migration(number, "another one", ("CREATE TABLE livesync_7_more (x)",))
     monkeypatch.setattr(sqlite_schema, "MIGRATIONS", (*sqlite_schema.MIGRATIONS, another))
     for _ in range(2):
         made_again = Database(lambda: SqliteEngine(path))
@@ -73,12 +75,14 @@ def test_migrations_are_numbered_without_gaps_and_applied_once(tmp_path: Path, m
         made_again.stop()
     with raw(path) as connection:
         rows = connection.execute("SELECT format, number, purpose FROM livesync_migrations").fetchall()
-    assert rows == [*((7, each.number, each.purpose) for each in known), (7, 4, "another one")]
+    assert rows == [*((7, each.number, each.purpose) for each in known), (7, number, "another one")]
 
 
 def test_a_migration_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = made(tmp_path / "live.db")
-    bad = sqlite_schema.Migration(4, "half", ("CREATE TABLE livesync_7_more (x)", "CREATE TABLE nonsense"))
+    bad = sqlite_schema.Migration(
+        len(sqlite_schema.MIGRATIONS) + 1, "half", ("CREATE TABLE livesync_7_more (x)", "CREATE TABLE nonsense")
+    )
     monkeypatch.setattr(sqlite_schema, "MIGRATIONS", (*sqlite_schema.MIGRATIONS, bad))
     with unusable("does not have the tables it should"):
         SqliteEngine(path).open()

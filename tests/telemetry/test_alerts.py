@@ -58,10 +58,19 @@ CASES: Final[dict[str, tuple[Series, Series]]] = {
     "LivesyncNotScraped": ({'up{job="nginx"}': f"1{ALWAYS}"}, UP),
     "LivesyncProcessUnseen": (UP | named("process_open_fds", f"9{ALWAYS}"), UP | process(9)),
     "LivesyncTransactionHangs": both("livesync_transaction_age_seconds", "0x50 20x10", "0x57 20 0x2"),
+    "LivesyncFeedNotFollowing": (
+        named("livesync_feed_phase", f"0{ALWAYS}", phase="following"),
+        named("livesync_feed_phase", f"1{ALWAYS}", phase="following"),
+    ),
+    "LivesyncFeedHoldsLog": both("livesync_feed_retained_bytes", f"6000000000{ALWAYS}", f"100{ALWAYS}"),
+    "LivesyncFeedRunsOut": both("livesync_feed_safe_bytes", f"1000000{ALWAYS}", f"6000000000{ALWAYS}"),
+    "LivesyncFeedSilent": both("livesync_feed_confirm_age_seconds", f"90{ALWAYS}", f"9{ALWAYS}"),
     "LivesyncLogLost": (
         named("livesync_log_lines_lost_total", "0x40 7x20") | named("livesync_audit_lines_lost_total", f"0{ALWAYS}"),
         named("livesync_log_lines_lost_total", f"7{ALWAYS}") | named("livesync_audit_lines_lost_total", f"0{ALWAYS}"),
     ),
+    "LivesyncBackupFails": both("livesync_backup_failures_total", "0x40 1x20", f"4{ALWAYS}"),
+    "LivesyncBackupOld": both("livesync_backup_last_success_timestamp_seconds", f"-259300{ALWAYS}", f"0{ALWAYS}"),
     "LivesyncHookFails": both("livesync_hook_failures_total", "0+1x60", f"3{ALWAYS}"),
     "LivesyncStorageUnavailable": (healthy(f"0{ALWAYS}"), healthy("1x59 0")),
     "LivesyncStorageErrors": (
@@ -90,6 +99,14 @@ CASES: Final[dict[str, tuple[Series, Series]]] = {
     "LivesyncPullsLag": both("livesync_pull_lag_events", f"20000{ALWAYS}", "20000x40 0 20000x19"),
     "LivesyncLoopBlocked": both("livesync_loop_blocked_seconds_total", FREEZES, "0x50 5x10"),
     "LivesyncDescriptorsLow": (process(900), process(500)),
+    "LivesyncWebhookParked": (
+        named("livesync_webhook_stores_parked", f"2{ALWAYS}", webhook="x"),
+        named("livesync_webhook_stores_parked", f"0{ALWAYS}", webhook="x"),
+    ),
+    "LivesyncWebhookLags": (
+        named("livesync_webhook_lag_seconds", "1800+60x60", webhook="x"),
+        named("livesync_webhook_lag_seconds", "0+30x60", webhook="x"),
+    ),
     "LivesyncRestarts": (process(9, "1x10 2x10 3x10 4x10 5x10 6x10"), process(9, "1x30 2x30")),
 }
 """By name: series that make it fire, and series near them that do not."""

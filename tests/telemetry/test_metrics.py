@@ -18,10 +18,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from livesync_trio import app
 from livesync_trio.config import Config, Secret
 from livesync_trio.errors import Kind, StorageUnavailable
+from livesync_trio.fairness.attempts import ADMIN_FAILURES
 from livesync_trio.hooks import Hooks
-from livesync_trio.limits import ADMIN_FAILURES, LOOP_PROBE_S
 from livesync_trio.metrics import pulse
 from livesync_trio.metrics.declared import METRICS
+from livesync_trio.metrics.pulse import LOOP_PROBE_S
 from livesync_trio.storage import base
 from livesync_trio.storage.memory import MemoryEngine, MemoryWriter
 from livesync_trio.store import writer as writer_module

@@ -24,7 +24,7 @@ from livesync_trio.access.jwks import RemoteKeys, read_keys
 from livesync_trio.app import Server
 from livesync_trio.config import Config, Secret
 from livesync_trio.hooks import Hooks
-from livesync_trio.limits import RELOAD_LIMIT_S, RELOAD_THREADS
+from livesync_trio.reloading import RELOAD_LIMIT_S, RELOAD_THREADS
 from livesync_trio.storage.memory import MemoryEngine
 from tests.bad_input.clients import RpcClient, V3Client, event, sync_url, v3_url
 from tests.bad_input.wires import head

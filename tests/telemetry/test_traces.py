@@ -22,10 +22,9 @@ from livesync_trio import app
 from livesync_trio.config import Config
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.hooks import Hooks
-from livesync_trio.limits import TRACES_FLUSH_LIMIT_S
 from livesync_trio.storage.memory import MemoryEngine
 from livesync_trio.traces import open_traces
-from livesync_trio.traces.spans import Traces
+from livesync_trio.traces.spans import TRACES_FLUSH_LIMIT_S, Traces
 from livesync_trio.wire import rpc, trace_context
 from livesync_trio.wire.messages import PushRequest, TraceContext
 from tests.bad_input.clients import NO_CURSOR, RpcClient, event, push, push_payload, request, sync_url

@@ -13,7 +13,7 @@ from .cases import TABLE, script_of
 from .peers import Target
 from .replay import Replay
 
-DEADLINE_S = float(os.environ.get("LIVESYNC_REPLAY_DEADLINE_S", "5"))
+DEADLINE_S = float(os.environ.get("LIVESYNC_REPLAY_DEADLINE_S", "60"))
 RUN = secrets.token_hex(3)
 _numbers = itertools.count()
 

@@ -12,7 +12,7 @@ import pytest
 import livesync_trio
 from livesync_trio import hooks
 from livesync_trio.cli.main import livesync
-from livesync_trio.config import Config, load
+from livesync_trio.config import SETTINGS, Config, load
 from livesync_trio.errors import RULES
 from scripts import docs_tables
 
@@ -86,6 +86,18 @@ def test_the_configuration_file_shown_is_right(tmp_path: Path) -> None:
     assert attrs.asdict(load({"config": str(file)}, {})).keys() >= tomllib.loads(example).keys() - {"auth_token_file"}
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/decisions").glob("0*.md")), ids=name_of)
+def test_decisions_have_one_form(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences"]
+    assert f"]({path.name})" in (path.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_setting_has_a_heading_to_link_to() -> None:
+    headings = re.findall(r"^#### `(\S+)`$", (ROOT / "docs/configuration.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings == [setting.env or setting.name for setting in SETTINGS]
+
+
 def test_every_hook_is_explained() -> None:
     page = (ROOT / "docs/hooks.md").read_text(encoding="utf-8")
     for hook in attrs.fields(hooks.Hooks):
@@ -121,7 +133,8 @@ def test_scripts_named_in_the_readme_can_be_run() -> None:
 
 
 def test_flags_named_in_the_documentation_exist() -> None:
-    serve = livesync.commands["serve"]
+    serve = livesync.get_command(click.Context(livesync), "serve")
+    assert serve is not None
     known = {opt for param in serve.params if isinstance(param, click.Option) for opt in param.opts}
     for path in [ROOT / "docs/configuration.md"]:
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text(encoding="utf-8")))

@@ -14,8 +14,7 @@ import trio
 import trio.testing
 
 from livesync_trio import supervision
-from livesync_trio.ending import FORCED_EXIT_CODE
-from livesync_trio.limits import END_AT_ONCE_S
+from livesync_trio.ending import END_AT_ONCE_S, FORCED_EXIT_CODE
 from livesync_trio.supervision import open_tasks
 from tests.torture.server import ServerProcess
 

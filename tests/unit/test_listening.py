@@ -14,8 +14,7 @@ from structlog.testing import capture_logs
 
 from livesync_trio import listening
 from livesync_trio.errors import Kind, StartupError
-from livesync_trio.limits import LISTEN_ATTEMPTS_MAX
-from livesync_trio.listening import listen, open_listeners
+from livesync_trio.listening import LISTEN_ATTEMPTS_MAX, listen, open_listeners
 
 
 class Machine(trio.abc.HostnameResolver):

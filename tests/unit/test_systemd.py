@@ -12,8 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from livesync_trio.limits import MANAGER_STATUS_EVERY_S, WATCHDOG_PINGS_PER_PERIOD
-from livesync_trio.systemd import ServiceManager
+from livesync_trio.systemd import MANAGER_STATUS_EVERY_S, WATCHDOG_PINGS_PER_PERIOD, ServiceManager
 
 
 @pytest.fixture(params=["path", "abstract"])

@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 import trio
 import trio.testing
 
-from livesync_trio.limits import GROUP_COMMIT_MAX_OPENINGS
 from livesync_trio.model import BackendId, Batch, Event, LogState, StoreId
 from livesync_trio.storage import base
-from livesync_trio.store.writer import ThreadWriter, _Job
+from livesync_trio.store.writer import GROUP_COMMIT_MAX_OPENINGS, ThreadWriter, _Job
 
 STORE = StoreId("store")
 STATE = LogState(1, BackendId("backend"), 0, 0)

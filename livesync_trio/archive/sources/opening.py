@@ -13,7 +13,7 @@ from livesync_trio.archive.sources.fastapi import FastApiTables
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.sources.sql_dump import SqlDump
 from livesync_trio.archive.sources.wire import OverTheWire, Say
-from livesync_trio.archive.sync_client import place_of
+from livesync_trio.client import place_of
 from livesync_trio.config import check_database_url, is_postgresql
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import StoreId

@@ -5,25 +5,59 @@ that makes nothing; where the server cannot tell, that is said before it is pull
 its clients first, or what they push after the last pull stays behind.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import httpx
 
-from livesync_trio.archive.entries import Broken, Entry
+from livesync_trio.archive.entries import Broken, Entry, checked_text, entry_of_text, moment_of
 from livesync_trio.archive.sources.base import SourceStore
-from livesync_trio.archive.sync_client import RESET, SyncClient, place_of, sync_url
+from livesync_trio.client import (
+    BackendIdMismatch,
+    BadAddress,
+    BlockingBackend,
+    Event,
+    SyncError,
+    open_backend_blocking,
+    place_of,
+)
+from livesync_trio.client.address import Address
+from livesync_trio.errors import CommandError, Kind
 from livesync_trio.limits import PULL_ANSWER_LIMIT_S
-from livesync_trio.model import StoreId
+from livesync_trio.model import BackendId, StoreId
 from livesync_trio.wire.url import PRESENCE_HEADER, Presence
 
+RESET: Final = "it was reset or replaced while it was read: begin again"
 _NO_EVENTS: Final = "it has no events there: is its name mistyped?"
 _NOT_LET_IN: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
 
 Say = Callable[[str], None]
 """Tells the operator something before it happens."""
+
+
+@contextmanager
+def told_as_command() -> Iterator[None]:
+    """What a sync client is told ends a command in the command's own words. Raises CommandError."""
+    try:
+        yield
+    except BadAddress as error:
+        raise CommandError(Kind.BAD_CONFIG, str(error)) from None
+    except SyncError as error:
+        raise CommandError(Kind.SERVER_UNREACHABLE, str(error)) from error
+
+
+@contextmanager
+def connected(url: str, store_id: StoreId, payload: Any = None) -> Iterator[BlockingBackend]:
+    """Be a client of a store for the length of a block.
+
+    Raises:
+        CommandError: the server is not there, refuses, or gives no usable answer, at any time.
+    """
+    with told_as_command(), open_backend_blocking(url, store_id=store_id, payload=payload) as backend:
+        yield backend
 
 
 class OverTheWire:
@@ -63,8 +97,10 @@ class OverTheWire:
 
         None where the server is not there, or does not let us in: the pull tells that, and makes nothing.
         """
-        parts = urlsplit(sync_url(self._url, store_id, self._payload))
-        url = parts._replace(scheme={"ws": "http", "wss": "https"}[parts.scheme]).geturl()
+        with told_as_command():
+            address = Address.of(self._url)
+            payload = None if self._payload is None else json.dumps(self._payload).encode()
+            url = address.http_url(address.target("ws", store_id, payload))
         try:
             answer = httpx.get(url, timeout=PULL_ANSWER_LIMIT_S)
         except (httpx.HTTPError, httpx.InvalidURL):
@@ -75,18 +111,31 @@ class OverTheWire:
         return Presence(told) if told in {Presence.PRESENT.value, Presence.ABSENT.value} else Presence.UNTOLD
 
     def _store(self, store_id: StoreId) -> SourceStore:
-        with SyncClient(self._url, store_id, self._payload) as client:
-            backend_id, page = next(client.pull(), (None, ()))
-        problems = () if page and backend_id else (_NO_EVENTS,)
-        return SourceStore(place_of(self._url), store_id, backend_id, problems=problems)
+        with connected(self._url, store_id, self._payload) as backend:
+            page = next(backend.pull(), None)
+        identity = "" if page is None else checked_text(page.backend_id or "", "the identity of the store")
+        there = page is not None and page.events and identity
+        return SourceStore(
+            place_of(self._url), store_id, BackendId(identity) or None, problems=() if there else (_NO_EVENTS,)
+        )
 
     def entries(self, store: SourceStore) -> Iterator[Entry]:
         """Events of one store; see the contract."""
-        with SyncClient(self._url, store.store_id, self._payload) as client:
-            for backend_id, page in client.pull():
-                if backend_id != store.backend_id:
-                    raise Broken(RESET)
-                yield from page
+        with connected(self._url, store.store_id, self._payload) as backend:
+            try:
+                for page in backend.pull():
+                    if page.backend_id != store.backend_id:
+                        raise Broken(RESET)
+                    yield from map(entry_of_event, page.events)
+            except BackendIdMismatch:
+                raise Broken(RESET) from None
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def entry_of_event(event: Event) -> Entry:
+    """A pulled event as it is kept. Raises Broken."""
+    if event.created_at is None:
+        raise Broken("the server does not say when an event was pushed")
+    return entry_of_text(event.json, moment_of(event.created_at))

@@ -25,11 +25,12 @@ _APPEND: Final = """
         WHERE (store_id, log_id, backend_id, head, event_count) = (%s, %s, %s, %s, %s)
         RETURNING log_id
     )
-    INSERT INTO livesync_7_events (log_id, seq_num, parent_seq_num, ordinal, created_at, event, pushed_by)
+    INSERT INTO livesync_7_events (
+        log_id, seq_num, parent_seq_num, ordinal, created_at, event, pushed_by, append_id)
     SELECT moved.log_id, added.seq_num, added.parent_seq_num, added.ordinal, CAST(added.created_at AS timestamptz),
-        added.event, added.pushed_by
-    FROM moved, unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[])
-        AS added (seq_num, parent_seq_num, ordinal, created_at, event, pushed_by)
+        added.event, added.pushed_by, added.append_id
+    FROM moved, unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[])
+        AS added (seq_num, parent_seq_num, ordinal, created_at, event, pushed_by, append_id)
 """
 
 
@@ -96,4 +97,5 @@ def _parameters(appends: Sequence[Append]) -> tuple[object, ...]:
         Texts(created_at for _, created_at in events),
         Texts(event.json for event, _ in events),
         OptionalTexts(None if user is None else user.encode() for user in users),
+        OptionalTexts(None if event.append_id is None else event.append_id.encode() for event, _ in events),
     )

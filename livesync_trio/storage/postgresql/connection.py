@@ -23,7 +23,7 @@ RV = TypeVar("RV")
 _POLL_S: Final = 1.0
 """How often a wait looks up for signals; psycopg's own 0.1 s are meant for its main-thread users."""
 
-_DEFAULTS: Final[Mapping[str, Any]] = {
+DEFAULTS: Final[Mapping[str, Any]] = {
     "application_name": "livesync",
     "client_encoding": "UTF8",
     "connect_timeout": limits.POSTGRES_CONNECT_LIMIT_S,
@@ -85,7 +85,7 @@ class Connector:
             raise ValueError(_UNESCAPED)  # a password with a slash is read as port and database
         if not all(map(_may_exist, str(given.get("host", "")).split(","))):
             raise ValueError("no computer can have the name that stands there as the host")
-        self._parameters: dict[str, Any] = {**_DEFAULTS, **given}
+        self._parameters: dict[str, Any] = {**DEFAULTS, **given}
         self._pause_s = 0.0
         self._not_before_s = 0.0
         self._reason = ""
@@ -204,6 +204,10 @@ _CUT: Final = frozenset({"08", "57"})
 """Of these, the classes after which an outcome is not known."""
 
 
+_APPEND_IDS: Final = "livesync_7_append_ids"
+"""The table that gives an id to one event only."""
+
+
 def translated(error: psycopg.Error) -> LivesyncError | ValueError | None:
     """What an error of PostgreSQL means for the caller of the engine.
 
@@ -214,6 +218,8 @@ def translated(error: psycopg.Error) -> LivesyncError | ValueError | None:
     code = error.sqlstate or ""
     if code == _DISK_FULL:
         return StorageFull(f"The database has no room left ({_one_line(error)}): free some space; nothing was lost.")
+    if isinstance(error, psycopg.errors.UniqueViolation) and error.diag.table_name == _APPEND_IDS:
+        return ValueError(f"the log has an event of one of these ids already ({error.diag.message_detail})")
     if code in _DAMAGED or isinstance(error, psycopg.IntegrityError):
         return StoreDamaged(f"A store is damaged ({_one_line(error)}): restore a backup, or reset the store.")
     if isinstance(error, psycopg.DataError):

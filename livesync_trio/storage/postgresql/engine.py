@@ -6,16 +6,19 @@ other servers are the business of `reader`, `writer` and `news`.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import psycopg
 
 from livesync_trio.errors import Kind, StartupError, StorageUnavailable
-from livesync_trio.limits import POSTGRES_VERSION_MIN
 from livesync_trio.storage.postgresql.connection import Connection, Connector, Session, SnapshotSession, translated
 from livesync_trio.storage.postgresql.news import PostgresListener, PostgresNews, new_sender
 from livesync_trio.storage.postgresql.reader import PostgresReader
 from livesync_trio.storage.postgresql.schema import MayNotCreate, NotOurs, migrate, pending, script
 from livesync_trio.storage.postgresql.writer import PostgresWriter
+
+POSTGRES_VERSION_MIN: Final = 130_000
+"""Oldest PostgreSQL served with, as the server numbers itself: 13."""
 
 _FOR_GOOD = (
     "invalid sslmode value",

@@ -14,10 +14,12 @@ import psycopg
 from psycopg import sql
 
 from livesync_trio.errors import StorageUnavailable
-from livesync_trio.limits import NOTIFY_PAYLOAD_MAX_BYTES
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.postgresql.connection import Session
 from livesync_trio.storage.postgresql.reader import PostgresReader, translating
+
+NOTIFY_PAYLOAD_MAX_BYTES: Final = 7_900
+"""Text of one notification; PostgreSQL takes fewer than 8,000 bytes."""
 
 # The number of the table is the same for all servers on it, and another one in another schema.
 _CHANNEL: Final = "'livesync_7_' || 'livesync_7_stores'::regclass::oid"

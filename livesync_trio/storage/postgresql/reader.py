@@ -11,7 +11,7 @@ from livesync_trio.model import BackendId, LogState, StoredEvent, StoreId
 from livesync_trio.storage.base import Record, StoreSummary
 from livesync_trio.storage.chain import check_continues, check_ends, check_no_hole
 from livesync_trio.storage.postgresql import records
-from livesync_trio.storage.postgresql.arrays import Byteas
+from livesync_trio.storage.postgresql.arrays import Byteas, Texts
 from livesync_trio.storage.postgresql.connection import Session, translated
 
 _STATES: Final = """
@@ -32,10 +32,10 @@ _SUMMARIES: Final = """
 _PAGE: Final = """
     SELECT page.seq_num, page.ordinal, convert_to(page.event, 'UTF8'),
         to_char(page.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), page.pushed_by,
-        page.parent_seq_num
+        page.append_id, page.parent_seq_num
     FROM (SELECT FROM livesync_7_stores WHERE log_id = %(log_id)s) AS current LEFT JOIN (
         SELECT * FROM (
-            SELECT seq_num, parent_seq_num, ordinal, event, created_at, pushed_by,
+            SELECT seq_num, parent_seq_num, ordinal, event, created_at, pushed_by, append_id,
                 sum(octet_length(event)) OVER (ORDER BY seq_num ROWS UNBOUNDED PRECEDING) AS total_bytes
             FROM livesync_7_events
             WHERE log_id = %(log_id)s AND seq_num > %(after)s AND seq_num <= %(up_to)s
@@ -53,6 +53,12 @@ _BEHIND: Final = """
         WHERE events.log_id = stores.log_id AND events.seq_num > %s ORDER BY seq_num LIMIT 1
     )
     FROM livesync_7_stores AS stores WHERE stores.log_id = %s
+"""
+
+
+_NUMBERS_OF_IDS: Final = """
+    SELECT append_id, seq_num FROM livesync_7_append_ids
+    WHERE log_id = %s AND append_id = ANY (%s) AND EXISTS (SELECT FROM livesync_7_stores WHERE log_id = %s)
 """
 
 
@@ -82,10 +88,10 @@ class PostgresReader:
             self._check_end(log, after, up_to)
             return []
         check_no_hole(log, len(rows), rows[0][1], rows[-1][1])
-        check_continues(log, after, rows[0][5])
+        check_continues(log, after, rows[0][-1])
         if len(rows) < limit_events:
             self._check_end(log, rows[-1][0], up_to)
-        return [StoredEvent(number, ordinal, text, at, user) for number, ordinal, text, at, user, _ in rows]
+        return [StoredEvent(*row[:-1]) for row in rows]
 
     def _check_end(self, log: LogState, last: int, up_to: int) -> None:
         """Check that nothing is missing behind a page that ends before its range does; see `check_ends`."""
@@ -96,6 +102,12 @@ class PostgresReader:
         if not rows:
             raise _replaced(log)
         check_ends(log, last, *rows[0])
+
+    def numbers_of(self, log: LogState, append_ids: Sequence[str]) -> dict[str, int]:
+        """Numbers of events by their ids; see the contract."""
+        question = log.log_id, Texts(append_id.encode() for append_id in append_ids), log.log_id
+        with translating():
+            return dict(self._session.ask(_NUMBERS_OF_IDS, question))
 
     def state(self, store_id: StoreId) -> LogState | None:
         """State of a store; see the contract."""

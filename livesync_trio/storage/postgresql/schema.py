@@ -14,15 +14,18 @@ import psycopg
 from psycopg import sql
 
 from livesync_trio.errors import StorageUnavailable
-from livesync_trio.limits import (
-    PERSISTENCE_FORMAT_VERSION,
-    POSTGRES_MIGRATION_LIMIT_S,
-    POSTGRES_MIGRATION_LOCK_MS,
-    POSTGRES_MIGRATION_PAUSE_S,
-    POSTGRES_MIGRATION_STORES,
-)
+from livesync_trio.limits import PERSISTENCE_FORMAT_VERSION, POSTGRES_MIGRATION_LIMIT_S
 from livesync_trio.storage.postgresql.connection import Connection
-from livesync_trio.storage.postgresql.tables import FUNCTIONS, GRANTS, MIGRATIONS, MIGRATIONS_TABLE, TABLES, Migration
+from livesync_trio.storage.postgresql.tables import GRANTS, MIGRATIONS, MIGRATIONS_TABLE, TABLES, Migration
+
+POSTGRES_MIGRATION_LOCK_MS: Final = 500
+"""How long a step of the schema waits for a table's lock, while everybody else's statements queue behind it."""
+
+POSTGRES_MIGRATION_STORES: Final = 100
+"""Stores that a step of the schema counts in one transaction; a push to one of them waits for it."""
+
+POSTGRES_MIGRATION_PAUSE_S: Final = 2.0
+"""Between two such waits: the servers of the version before are served meanwhile."""
 
 _LOCK: Final = 0x6C697665_73796E63
 """Number of the advisory lock: "livesync" in ASCII."""
@@ -76,7 +79,7 @@ def pending(connection: Connection, migrations: tuple[Migration, ...] = MIGRATIO
     _check_known(seen, migrations)
     pre, post = _steps(migrations, "pre", seen), _steps(migrations, "post", seen)
     if not pre:
-        _check_there(connection)
+        _check_there(connection, migrations)
     return Pending(pre, post, new=not seen)
 
 
@@ -211,14 +214,15 @@ def _check_known(seen: set[tuple[int, int, str]], migrations: tuple[Migration, .
         )
 
 
-def _check_there(connection: Connection) -> None:
-    missing = [name for name in TABLES if not _exists(connection, name)]
+def _check_there(connection: Connection, migrations: Iterable[Migration]) -> None:
+    missing = [name for one in migrations for name in one.tables if not _exists(connection, name)]
     if not missing:
+        functions = [name for one in migrations for name in one.functions]
         rows = connection.execute(
             "SELECT proname FROM pg_proc WHERE proname = ANY (%s) AND pronamespace = current_schema()::regnamespace",
-            (list(FUNCTIONS),),
+            (functions,),
         ).fetchall()
-        missing = sorted(set(FUNCTIONS) - {name for (name,) in rows})
+        missing = sorted(set(functions) - {name for (name,) in rows})
     if missing:
         raise NotOurs(f"{', '.join(missing)} is missing from it: restore a backup")
 

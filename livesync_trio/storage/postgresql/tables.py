@@ -17,6 +17,13 @@ import attrs
 
 from livesync_trio.limits import POSTGRES_LOCK_LIMIT_MS
 from livesync_trio.storage.postgresql import records
+from livesync_trio.storage.postgresql.append_ids import (
+    APPEND_ID,
+    APPEND_WITH_ID,
+    FOLLOW_EVENTS,
+    IDS,
+    NO_APPEND_WITHOUT_ID,
+)
 from livesync_trio.storage.postgresql.summaries import (
     APPEND_OF_BEFORE,
     APPEND_WITH_USER,
@@ -41,6 +48,8 @@ class Migration:
         post: SQL applied when no server of the version before runs any more (`livesync migrate --finish`).
         batches: what goes over all stores before `pre`, some of them a transaction, so that a push waits for its own
             store only: a statement that chooses and locks up to so many, and one that changes those chosen.
+        tables: those it makes, which must be there from then on.
+        functions: likewise.
     """
 
     number: int
@@ -48,6 +57,8 @@ class Migration:
     pre: tuple[str, ...] = ()
     post: tuple[str, ...] = ()
     batches: tuple[str, str] | None = None
+    tables: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
 
 
 MIGRATIONS_TABLE: Final = """
@@ -203,6 +214,14 @@ MIGRATIONS: Final = (
         1,
         "stores, their events, logs that a reset replaced, and the functions that change them",
         pre=(_STORES, _EVENTS, _REPLACED, _DURABLY, _CREATE, _APPEND, _RESET, _CLEAR),
+        tables=("livesync_7_stores", "livesync_7_events", "livesync_7_replaced"),
+        functions=(
+            "livesync_7_durably",
+            "livesync_7_create",
+            "livesync_7_append",
+            "livesync_7_reset",
+            "livesync_7_clear",
+        ),
     ),
     Migration(
         2,
@@ -211,20 +230,26 @@ MIGRATIONS: Final = (
         post=(NO_APPEND_OF_BEFORE,),
     ),
     Migration(3, "sizes and last pushes of the stores that are there", pre=COUNT, batches=COUNT_BATCH),
-    Migration(4, "records of the server", pre=(records.TABLE, records.PUT)),
+    Migration(
+        4,
+        "records of the server",
+        pre=(records.TABLE, records.PUT),
+        tables=("livesync_7_records",),
+        functions=("livesync_7_put_records",),
+    ),
+    Migration(
+        5,
+        "ids of events that were appended without a number",
+        pre=(IDS, APPEND_ID, *FOLLOW_EVENTS, APPEND_WITH_ID),
+        post=(NO_APPEND_WITHOUT_ID,),
+        tables=("livesync_7_append_ids",),
+        functions=("livesync_7_follow_event",),
+    ),
 )
 """The schema of `PERSISTENCE_FORMAT_VERSION`, in order."""
 
-TABLES: Final = ("livesync_7_stores", "livesync_7_events", "livesync_7_replaced", "livesync_7_records")
-FUNCTIONS: Final = (
-    "livesync_7_durably",
-    "livesync_7_create",
-    "livesync_7_append",
-    "livesync_7_reset",
-    "livesync_7_clear",
-    "livesync_7_put_records",
-)
-"""What must be there when all migrations have been applied."""
+TABLES: Final = tuple(table for migration in MIGRATIONS for table in migration.tables)
+"""What the server reads and writes."""
 
 GRANTS: Final = f"""\
 GRANT SELECT, INSERT, UPDATE, DELETE ON {", ".join(TABLES)} TO {{role}};

@@ -55,15 +55,16 @@ _OPEN: Final = """
     WHERE stores.store_id = ANY (%s)
 """
 _CREATE: Final = "SELECT livesync_7_create(%s, %s)"
-_APPEND: Final = "SELECT * FROM livesync_7_append(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+_APPEND: Final = "SELECT * FROM livesync_7_append(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 _RESET: Final = "SELECT log_id, backend_id, head, event_count FROM livesync_7_reset(%s, %s)"
 _FOUND: Final = """
     SELECT written.position
-    FROM unnest(%s::bytea[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[])
-            WITH ORDINALITY AS written (store_id, log_id, seq_num, ordinal, event, position)
+    FROM unnest(%s::bytea[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::text[])
+            WITH ORDINALITY AS written (store_id, log_id, seq_num, ordinal, event, append_id, position)
         JOIN livesync_7_stores AS stores ON (stores.store_id, stores.log_id) = (written.store_id, written.log_id)
         JOIN livesync_7_events AS events ON (events.log_id, events.seq_num, events.ordinal, events.event)
             = (written.log_id, written.seq_num, written.ordinal, written.event)
+            AND events.append_id IS NOT DISTINCT FROM written.append_id
 """
 _LOOK_FOR_WORK: Final = """
     SELECT current_setting('transaction_read_only')::boolean, EXISTS (SELECT FROM livesync_7_replaced)
@@ -236,6 +237,7 @@ class PostgresWriter:
                 Bigints(event.seq_num for event in last),
                 Bigints(prepared.after.event_count for prepared in group),
                 Texts(event.json for event in last),
+                OptionalTexts(_append_id(event) for event in last),
             ),
         )
         if not rows:
@@ -281,6 +283,9 @@ def _parameters(group: Iterable[_Prepared]) -> tuple[object, ...]:
     users = [user for prepared in group for user in prepared.users]
     if not any(user is not None for user in users):
         users = []  # `unnest` takes what is not there for NULL
+    append_ids = [_append_id(event) for prepared in group for event in prepared.events]
+    if not any(append_id is not None for append_id in append_ids):
+        append_ids = []
     events = [
         (position, event, ordinal)
         for position, prepared in enumerate(group, 1)
@@ -302,7 +307,13 @@ def _parameters(group: Iterable[_Prepared]) -> tuple[object, ...]:
         Bigints(ordinal for _, _, ordinal in events),
         Texts(event.json for _, event, _ in events),
         OptionalTexts(users),
+        OptionalTexts(append_ids),
     )
+
+
+def _append_id(event: Event) -> bytes | None:
+    """As PostgreSQL takes it. Raises ValueError for what is not Unicode."""
+    return None if event.append_id is None else event.append_id.encode()
 
 
 def _users(append: Append) -> tuple[bytes | None, ...]:

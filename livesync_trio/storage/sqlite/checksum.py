@@ -1,13 +1,14 @@
 """Checksums of the SQLite engine: whether what is read is what was written.
 
 Owns their arithmetic and nothing else. SQLite keeps none of its pages, so a bit that a disk flips inside an event's
-text would be served. Each event therefore carries the sum of its bytes (text, time, user) modulo 65,521. Sums add up:
-a whole page is checked by one sum over all its bytes, without touching single events. One changed byte changes the
+text would be served. Each event therefore carries the sum of its bytes (text, time, user, id) modulo 65,521. Sums add
+up: a whole page is checked by one sum over all its bytes, without touching single events. One changed byte changes the
 sum, always; what was changed on purpose is no business of a checksum.
 """
 
 import zlib
 from collections.abc import Iterable
+from itertools import chain
 from typing import Final
 
 MODULUS: Final = 65_521
@@ -31,7 +32,7 @@ def beside_sum(created_at: str, user: str | None) -> int:
     return byte_sum(f"{created_at}{user or ''}".encode())
 
 
-def page_sum(texts: bytes, created_ats: Iterable[str], users: Iterable[str | None]) -> int:
+def page_sum(texts: bytes, created_ats: Iterable[str], *others: Iterable[str | None]) -> int:
     """The sum of many events: all their texts in a row, and what stands beside them."""
-    beside = "".join(created_ats) + "".join(filter(None, users))
+    beside = "".join(created_ats) + "".join(filter(None, chain(*others)))
     return byte_sum(beside.encode(), byte_sum(texts))

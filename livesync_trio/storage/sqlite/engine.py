@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from livesync_trio.errors import Kind, StartupError
-from livesync_trio.limits import SQLITE_KEEPER_CACHE_KIB, SQLITE_VERSION_MIN
+from livesync_trio.limits import SQLITE_KEEPER_CACHE_KIB
 from livesync_trio.storage.sqlite.connection import Connector, translated
 from livesync_trio.storage.sqlite.file_lock import FileLock
 from livesync_trio.storage.sqlite.mounts import is_mounted_alone, mount_of
@@ -22,6 +22,9 @@ from livesync_trio.storage.sqlite.record_locks import RecordLocks
 from livesync_trio.storage.sqlite.schema import NotOurs, check, migrate
 from livesync_trio.storage.sqlite.side_files import WAL, Foreign, Lost
 from livesync_trio.storage.sqlite.writer import SqliteWriter
+
+SQLITE_VERSION_MIN: Final = (3, 34, 0)
+"""Oldest SQLite served with; what Python 3.11 finds on the oldest systems still kept (Red Hat 9)."""
 
 _PRIVATE: Final = 0o600
 """Mode of a new database file; SQLite gives the same to the files beside it."""

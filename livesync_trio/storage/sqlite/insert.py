@@ -16,10 +16,19 @@ from functools import cache
 from typing import Final
 from zlib import adler32
 
-from livesync_trio.limits import SQLITE_INSERT_MAX_BYTES, SQLITE_INSERT_MAX_ROWS, SQLITE_ROWS_EXACT
 from livesync_trio.storage.base import Append
 from livesync_trio.storage.chain import check_chain
-from livesync_trio.storage.sqlite.checksum import LOWER_HALF, beside_sum
+from livesync_trio.storage.sqlite.checksum import LOWER_HALF, beside_sum, byte_sum
+
+SQLITE_INSERT_MAX_ROWS: Final = 1_024
+"""Events in one statement; ten parameters each, below the 32,766 that SQLite allows. A power of two."""
+
+SQLITE_ROWS_EXACT: Final = 32
+"""Up to so many events there is an INSERT for each number of them, above it four for each power of two (decision 0003).
+"""
+
+SQLITE_INSERT_MAX_BYTES: Final = 1024 * 1024
+"""Event bytes in one statement, which SQLite holds in memory twice; a single larger event has its own."""
 
 Value = int | str | None
 Statement = tuple[str, list[Value]]
@@ -28,7 +37,7 @@ Statement = tuple[str, list[Value]]
 _INSERT: Final = """
     INSERT INTO livesync_7_events (
         log_id, seq_num, parent_seq_num, ordinal, size_bytes, created_at, event, checksum, pushed_by,
-        append_events, append_head, append_bytes
+        append_id, append_events, append_head, append_bytes
     ) VALUES
 """
 
@@ -58,7 +67,7 @@ _ROW_OF_APPEND: Final = 5
 
 
 def _one_append(append: Append) -> Statement | None:
-    """The statement for an append whose events share a user and fit into one; None for others."""
+    """The statement for an append whose events share a user, have no ids and fit into one; None for others."""
     check_chain(append)
     created_at, user, expected = append.created_at, append.batches[0].user, append.expected
     beside = beside_sum(created_at, user)
@@ -68,6 +77,8 @@ def _one_append(append: Append) -> Statement | None:
         if batch.user != user:
             return None
         for event in batch.events:
+            if event.append_id is not None:
+                return None
             ordinal += 1
             text = event.json
             size_bytes = len(text)
@@ -88,7 +99,7 @@ def _insert_append(rows: int) -> str:
     parent = 2
     parts: list[str] = []
     for first in range(_SHARED + 1, _SHARED + 1 + _ROW_OF_APPEND * rows, _ROW_OF_APPEND):
-        announced = "NULL, NULL, NULL" if parts else "?5, ?6, ?7"
+        announced = "NULL, NULL, NULL, NULL" if parts else "NULL, ?5, ?6, ?7"
         parts.append(
             f"(?1, ?{first}, ?{parent}, ?{first + 1}, ?{first + 2}, ?3, ?{first + 3}, ?{first + 4}, ?4, {announced})"
         )
@@ -98,7 +109,7 @@ def _insert_append(rows: int) -> str:
 
 # --- any rows ---------------------------------------------------------------------------------------------------------
 
-_ROW: Final = 9
+_ROW: Final = 10
 """Values of a row of its own."""
 
 
@@ -115,7 +126,10 @@ def _add_rows(values: list[Value], sizes_bytes: list[int], append: Append) -> No
             size_bytes = len(text)
             sizes_bytes.append(size_bytes)
             values += (log_id, event.seq_num, event.parent_seq_num, ordinal, size_bytes, created_at, text.decode())
-            values += (adler32(text, beside) & LOWER_HALF, user)
+            checksum, append_id = adler32(text, beside) & LOWER_HALF, event.append_id
+            if append_id is not None:
+                checksum = byte_sum(append_id.encode(), checksum)
+            values += (checksum, user, append_id)
 
 
 def _any_rows(values: list[Value], first: int, last: int) -> Statement:

@@ -8,9 +8,11 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from livesync_trio.limits import SQLITE_KNOWN_LOGS
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import Adopt, Append, Appended, Outcome, PutRecord, Write
+
+SQLITE_KNOWN_LOGS: Final = 16_384
+"""Logs of which the writer remembers whose they are; an append to another one asks first."""
 
 STORE_OF_LOG: Final = "SELECT store_id FROM livesync_7_stores WHERE log_id = ?"
 

@@ -16,7 +16,7 @@ from livesync_trio.storage.sqlite.checksum import MODULUS, page_sum
 
 # All events of the range up to the limit in number, if all their texts are within the limit in bytes; else none. Their
 # sizes are asked first, so that long texts beyond the limit are never fetched. Checksums are added up as total(), which
-# a damaged one cannot overflow. Users, few or none, come in hexadecimal digits: one may hold the separator.
+# a damaged one cannot overflow. Users and ids, few or none, come in hexadecimal digits: one may hold the separator.
 WHOLE_PAGE: Final = """
     SELECT
         EXISTS (SELECT 1 FROM livesync_7_stores WHERE log_id = :log_id),
@@ -25,9 +25,11 @@ WHOLE_PAGE: Final = """
         CAST(group_concat(event, '') AS BLOB),
         count(checksum), total(checksum),
         group_concat(ordinal) FILTER (WHERE pushed_by IS NOT NULL),
-        group_concat(hex(pushed_by)) FILTER (WHERE pushed_by IS NOT NULL)
+        group_concat(hex(pushed_by)) FILTER (WHERE pushed_by IS NOT NULL),
+        group_concat(ordinal) FILTER (WHERE append_id IS NOT NULL),
+        group_concat(hex(append_id)) FILTER (WHERE append_id IS NOT NULL)
     FROM (
-        SELECT seq_num, parent_seq_num, ordinal, size_bytes, created_at, event, checksum, pushed_by
+        SELECT seq_num, parent_seq_num, ordinal, size_bytes, created_at, event, checksum, pushed_by, append_id
         FROM livesync_7_events
         WHERE log_id = :log_id AND seq_num > :after AND seq_num <= :up_to AND :limit_bytes >= (
             SELECT sum(size_bytes) FROM (
@@ -57,7 +59,9 @@ CUT_PAGE: Final = """
         CAST(group_concat(event, '') AS BLOB),
         count(checksum), total(checksum),
         group_concat(span.ordinal) FILTER (WHERE pushed_by IS NOT NULL),
-        group_concat(hex(pushed_by)) FILTER (WHERE pushed_by IS NOT NULL)
+        group_concat(hex(pushed_by)) FILTER (WHERE pushed_by IS NOT NULL),
+        group_concat(span.ordinal) FILTER (WHERE append_id IS NOT NULL),
+        group_concat(hex(append_id)) FILTER (WHERE append_id IS NOT NULL)
     FROM span CROSS JOIN livesync_7_events AS events ON events.rowid = span.id
     WHERE span.total_bytes <= :limit_bytes OR span.total_bytes = span.size_bytes
 """
@@ -100,6 +104,8 @@ class Page(NamedTuple):
         checksum: the sum of these.
         user_ordinals: ordinals of those that have a user, separated.
         users: these users, in hexadecimal digits, separated.
+        id_ordinals: ordinals of those that have an id, separated.
+        append_ids: these ids, in hexadecimal digits, separated.
     """
 
     is_current: int
@@ -115,6 +121,8 @@ class Page(NamedTuple):
     checksum: float
     user_ordinals: str | None
     users: str | None
+    id_ordinals: str | None
+    append_ids: str | None
 
 
 def events_of(page: Page, log: LogState, after: int, up_to: int) -> list[StoredEvent]:
@@ -128,7 +136,8 @@ def events_of(page: Page, log: LogState, after: int, up_to: int) -> list[StoredE
     try:
         bounds = list(accumulate(map(int, page.sizes.split(_SEPARATOR)), initial=0))
         numbers = list(map(int, page.seq_nums.split(_SEPARATOR)))
-        users = _users(page)
+        users = _by_ordinal(page.user_ordinals, page.users)
+        append_ids = _by_ordinal(page.id_ordinals, page.append_ids)
     except ValueError:
         raise _misfit(log) from None
     moments = page.created_ats.split(_SEPARATOR)
@@ -137,9 +146,10 @@ def events_of(page: Page, log: LogState, after: int, up_to: int) -> list[StoredE
     if not (after < numbers[0] and numbers[-1] <= up_to and all(map(lt, numbers, numbers[1:]))):
         raise _misfit(log)
     texts = map(page.texts.__getitem__, starmap(slice, pairwise(bounds)))
-    if users:
-        given = (users.get(ordinal) for ordinal in range(page.first_ordinal, page.last_ordinal + 1))
-        return list(map(StoredEvent, numbers, count(page.first_ordinal), texts, moments, given))
+    if users or append_ids:
+        ordinals = range(page.first_ordinal, page.last_ordinal + 1)
+        beside = map(users.get, ordinals), map(append_ids.get, ordinals)
+        return list(map(StoredEvent, numbers, ordinals, texts, moments, *beside))
     return list(map(StoredEvent, numbers, count(page.first_ordinal), texts, moments))
 
 
@@ -151,7 +161,9 @@ def is_as_written(page: Page, events: Sequence[StoredEvent]) -> bool:
     checked = events[len(unchecked) :]
     texts = page.texts[sum(len(event.json) for event in unchecked) :] if unchecked else page.texts
     users = [event.user for event in checked] if page.users is not None else ()
-    return page_sum(texts, (event.created_at for event in checked), users) == page.checksum % MODULUS
+    append_ids = [event.append_id for event in checked] if page.append_ids is not None else ()
+    moments = (event.created_at for event in checked)
+    return page_sum(texts, moments, users, append_ids) == page.checksum % MODULUS
 
 
 def changed(log: LogState, events: Sequence[StoredEvent], checksums: str | None) -> StoreDamaged:
@@ -166,7 +178,7 @@ def changed(log: LogState, events: Sequence[StoredEvent], checksums: str | None)
     which = [
         f"e{event.seq_num}"
         for event, checksum in zip(events, found, strict=False)
-        if checksum and checksum != str(page_sum(event.json, [event.created_at], [event.user]))
+        if checksum and checksum != str(page_sum(event.json, [event.created_at], [event.user, event.append_id]))
     ]
     what = which[0] if which else "one of them"
     return StoreDamaged(
@@ -175,13 +187,12 @@ def changed(log: LogState, events: Sequence[StoredEvent], checksums: str | None)
     )
 
 
-def _users(page: Page) -> dict[int, str]:
-    """Users by ordinal. Raises ValueError when they are none."""
-    if page.users is None or page.user_ordinals is None:
+def _by_ordinal(ordinals: str | None, texts: str | None) -> dict[int, str]:
+    """Users or ids by ordinal. Raises ValueError when they are none."""
+    if texts is None or ordinals is None:
         return {}
-    ordinals = map(int, page.user_ordinals.split(_SEPARATOR))
-    users = (bytes.fromhex(user).decode() for user in page.users.split(_SEPARATOR))
-    return dict(zip(ordinals, users, strict=True))
+    decoded = (bytes.fromhex(text).decode() for text in texts.split(_SEPARATOR))
+    return dict(zip(map(int, ordinals.split(_SEPARATOR)), decoded, strict=True))
 
 
 def _misfit(log: LogState) -> StoreDamaged:

@@ -7,8 +7,10 @@ it takes alone (decision 0003).
 """
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
+
+import msgspec
 
 from livesync_trio.errors import LogReplaced, StorageUnavailable
 from livesync_trio.limits import SQLITE_READER_CACHE_KIB
@@ -31,6 +33,14 @@ from livesync_trio.storage.sqlite.summaries import SUMMARIES, SUMMARY, next_name
 
 STATE_OF_STORE: Final = """
     SELECT log_id, backend_id, head, event_count FROM livesync_7_stores WHERE store_id = ?
+"""
+
+
+# All of them in one value, since every row costs a fight for the interpreter lock (head of this file).
+_NUMBERS_OF_IDS: Final = """
+    SELECT json_group_object(append_id, seq_num) FROM livesync_7_events
+    WHERE log_id = :log_id AND append_id IN (SELECT value FROM json_each(:append_ids))
+        AND EXISTS (SELECT 1 FROM livesync_7_stores WHERE log_id = :log_id)
 """
 
 
@@ -80,6 +90,12 @@ class SqliteReader:
         """State of a store; see the contract."""
         row = self._ask(STATE_OF_STORE, (store_id,))
         return None if row is None else log_state(row)
+
+    def numbers_of(self, log: LogState, append_ids: Sequence[str]) -> dict[str, int]:
+        """Numbers of events by their ids; see the contract."""
+        question = {"log_id": log.log_id, "append_ids": msgspec.json.encode(append_ids).decode()}
+        numbers: dict[str, int] = msgspec.json.decode(self._ask(_NUMBERS_OF_IDS, question)[0])
+        return numbers
 
     def summary(self, store_id: StoreId) -> StoreSummary | None:
         """What is kept about a store; see the contract."""

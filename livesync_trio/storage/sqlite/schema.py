@@ -138,6 +138,15 @@ _APPEND_CONTINUES_HEAD: Final = (
     """,
 )
 
+# An id belongs to one event of its log, for ever. Events of LiveStore clients have none: NULL at the end of a row takes
+# no room, and what has no id is in no index.
+_APPEND_IDS: Final = (
+    "ALTER TABLE livesync_7_events ADD COLUMN append_id TEXT",
+    """
+    CREATE UNIQUE INDEX livesync_7_append_ids ON livesync_7_events (log_id, append_id) WHERE append_id IS NOT NULL
+    """,
+)
+
 MIGRATIONS: Final = (
     Migration(
         1,
@@ -150,6 +159,7 @@ MIGRATIONS: Final = (
         (*_SUMMARIES, *_APPEND_CONTINUES_HEAD),
     ),
     Migration(3, "records of the server", (records.TABLE,)),
+    Migration(4, "ids of events that were appended without a number", _APPEND_IDS),
 )
 """The schema of `PERSISTENCE_FORMAT_VERSION`, in order."""
 
@@ -158,11 +168,13 @@ REQUIRED: Final = frozenset(
         "livesync_7_stores",
         "livesync_7_events",
         "livesync_7_append_continues_head",
+        "livesync_7_append_ids",
         "livesync_7_replaced",
         "livesync_7_records",
     }
 )
-"""What must be there when all migrations have been applied. Without the trigger, heads would stand still."""
+"""What must be there when all migrations have been applied. Without the trigger, heads would stand still; without the
+index, an id might be given twice."""
 
 
 def migrate(connection: sqlite3.Connection) -> None:

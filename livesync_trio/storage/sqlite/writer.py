@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from livesync_trio.errors import StorageUnavailable, StoreDamaged
-from livesync_trio.limits import SQLITE_FILE_CHECK_S, SQLITE_WRITER_CACHE_KIB, SQLITE_WRITER_STATEMENTS
+from livesync_trio.limits import SQLITE_WRITER_CACHE_KIB, SQLITE_WRITER_STATEMENTS
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import (
     NO_RECORD,
@@ -43,6 +43,10 @@ from livesync_trio.storage.sqlite.reader import STATE_OF_STORE, log_state
 from livesync_trio.storage.sqlite.records import found, put
 from livesync_trio.storage.sqlite.side_files import Foreign, Lost
 
+SQLITE_FILE_CHECK_S: Final = 1.0
+"""How often the writer looks whether the index of the WAL is still found under its name. No event depends on it; the
+database and the WAL are looked at with every commit (decision 0003)."""
+
 _CREATE_STORE: Final = "INSERT INTO livesync_7_stores (store_id, backend_id) VALUES (?, ?)"
 
 # Two questions, each answered by one end of the index; asked together, min() and max() walk through all of it.
@@ -51,6 +55,9 @@ _ENDS_OF_LOG: Final = """
         (SELECT parent_seq_num, ordinal FROM livesync_7_events WHERE log_id = :log_id ORDER BY seq_num LIMIT 1),
         (SELECT seq_num, ordinal FROM livesync_7_events WHERE log_id = :log_id ORDER BY seq_num DESC LIMIT 1)
 """
+
+_ID_INDEX: Final = "livesync_7_events.append_id"
+"""What SQLite names when an id is there already."""
 
 _OLDEST_REPLACED: Final = "SELECT min(log_id) FROM livesync_7_replaced"
 _CLEAR_EVENTS: Final = """
@@ -82,18 +89,22 @@ class SqliteWriter:
     def commit(self, writes: Sequence[Write]) -> list[Outcome | Exception]:
         """Carry out writes of any stores in order; see the contract."""
         outcomes: list[Outcome | Exception] = []
-        with self._translating():
+        appends = [write for write in writes if isinstance(write, Append)]
+        try:
             if not self._in_place:
                 self._check_files()
             connection = self._open()
             try:
-                if not self._all_at_once(connection, writes, outcomes):
+                if not self._all_at_once(connection, writes, appends, outcomes):
                     self._one_by_one(connection, writes, outcomes)
             except sqlite3.Error:
                 if len(outcomes) < len(writes) or not self._became_durable(writes, outcomes):
                     raise
             self._check_files()  # what is not in the files that will be opened next time is not acknowledged
-        self._known.learn(writes, outcomes)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        if len(appends) < len(writes):  # an append makes no log
+            self._known.learn(writes, outcomes)
         return outcomes
 
     def prove_writable(self) -> None:
@@ -136,20 +147,33 @@ class SqliteWriter:
     # --- the two ways in --------------------------------------------------------------------------------------------
 
     def _all_at_once(
-        self, connection: sqlite3.Connection, writes: Sequence[Write], outcomes: list[Outcome | Exception]
+        self,
+        connection: sqlite3.Connection,
+        writes: Sequence[Write],
+        appends: Sequence[Append],
+        outcomes: list[Outcome | Exception],
     ) -> bool:
-        """Try the group with all its events in one INSERT. False: nothing was done, go one by one."""
-        appends = [write for write in writes if isinstance(write, Append)]
-        appended = {write.store_id for write in appends}
-        others = [write for write in writes if not isinstance(write, Append | PutRecord)]
-        if any(isinstance(write, Adopt) or write.store_id in appended for write in others):
-            return False  # what an append of a store finds may depend on what is done to the store before it
+        """Try the group with all its events in one INSERT. False: nothing was done, go one by one.
+
+        Args:
+            connection: to write with.
+            writes: the group.
+            appends: those among them that are appends.
+            outcomes: to be filled.
+        """
+        only_appends = len(appends) == len(writes)
+        if not only_appends:
+            appended = {write.store_id for write in appends}
+            others = [write for write in writes if not isinstance(write, Append | PutRecord)]
+            if any(isinstance(write, Adopt) or write.store_id in appended for write in others):
+                return False  # what an append of a store finds may depend on what is done to the store before it
         try:
-            if not all(self._known.fits(connection, append) for append in appends):
-                return False
+            for append in appends:
+                if not self._known.fits(connection, append):
+                    return False
             inserts = statements(appends)
-            if len(appends) == len(writes) and len(inserts) == 1:
-                outcomes.extend(Appended(state_after(append)) for append in appends)
+            if only_appends and len(inserts) == 1:
+                outcomes += [Appended(state_after(append)) for append in appends]
                 connection.execute(*inserts[0])
             else:
                 with _transaction(connection):
@@ -253,13 +277,15 @@ class SqliteWriter:
         try:
             yield
         except sqlite3.Error as error:
-            self._drop()
-            failure = translated(error, self._connector.path)
-            if failure is None:
-                raise
-            if isinstance(failure, StoreDamaged):  # not of one store alone
-                failure = StorageUnavailable(str(failure))
-            raise failure from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: sqlite3.Error) -> Exception:
+        """What an error of the whole database is for the caller; the next call begins with a new connection."""
+        self._drop()
+        failure = translated(error, self._connector.path)
+        if isinstance(failure, StoreDamaged):  # not of one store alone
+            return StorageUnavailable(str(failure))
+        return failure or error
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -330,6 +356,8 @@ def _append(connection: sqlite3.Connection, append: Append) -> StoreOutcome:
         for insert in inserts:
             connection.execute(*insert)
     except sqlite3.IntegrityError as error:
+        if _ID_INDEX in str(error):
+            raise ValueError(f"the log has an event of one of these ids already ({error})") from error
         raise StoreDamaged(
             f"Store {append.store_id!r} is damaged: it holds events beyond its head e{state.head} ({error}). "
             "Restore a backup, or reset the store."

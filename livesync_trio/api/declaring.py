@@ -1,0 +1,133 @@
+"""What an endpoint of the HTTP API is, and what its answers are; routing and the OpenAPI document come from the table.
+
+Owns the values that pass between `site`, which speaks HTTP, and the handlers, which know none of it.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, get_type_hints
+
+import attrs
+
+from livesync_trio.access.client import Client
+from livesync_trio.access.pages import Header
+from livesync_trio.errors import Kind, Refusal
+from livesync_trio.model import StoreId
+from livesync_trio.openapi.structs import Request as Asked
+from livesync_trio.openapi.structs import camel
+from livesync_trio.store.handle import StoreHandle
+from livesync_trio.transport.http import HttpConnection, Request
+
+if TYPE_CHECKING:
+    from livesync_trio.api.server import ApiServer
+
+JSON: Final = "application/json"
+LINES: Final = "application/x-ndjson"
+EVENT_STREAM: Final = "text/event-stream"
+PROBLEM: Final = "application/problem+json"
+
+
+@attrs.frozen
+class Call:
+    """An admitted request for one store.
+
+    Attributes:
+        http: where it came from; its body is not read yet.
+        request: its head.
+        client: who asks, and what they may do.
+        handle: the store.
+        accepts: the media type of the answer, one of `Route.answers`.
+        gzip: whether the answer may be compressed.
+    """
+
+    http: HttpConnection
+    request: Request
+    client: Client
+    handle: StoreHandle
+    accepts: str
+    gzip: bool
+
+    @property
+    def store_id(self) -> StoreId:
+        """The store's name."""
+        return self.handle.store_id
+
+
+@attrs.frozen
+class Whole:
+    """An answer that is there as a whole.
+
+    Attributes:
+        body: its bytes.
+        status: HTTP status.
+        etag: what names this state of the store; None: it has none.
+        headers: more of them.
+    """
+
+    body: bytes
+    status: int = 200
+    etag: str | None = None
+    headers: Sequence[Header] = ()
+
+
+@attrs.frozen
+class Parts:
+    """An answer that is made as it goes.
+
+    Attributes:
+        parts: what is sent; a part is sent before the next one is made.
+        headers: more of them.
+    """
+
+    parts: AsyncGenerator[bytes, None]
+    headers: Sequence[Header] = ()
+
+
+class CutShort(Exception):
+    """The rest of an answer cannot be made: the connection is cut, so that nobody takes it for whole."""
+
+
+Reply = Whole | Parts | Refusal
+Handler = Callable[["ApiServer", Any, Call], Awaitable[Reply]]
+"""Answers a request: the server, what its query asks (`Route.takes`), the request."""
+
+
+@attrs.frozen(slots=False)
+class Route:
+    """One endpoint.
+
+    Attributes:
+        method: GET, which HEAD comes with, or POST.
+        path: with `{storeId}` where the store's name stands, percent-encoded.
+        handler: answers. The first line of its docstring is the meaning, its annotations say what the query may ask.
+        answers: structs of the JSON by media type; none where it is no JSON.
+        bodies: the same for what is sent.
+        headers: request headers that mean something here, as a struct.
+        status: of an answer that is no refusal.
+        refusals: kinds that are its own.
+    """
+
+    method: Literal["GET", "POST"]
+    path: str
+    handler: Handler
+    answers: Mapping[str, Sequence[type[Any]]]
+    bodies: Mapping[str, Sequence[type[Any]]] = attrs.field(factory=dict)
+    headers: type[Asked] | None = None
+    status: int = 200
+    refusals: Sequence[Kind] = ()
+
+    @property
+    def name(self) -> str:
+        """`operationId` of the OpenAPI document."""
+        return camel(self.handler.__name__)
+
+    @property
+    def meaning(self) -> str:
+        """One sentence."""
+        return (self.handler.__doc__ or "").partition("\n")[0]
+
+    @property
+    def takes(self) -> type[Asked]:
+        """What the query may ask."""
+        hints = get_type_hints(self.handler, localns={"ApiServer": object})
+        found: type[Asked] = hints["asked"]
+        return found

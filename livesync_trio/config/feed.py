@@ -1,0 +1,83 @@
+"""The settings of the change feed: one table of the TOML file."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, Literal
+
+import attrs
+
+from livesync_trio import limits
+from livesync_trio.config import checks
+from livesync_trio.config.declaring import Secret, declare_tables
+from livesync_trio.config.groups import Group
+
+FeedDialect = Literal["current", "first"]
+"""The messages that the original's clients knew in May 2025, or in March 2025."""
+
+_NONE: Final[Mapping[str, str | bool]] = MappingProxyType({})
+_NO_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
+
+
+@attrs.frozen(kw_only=True)
+class FeedTable:
+    """The table `[feed]`. See `docs/change-feed.md`.
+
+    Attributes:
+        source: URL of the PostgreSQL whose tables are followed.
+        tables: their names, each with its schema.
+        access: who sees which rows of each: a filter over the token's claims, or true for everybody.
+        columns: the columns of a table that are sent; all of them for a table without an entry.
+        publication: name of the publication that is made in the source.
+        slot: name of the replication slot that is made in the source.
+        keep_hours: for how long changes are kept.
+        keep_bytes: how many bytes of changes are kept at most.
+        client_hours: for how long a client that does not come back is remembered.
+        dialect: the messages that the clients know.
+        writes: whether clients may write; not offered.
+        polling: whether the source is polled instead of followed; not offered.
+    """
+
+    source: Secret
+    tables: tuple[str, ...]
+    access: Mapping[str, str | bool] = _NONE
+    columns: Mapping[str, tuple[str, ...]] = _NO_COLUMNS
+    publication: str = "livesync_feed"
+    slot: str = "livesync_feed"
+    keep_hours: float = limits.FEED_KEEP_HOURS
+    keep_bytes: int = limits.FEED_KEEP_BYTES
+    client_hours: float = limits.FEED_CLIENT_HOURS
+    dialect: FeedDialect = "current"
+    writes: bool = False
+    polling: bool = False
+
+
+def _feed(value: FeedTable | None) -> None:
+    if value is None:
+        return
+    checks.check_postgresql_url(value.source.reveal())
+    if not value.tables or len(set(value.tables)) != len(value.tables):
+        raise ValueError("tables names no table, or one of them twice")
+    unknown = [name for name in (*value.access, *value.columns) if name not in value.tables]
+    if unknown:
+        raise ValueError(f"access and columns may only name tables of the feed, not {unknown[0]}")
+    for name in (value.publication, value.slot):
+        if not (name.isascii() and name.replace("_", "a").isalnum() and name == name.lower() and len(name) < 64):
+            raise ValueError(f"{name!r} is not made of small letters, digits and underscores")
+    for number in (value.keep_hours, value.keep_bytes, value.client_hours):
+        checks.duration(number)
+    if value.writes:
+        raise ValueError("this version takes no writes from clients of the feed: they write to the source themselves")
+    if value.polling:
+        raise ValueError("this version does not poll: it needs a direct connection, and a role with REPLICATION")
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class FeedSettings(Group):
+    """The change feed. See `docs/change-feed.md`; without `[feed]` there is none."""
+
+    feed: FeedTable | None = declare_tables(
+        None,
+        "a table with `source`, `tables`, `[feed.access]` and more",
+        "Tables of a PostgreSQL database whose changes clients follow.",
+        check=_feed,
+    )

@@ -1,0 +1,129 @@
+"""Reading all rows of the source at one moment, and what of them the history did not know.
+
+That is how a history begins, and how it goes on when the log cannot be followed any more: a slot that was lost, a
+source that was restored, a table that was made anew. What is different is stored as one commit, so that clients who
+follow need not fetch anew; only where positions would have to go back a new epoch begins.
+"""
+
+from collections.abc import Callable, Iterator
+
+from psycopg import sql
+
+from livesync_trio.feed.history.state import Source, State, TableState
+from livesync_trio.feed.history.writing import Image, Writer
+from livesync_trio.feed.position import Position
+from livesync_trio.feed.source import Names, connect, identifier
+from livesync_trio.feed.tables import Change, Column, Commit, Relation, Row
+from livesync_trio.limits import FEED_BATCH_ROWS
+from livesync_trio.storage.postgresql.connection import Connection
+
+Progress = Callable[[str, int], None]
+"""Told the table and how many of its rows were read. Raises `Stopped` to give up."""
+
+
+def copy_all(
+    writer: Writer,
+    names: Names,
+    tables: dict[str, TableState],
+    *,
+    source: Source,
+    slot_lsn: int,
+    snapshot: str,
+    committed_us: int,
+    progress: Progress,
+) -> State:
+    """Let the history be what the source was at the moment of a snapshot.
+
+    Args:
+        writer: has taken over.
+        names: of the source.
+        tables: what they are.
+        source: the log that follows.
+        slot_lsn: where it begins.
+        snapshot: of everything before.
+        committed_us: what is told as the time of the changes, in microseconds since 1970.
+        progress: told after each batch.
+
+    Returns:
+        The state; positions of an epoch before are worthless when it has another one.
+
+    Raises:
+        psycopg.Error, Stopped, and what the writer raises; nothing was stored then.
+    """
+    lsn = slot_lsn - 1  # records begin at multiples of eight: no commit is ever there
+    writer.begin()
+    try:
+        goes_on = writer.state.filled and lsn > writer.state.head_lsn
+        epoch = None if goes_on else writer.begin_epoch()
+        copy = _Copy(writer, lsn, as_changes=goes_on)
+        with connect(names.url) as connection:
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
+            for table, state in tables.items():
+                copy.table(connection, table, state, progress)
+            connection.rollback()
+        for table in writer.state.tables.keys() - tables.keys() if goes_on else ():
+            copy.seq += writer.empty(table, lsn, copy.seq)
+        if copy.seq:
+            writer.end_commit(Commit(lsn, committed_us, copy.seq))
+        head_lsn = lsn if copy.seq or epoch is not None else writer.state.head_lsn
+        return writer.settle(source, tables, head_lsn, slot_lsn, epoch)
+    except BaseException:
+        writer.rollback()
+        raise
+
+
+class _Copy:
+    def __init__(self, writer: Writer, lsn: int, *, as_changes: bool) -> None:
+        self._writer = writer
+        self._lsn = lsn
+        self._as_changes = as_changes
+        self.seq = 0
+
+    def table(self, connection: Connection, table: str, state: TableState, progress: Progress) -> None:
+        columns = [Column(column.name, column.type_oid) for column in state.columns]
+        names = [column.name for column in columns]
+        relation = self._writer.relation(table, columns, [names.index(name) for name in state.key])
+        count = 0
+        for rows in _batches(connection, table, names):
+            self._rows(relation, {relation.key_of(row): row for row in rows})
+            count += len(rows)
+            progress(table, count)
+        if self._as_changes:
+            self.seq += self._writer.empty(table, self._lsn, self.seq, unseen_only=True)
+
+    def _rows(self, relation: Relation, rows: dict[str, Row]) -> None:
+        known = self._writer.images(relation.table, list(rows)) if self._as_changes else {}
+        changes: list[Change] = []
+        for key, row in rows.items():
+            was = known.get(key)
+            if was is not None:
+                before = self._writer.known_relation(was.relation)
+                if before.columns == relation.columns and was.row == row:
+                    continue
+            old, old_relation = (None, None) if was is None else (was.row, was.relation)
+            position = Position(self._lsn, self.seq + len(changes))
+            operation = "i" if was is None else "u"
+            changes.append(Change(position, relation.version, operation, key, row, old, old_relation))
+        images: dict[str, Image | None] = {
+            change.key: Image(relation.version, change.row) for change in changes if change.row is not None
+        }
+        self._writer.set_images(relation.table, images, self._lsn)
+        if self._as_changes:
+            self._writer.add(changes)
+            self._writer.saw(relation.table, rows)
+            self.seq += len(changes)
+
+
+def _batches(connection: Connection, table: str, columns: list[str]) -> Iterator[list[Row]]:
+    """All rows, as texts that the same functions of PostgreSQL have written as those in the log."""
+    wanted = sql.SQL(", ").join(map(sql.Identifier, columns))
+    statement = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT").format(wanted, identifier(table))
+    rows: list[Row] = []
+    with connection.cursor().copy(statement) as copy:
+        for row in copy.rows():
+            rows.append(row)
+            if len(rows) >= FEED_BATCH_ROWS:
+                yield rows
+                rows = []
+    yield rows

@@ -1,0 +1,130 @@
+"""From the settings to a feed that runs: the one place that puts its parts together."""
+
+import time
+from typing import Final
+
+import attrs
+import trio
+
+from livesync_trio.config import FeedTable, is_postgresql, sqlite_path
+from livesync_trio.connection.surroundings import Surroundings
+from livesync_trio.errors import Kind, StartupError, StorageUnavailable
+from livesync_trio.feed.access import FeedAccess
+from livesync_trio.feed.actor import Feed
+from livesync_trio.feed.clients import Clients
+from livesync_trio.feed.filters import BadFilter
+from livesync_trio.feed.history.databases import Database, PostgresDatabase, SqliteDatabase
+from livesync_trio.feed.reader import Keeping
+from livesync_trio.feed.source import Names, parameters_of, split_name
+from livesync_trio.hooks import HookRunner
+from livesync_trio.metrics.snapshot import FeedNumbers
+from livesync_trio.store.records import Records
+from livesync_trio.supervision import open_tasks
+from livesync_trio.telemetry import get_logger
+
+FEED_SWEEP_S: Final = 3_600.0
+"""How often clients that were not seen for too long are forgotten."""
+
+_log = get_logger("feed")
+
+_FILE = ".feed.db"
+
+
+def names_of(table: FeedTable) -> Names:
+    """What the feed reads. Raises StartupError."""
+    try:
+        parameters_of(table.source.reveal())
+        for name in table.tables:
+            split_name(name)
+    except ValueError as error:
+        raise StartupError(Kind.BAD_CONFIG, f"[feed] cannot be used: {error}.") from error
+    return Names(table.source.reveal(), table.publication, table.slot, table.tables)
+
+
+def history_of(database_url: str) -> Database:
+    """Where its history is kept: beside the server's own logs. Raises StartupError."""
+    if is_postgresql(database_url):
+        return PostgresDatabase(database_url)
+    if not database_url.startswith("sqlite:"):
+        raise StartupError(
+            Kind.BAD_CONFIG, "[feed] needs a database that keeps what it is given: SQLite or PostgreSQL."
+        )
+    path = sqlite_path(database_url).resolve()
+    return SqliteDatabase(path.with_name(path.name.removesuffix(".db") + _FILE))
+
+
+@attrs.frozen
+class OpenFeed:
+    """A feed, and what serves it.
+
+    Attributes:
+        feed: the actor.
+        rules: who sees what.
+        clients: the registry.
+    """
+
+    feed: Feed
+    rules: FeedAccess
+    clients: Clients
+
+    async def run(self) -> None:
+        """Follow the source until cancelled. Raises what crashed."""
+        async with open_tasks("feed") as tasks:
+            tasks.start(self.feed.run)
+            tasks.start(self._sweep)
+        if tasks.crash is not None:
+            raise tasks.crash
+
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                count = await self.clients.forget_old()
+            except StorageUnavailable as error:
+                _log.warning("clients of the feed could not be forgotten", reason=str(error))
+            else:
+                if count:
+                    _log.info("clients of the feed were forgotten", count=count)
+            await trio.sleep(FEED_SWEEP_S)
+
+    def described(self) -> dict[str, object]:
+        """What /health says of it."""
+        status = self.feed.status
+        return {"phase": status.phase, "problem": status.problem, "lsn": str(self.feed.state.head)}
+
+    def measured(self) -> FeedNumbers:
+        """What metrics say of it."""
+        status, slot = self.feed.status, self.feed.status.slot
+        reads = status.phase == "following" and status.told_s is not None
+        return FeedNumbers(
+            status.phase,
+            None if slot is None else slot.retained_bytes,
+            None if slot is None else slot.safe_bytes,
+            time.monotonic() - (status.told_s or 0.0) if reads else None,
+        )
+
+
+def rules_of(table: FeedTable, surroundings: Surroundings | None) -> FeedAccess:
+    """Who sees what; without surroundings only to look at the filters. Raises StartupError."""
+
+    def hooks() -> HookRunner:
+        assert surroundings is not None
+        return surroundings.hooks
+
+    try:
+        return FeedAccess(table.tables, table.access, table.columns, hooks)
+    except BadFilter as error:
+        raise StartupError(Kind.BAD_CONFIG, f"[feed.access] cannot be used: {error}.") from error
+
+
+def open_feed(table: FeedTable, database_url: str, records: Records, surroundings: Surroundings) -> OpenFeed:
+    """Put a feed together, and open its history. Nothing runs yet.
+
+    Raises:
+        StartupError: the settings or the database cannot be used.
+        StorageUnavailable: the database cannot be reached now.
+    """
+    rules = rules_of(table, surroundings)
+    names, database = names_of(table), history_of(database_url)
+    database.open()
+    keeping = Keeping(table.keep_hours * 3600, table.keep_bytes)
+    return OpenFeed(Feed(names, database, keeping), rules, Clients(records, table.client_hours * 3600))

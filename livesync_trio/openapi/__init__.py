@@ -1,0 +1,1 @@
+"""What interfaces over HTTP have in common: their requests and answers as structs, and the OpenAPI document of them."""

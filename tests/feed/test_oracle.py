@@ -1,0 +1,188 @@
+"""The oracle: whatever is written, however servers die, every client has what PostgreSQL says that it may see."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.feed.client import FeedClient
+from tests.feed.conftest import SourceDatabase
+from tests.feed.test_server import FeedServer, token
+from tests.feed.workload import OWNERS, SCHEMA, Workload
+
+KEYS: dict[str, tuple[str, ...]] = {"pairs": ("b", "a"), "parts": ("region", "id")}
+RULES = {
+    "public.todos": "owner = {sub} OR done AND n > 0.5",
+    "public.notes": "owner = {sub} AND small IS NOT NULL AND NOT (id BETWEEN 5 AND 9)",
+    "public.pairs": "b IN ('1', '2', {digit})",
+    "public.parts": "region <> {digit} AND v LIKE 'p%'",
+    "public.whole": "true",
+}
+WHERE = {
+    "todos": "owner = %(sub)s OR done AND n > 0.5",
+    "notes": "owner = %(sub)s AND small IS NOT NULL AND NOT (id BETWEEN 5 AND 9)",
+    "pairs": "b IN ('1', '2', %(digit)s::text)",
+    "parts": "region <> %(digit)s::int AND v LIKE 'p%%'",
+    "whole": "true",
+}
+COLUMNS = {
+    "todos": "id, owner, title, done, n::text, at::text",
+    "notes": "id::text, owner, big, small",
+    "pairs": "a, b, v",
+    "parts": "id, region, v",
+    "whole": "id, big",
+}
+
+
+class Writers:
+    """Sessions that carry out random transactions until they are stopped."""
+
+    def __init__(self, source: SourceDatabase, seeds: range, transactions: int) -> None:
+        self._source = source
+        self._transactions = transactions
+        self._threads = [threading.Thread(target=self._work, args=(seed,)) for seed in seeds]
+        for thread in self._threads:
+            thread.start()
+
+    def _work(self, seed: int) -> None:
+        workload = Workload(seed)
+        with self._source.connect() as connection:
+            for _ in range(self._transactions):
+                try:
+                    workload.transaction(connection)
+                except (psycopg.errors.DeadlockDetected, psycopg.errors.UniqueViolation):
+                    connection.execute("ROLLBACK")
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+def expected(source: SourceDatabase, claims: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    tables = {}
+    with source.connect() as connection:
+        for table, columns in COLUMNS.items():
+            cursor = connection.execute(f"SELECT {columns} FROM {table} WHERE {WHERE[table]}".encode(), claims)
+            names = [column.name for column in cursor.description or ()]
+            tables[table] = sorted((dict(zip(names, row, strict=True)) for row in cursor), key=repr)
+    return tables
+
+
+def rows_of(client: FeedClient) -> dict[str, list[dict[str, Any]]]:
+    return {table: sorted(client.rows.get(table, {}).values(), key=repr) for table in COLUMNS}
+
+
+@pytest.fixture
+def servers(source: SourceDatabase, tmp_path: Path) -> Iterator[Callable[..., FeedServer]]:
+    started: list[FeedServer] = []
+
+    def start(**settings: str) -> FeedServer:
+        directory = tmp_path / f"server-{len(started)}"
+        directory.mkdir()
+        access = {table: rule if rule == "true" else json.dumps(rule) for table, rule in RULES.items()}
+        started.append(FeedServer(directory, source, access, "", settings))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.process.stop_if_ours()
+
+
+def clients_of(server: FeedServer, count: int, dice: random.Random) -> list[tuple[dict[str, Any], FeedClient]]:
+    made = []
+    for number in range(count):
+        claims: dict[str, Any] = {"sub": dice.choice(OWNERS[:3]), "digit": dice.randint(0, 4)}
+        made.append(
+            (claims, FeedClient(server.url, f"c{number}", token=token(claims["sub"], digit=claims["digit"]), keys=KEYS))
+        )
+    return made
+
+
+def test_every_client_has_what_postgresql_says(source: SourceDatabase, servers: Callable[..., FeedServer]) -> None:  # noqa: C901
+    """Clients come and go, the server is killed, the source's slot is lost; writers never rest."""
+    source.run(*SCHEMA)
+    dice = random.Random(7)
+    Writers(source, range(900, 902), 30).join()
+    server = servers()
+    clients = clients_of(server, 4, dice)
+    for _, client in clients[:3]:
+        client.connect()
+    for turn in range(5):
+        writers = Writers(source, range(turn * 10, turn * 10 + 3), 40)
+        match turn:
+            case 1:
+                server.process.kill()
+                server.process.start()
+            case 2:
+                clients[1][1].close()
+            case 3:
+                server.process.kill()
+                source.run(
+                    "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active AND database = current_database()"  # noqa: E501
+                )
+                server.process.start()
+            case 4:
+                source.run("ALTER TABLE todos ADD COLUMN extra int DEFAULT 3", "ALTER TABLE todos DROP COLUMN extra")
+                source.run("INSERT INTO whole SELECT g, 'mass' FROM generate_series(10000, 13000) g")
+        writers.join()
+        away = {0: 3, 1: 3, 2: 1, 3: 0}.get(turn)  # one of them comes later, or stays away for a while
+        for number, (_, client) in enumerate(clients):
+            if number != away and client.gone:
+                client.connect()
+        server.barrier()
+        for claims, client in clients:
+            if not client.gone:
+                wanted = expected(source, claims)
+                client.wait(lambda: rows_of(client) == wanted)  # noqa: B023
+                assert client.fault is None
+    for claims, client in clients:
+        if client.gone:
+            client.connect()
+        wanted = expected(source, claims)
+        client.wait(lambda: rows_of(client) == wanted)  # noqa: B023
+        assert client.fault is None
+        codes = [message["code"] for message in client.seen if message["type"] == "srv_error"]
+        assert codes == [], codes  # nobody had to fetch anew
+        client.close()
+
+
+def test_two_servers_and_one_that_reads_dies(source: SourceDatabase, servers: Callable[..., FeedServer]) -> None:
+    source.run(*SCHEMA)
+    source.server.run(f"CREATE DATABASE {source.name}_own")
+    own = source.server.url(database=f"{source.name}_own")
+    one, two = servers(DATABASE_URL=own), servers(DATABASE_URL=own)
+    dice = random.Random(3)
+    clients = clients_of(one, 1, dice) + clients_of(two, 1, dice)
+    clients[1][1].client_id = "other"
+    for _, client in clients:
+        client.connect()
+    phases = {server: server.ask("status")[1]["phase"] for server in (one, two)}
+    reading = one if phases[one] == "following" else two
+    for turn in range(2):
+        writers = Writers(source, range(turn * 10, turn * 10 + 2), 30)
+        if turn == 1:
+            reading.process.kill()
+        writers.join()
+        for (claims, client), server in zip(clients, (one, two), strict=True):
+            if turn == 1 and server is reading:
+                continue
+            server.barrier()
+            wanted = expected(source, claims)
+            client.wait(lambda: rows_of(client) == wanted)  # noqa: B023
+            assert client.fault is None
+    reading.process.start()
+    for claims, client in clients:
+        if client.gone:
+            client.connect()
+        wanted = expected(source, claims)
+        client.wait(lambda: rows_of(client) == wanted)  # noqa: B023
+        assert client.fault is None
+        client.close()
