@@ -5,6 +5,7 @@ a warm cache or a long log from the one before. A server at a URL is taken as it
 """
 
 import os
+import random
 import resource
 import signal
 import socket
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -106,10 +107,15 @@ def at(url: str) -> Server:
 
 
 def free_port() -> int:
-    """A TCP port that nobody has at the moment."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A TCP port that nobody has at the moment.
+
+    Below those that the kernel gives to outgoing connections (from 32,768 on): one of them might take it any moment.
+    """
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise BenchError("a hundred ports in a row are taken")
 
 
 def _python_of(tree: Path) -> str:

@@ -21,7 +21,7 @@ from tests.bad_input.websockets import WebSocket
 from tests.bad_input.wires import Wire
 
 SECRET = "canary-of-the-control-plane"
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 STORE = "store/ö 1"
 
 

@@ -12,7 +12,7 @@ from tests.conformance.node_packages import CLIENTS
 from tests.conformance.servers import free_port
 
 START_LIMIT_S = 60
-STOP_LIMIT_S = 20
+STOP_LIMIT_S = 60
 STEP_LIMIT_S = 60
 
 _OBJECTS = {"v0.3": {"WEBSOCKET_SERVER": "WebSocketServer"}, "v0.4": {"IN_OBJECT": "InObject", "IN_D1": "InD1"}}

@@ -17,7 +17,7 @@ from tests.conformance.servers import REPOSITORY, ServerProcess, free_port
 
 __all__ = ["run"]
 
-LIMIT_S = 60
+LIMIT_S = 180
 SECRET = "an-admin-secret-for-tests"
 
 

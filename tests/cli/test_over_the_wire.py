@@ -84,6 +84,7 @@ def test_a_mistyped_name_makes_nothing_where_the_source_is_ours(site: Site, run:
     assert (code, error) == (0, "")
 
 
+EMPTY = {"batch": [], "pageInfo": {"_tag": "NoMore"}, "backendId": "made-by-asking"}
 MISMATCH = {"_tag": "BackendIdMismatchError", "expected": "second", "received": "first"}
 
 
@@ -103,6 +104,8 @@ def other_server(exit_: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
         for text in connection:
             message = json.loads(text)
             if message["_tag"] == "Request":
+                if exit_["_tag"] == "Success":
+                    connection.send(json.dumps({"_tag": "Chunk", "requestId": message["id"], "values": [EMPTY]}))
                 connection.send(json.dumps({"_tag": "Exit", "requestId": message["id"], "exit": exit_}))
 
     with serve(talk, "127.0.0.1", 0, process_request=answer) as server:

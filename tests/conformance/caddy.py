@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .servers import free_port
 
-START_DEADLINE_S = 15.0
+START_DEADLINE_S = 60.0
 PROGRAM = "caddy"
 
 

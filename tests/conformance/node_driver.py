@@ -14,8 +14,8 @@ from typing import Any
 from .events import JsonObject
 from .node_packages import CLIENTS
 
-START_DEADLINE_S = 60.0
-CALL_DEADLINE_S = 30.0
+START_DEADLINE_S = 180.0
+CALL_DEADLINE_S = 90.0
 
 
 class ClientError(Exception):

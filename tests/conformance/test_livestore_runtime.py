@@ -21,7 +21,7 @@ HUMAN_PACE_MS = 300
 FAST_PACE_MS = 5
 FAST_ROUNDS = 4
 # After a lost connection the client retries after 1, 2, 4 ... s, its pushes as well.
-CONVERGED_DEADLINE_S = 45.0
+CONVERGED_DEADLINE_S = 150.0
 
 
 class StartApp(Protocol):

@@ -23,7 +23,7 @@ from .waiting import eventually
 PING_INTERVAL_S = 1.0
 ORPHANED_ACK = '{"_tag":"Ack","requestId":"0"}'
 # A server may wait a while before it takes pings without a pull for a sign; a client pings every 10 s by default.
-HEALED_DEADLINE_S = 45.0
+HEALED_DEADLINE_S = 120.0
 
 MakeProxy = Callable[[int], TcpProxy]
 

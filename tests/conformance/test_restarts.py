@@ -14,7 +14,7 @@ from .node_driver import ClientError
 from .proxy import TcpProxy
 from .waiting import eventually
 
-RECONNECT_DEADLINE_S = 30.0
+RECONNECT_DEADLINE_S = 90.0
 
 how_it_ends = pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
 

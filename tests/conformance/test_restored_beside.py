@@ -20,7 +20,7 @@ from .servers import ServerProcess
 from .waiting import eventually
 
 STORE = "restored"
-LIMIT_S = 45.0
+LIMIT_S = 120.0
 
 
 def livesync(*arguments: str) -> None:

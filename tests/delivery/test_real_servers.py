@@ -16,9 +16,10 @@ from livesync_trio.limits import WEBHOOK_LEASE_S
 from tests.bad_input.clients import RpcClient, event, sync_url
 from tests.bad_input.websockets import WebSocket
 from tests.bad_input.wires import Ended, Wire
+from tests.conformance.servers import free_port
 from tests.delivery.receiver import SECRET, Arrived, Receiver, Reply, accept
 from tests.postgres.server import fresh_schema
-from tests.torture.server import ADMIN_SECRET, ServerProcess, free_port
+from tests.torture.server import ADMIN_SECRET, ServerProcess
 
 PATIENCE_S = 60.0
 STORES = ("a", "b/ö")

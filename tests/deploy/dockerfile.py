@@ -19,7 +19,7 @@ from typing import Any
 from dockerfile_parse import DockerfileParser
 
 PREFIXES = ("/opt/", "/src", "/data")
-STEP_LIMIT_S = 300
+STEP_LIMIT_S = 900
 
 
 class Image:

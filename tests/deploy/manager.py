@@ -6,7 +6,7 @@ import contextlib
 import socket
 import time
 
-HEARD_LIMIT_S = 30.0
+HEARD_LIMIT_S = 90.0
 """How long a word is waited for, whatever else is told meanwhile."""
 
 Message = list[str]

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-START_LIMIT_S = 40.0
-STOP_LIMIT_S = 20.0
+START_LIMIT_S = 120.0
+STOP_LIMIT_S = 60.0
 
 
 def answers(port: int, path: str, **headers: str) -> bytes | None:

@@ -25,7 +25,7 @@ from tests.security.certificates import write_certificate
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "c0ffee"
-INSTALL_LIMIT_S = 300
+INSTALL_LIMIT_S = 900
 PYTHON = os.environ.get("LIVESYNC_PLATFORM_PYTHON", sys.executable)
 """Another Python to try the installation with."""
 

@@ -29,7 +29,7 @@ from tests.postgres.server import fresh_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVE = [sys.executable, "-m", "livesync_trio", "serve"]
-ENDED_LIMIT_S = 30
+ENDED_LIMIT_S = 90
 
 HELD = "held"
 HOOK = f"""

@@ -16,7 +16,7 @@ from tests.conformance.servers import free_port
 from tests.deploy.conftest import Serve
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILD_LIMIT_S = 120
+BUILD_LIMIT_S = 600
 
 
 @pytest.fixture(scope="module")

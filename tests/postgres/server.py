@@ -16,7 +16,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,11 +27,13 @@ from urllib.parse import quote
 
 import psycopg
 
+from tests.conformance.servers import free_port
+
 URL_VARIABLE = "LIVESYNC_TEST_DATABASE_URL"
 BINARIES_VARIABLE = "LIVESYNC_TEST_POSTGRES_BIN"
 """A directory with the binaries to use, to run the tests on another version."""
 
-START_DEADLINE_S = 30.0
+START_DEADLINE_S = 120.0
 _PR_SET_PDEATHSIG = 1
 _SETTINGS = (
     "fsync=off",  # the machine does not lose power under test; processes do
@@ -43,13 +44,6 @@ _SETTINGS = (
     "autovacuum=off",
     "log_min_messages=warning",
 )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 # --- binaries --------------------------------------------------------------------------------------------------------

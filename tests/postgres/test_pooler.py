@@ -14,9 +14,9 @@ import pytest
 import trio
 
 from livesync_trio.storage.postgresql.engine import PostgresEngine
-from tests.conformance.servers import ServerProcess
+from tests.conformance.servers import ServerProcess, free_port
 from tests.postgres.peers import Answer, Follower, peer
-from tests.postgres.server import PostgresServer, as_other_user, base_directory, die_with_parent, free_port, give_away
+from tests.postgres.server import PostgresServer, as_other_user, base_directory, die_with_parent, give_away
 from tests.storage.making import Database, run_of, stored
 
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")

@@ -68,7 +68,7 @@ async def test_a_push_on_one_reaches_a_client_on_the_other(two: tuple[ServerProc
         nursery.cancel_scope.cancel()
     assert followers[0].logs == followers[1].logs == {followers[0].backend_id: list(range(1, 41))}
     assert followers[0].problems == followers[1].problems == []
-    assert statistics.median(took_s) < NEWS_CHECK_S / 10, "only comparing finds news, nothing was heard"
+    assert statistics.median(took_s) < NEWS_CHECK_S / 4, "only comparing finds news, nothing was heard"
 
 
 async def test_of_two_pushes_with_one_parent_one_wins(two: tuple[ServerProcess, ServerProcess]) -> None:

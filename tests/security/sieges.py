@@ -20,7 +20,7 @@ from tests.conformance.servers import REPOSITORY, ServerProcess
 
 from .watched_server import WATCH_VARIABLE
 
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 
 
 class Window(NamedTuple):

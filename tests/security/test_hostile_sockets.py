@@ -33,7 +33,7 @@ QUIET_S = 0.5
 P99_S = 1.0
 """A healthy client's bound beside ten times its quiet value: attackers and server share two cores here, with whatever
 else they do. A client that is shut out waits for seconds."""
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 """A healthy client that hears nothing for so long is shut out."""
 FUZZERS = 8
 GROWTH_BYTES = 64 * MIB

@@ -16,7 +16,7 @@ from tests.bad_input.servers import TestedServer
 from tests.bad_input.websockets import upgrade
 from tests.conformance.servers import ServerProcess
 
-PATIENCE_S = 20.0
+PATIENCE_S = 90.0
 
 
 class Watched(TestedServer):

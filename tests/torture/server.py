@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import trio
+
+from tests.conformance.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 ADMIN_SECRET = "torture-admin-secret"
@@ -22,14 +23,6 @@ _FOREIGN = ("HOST", "PORT", "DATABASE_URL", "AUTH_TOKEN", "ADMIN_SECRET", "LOG_L
 
 class ServerFailedError(AssertionError):
     """The server did not start, or did not end as it should; with the end of its log."""
-
-
-def free_port() -> int:
-    """A TCP port that nobody has at the moment."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 class ServerProcess:

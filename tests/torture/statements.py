@@ -30,7 +30,7 @@ from livesync_trio.storage.sqlite.engine import SqliteEngine
 from tests.storage.making import CREATED_AT, event_json, run_of
 
 ROOT = Path(__file__).resolve().parents[2]
-END_LIMIT_S = 30.0
+END_LIMIT_S = 90.0
 NAMED = 6
 """Events with ids that `append` appends; SQLite tells of each step of the trigger, too."""
 

@@ -8,7 +8,7 @@ import pytest
 from tests.torture.mutants import Mutant, judged, mutants, survivors
 from tests.torture.server import ROOT
 
-SAMPLE = 3
+SAMPLE = 1
 
 
 @pytest.mark.parametrize("mutant", mutants(), ids=lambda mutant: mutant.name)

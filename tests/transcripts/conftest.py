@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,11 +14,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.conformance.servers import free_port
+
 from .peers import Target
 
 ADMIN_SECRET = "test-admin-secret"
-START_S = 20.0
-STOP_S = 15.0
+START_S = 120.0
+STOP_S = 60.0
 LOG = pytest.StashKey[Path]()
 LOG_LINES = 15
 
@@ -32,9 +33,7 @@ def target(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
         yield Target(url)
         return
     directory = tmp_path_factory.mktemp("replay")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log_path = directory / "server.log"
     pytestconfig.stash[LOG] = log_path
     command = [sys.executable, "-m", "livesync_trio", "serve", "--host", "127.0.0.1", "--port", str(port)]

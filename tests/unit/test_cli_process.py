@@ -17,7 +17,7 @@ from livesync_trio.config import CONFIG_ENV, SETTINGS
 from livesync_trio.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT_S = 30
+LIMIT_S = 90
 
 Start = Callable[..., "subprocess.Popen[str]"]
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import attrs
 import pytest
 
-from livesync_trio.config import BadConfig, Secret, load
+from livesync_trio.config import BadConfig, Secret, load, shown_settings
 from livesync_trio.config.declaring import declare, declare_tables, settings_of
 from livesync_trio.config.settings import _shown
 from livesync_trio.config.sources import Found, look_up

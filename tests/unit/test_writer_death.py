@@ -21,7 +21,7 @@ from livesync_trio.store.writer import ThreadWriter
 
 STATE = LogState(1, BackendId("backend"), 0, 0)
 APPEND = base.Append(StoreId("s"), STATE, (Batch((Event(1, 0, b"{}"),)),), "2026-11-20T00:00:00.000Z")
-LIMIT_S = 10.0
+LIMIT_S = 60.0
 
 
 class Disk:
