@@ -22,7 +22,7 @@ PROCESS_SERIES: Final = {
 SERIES: Final = {name for metric in METRICS for name in metric.series} | PROCESS_SERIES | {"up"}
 
 _WORDS: Final = {
-    *("sum", "max", "min", "rate", "increase", "changes", "histogram_quantile", "by", "on", "and", "unless", "absent"),
+    *("sum", "max", "min", "rate", "increase", "changes", "histogram_quantile", "by", "on", "and", "unless", "absent", "time"),
     *("le", "kind", "state", "instance", "job", "generation", "transport", "operation", "engine", "version"),
     *("webhook", "outcome"),
 }
