@@ -2,7 +2,7 @@
 
 A filter is parsed once. For one version of the table and the claims of one client it becomes a predicate in Python,
 with PostgreSQL's three-valued logic, and the same condition in SQL with parameters. Claims are values, never text
-of the filter, so that nothing they hold can change what it says (decision 0022).
+of the filter, so that nothing they hold can change what it says (decision 0017).
 """
 
 import operator

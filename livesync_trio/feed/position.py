@@ -1,4 +1,4 @@
-"""Where a reader of the feed stands: a commit, or a place inside of one (decision 0020).
+"""Where a reader of the feed stands: a commit, or a place inside of one (decision 0015).
 
 Commits are in the order of their LSNs; the changes of one commit are numbered. An LSN alone, as PostgreSQL writes it,
 means *after the whole commit*.

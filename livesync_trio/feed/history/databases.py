@@ -1,7 +1,7 @@
 """The two kinds of databases a history lies in, and what little they do differently.
 
 SQLite: a file of its own beside the server's database, for a transaction of millions of rows must not keep the one
-writer of the logs waiting (decision 0021). PostgreSQL: tables of their own in the server's database.
+writer of the logs waiting (decision 0016). PostgreSQL: tables of their own in the server's database.
 """
 
 import sqlite3
