@@ -87,7 +87,15 @@ def _told(address: Address, deadline: float) -> Iterator[None]:
     except trio.TooSlowError:
         raise Offline(f"{address.place}: it did not answer within {CLIENT_CONNECT_LIMIT_S:g} s.") from None
     except (OSError, trio.BrokenResourceError) as error:
-        raise Offline(f"{address.place}: {error.__cause__ or error}.") from error
+        raise Offline(f"{address.place}: {_cause_of(error)}.") from error
+
+
+def _cause_of(error: BaseException) -> str:
+    """Why it was not to be had, in a few words: of several addresses that were tried, the first one."""
+    reason = error.__cause__ or error
+    while isinstance(reason, BaseExceptionGroup):
+        reason = reason.exceptions[0]
+    return getattr(reason, "strerror", None) or str(reason)
 
 
 async def _handshake(nursery: trio.Nursery, stream: "_Watched", host: str, target: str) -> WebSocketConnection:

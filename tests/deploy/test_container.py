@@ -70,7 +70,7 @@ def test_the_image_is_small_and_not_root(image: Image) -> None:
     assert int(group) > 0
     assert image.stages == ["python:3.13-slim AS build", "python:3.13-slim"]
     size_bytes = sum(path.lstat().st_size for path in (image.root / "opt").rglob("*"))
-    assert size_bytes < 100e6, "what is added to python:slim"
+    assert size_bytes < 110e6, "what is added to python:slim"
     assert not list((image.root / "opt").rglob("site-packages/pip"))
 
 

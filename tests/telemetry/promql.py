@@ -22,9 +22,9 @@ PROCESS_SERIES: Final = {
 SERIES: Final = {name for metric in METRICS for name in metric.series} | PROCESS_SERIES | {"up"}
 
 _WORDS: Final = {
-    *("sum", "max", "min", "rate", "increase", "changes", "histogram_quantile", "by", "on", "and", "unless", "absent", "time"),
+    *("sum", "max", "min", "rate", "increase", "changes", "histogram_quantile", "by", "on", "and", "unless", "absent"),
     *("le", "kind", "state", "instance", "job", "generation", "transport", "operation", "engine", "version"),
-    *("webhook", "outcome"),
+    *("time", "webhook", "outcome"),
 }
 """Functions, operators and labels that are used; whatever else stands in an expression must be a metric."""
 
