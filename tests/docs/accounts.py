@@ -49,6 +49,7 @@ RUN_BY = (
     ),
     Rule("docs/deployment.md", ("deploy/make-secrets",), _SECRETS),
     Rule("docs/livestore-cli.md", ("npx livestore",), _LIVESTORE),
+    Rule("docs/change-feed.md", ("livesync feed ",), "tests/feed/test_commands.py::test_the_commands"),
     Rule(
         "docs/webhooks.md",
         ("livesync webhooks ",),

@@ -64,6 +64,12 @@ def ahead(request: Ids, head: int, provided: int) -> Frame:
     return failed(request, {"_tag": "Fail", "error": error})
 
 
+def above_the_head(request: Ids, identity: str) -> Frame:
+    """Exit Fail BackendIdMismatchError with the log's own identity, as recorded: the client starts over."""
+    error = {"_tag": "BackendIdMismatchError", "expected": identity, "received": identity}
+    return failed(request, {"_tag": "Fail", "error": error})
+
+
 def interrupted(request: Ids) -> Frame:
     return failed(request, {"_tag": "Interrupt", "fiberId": None})
 

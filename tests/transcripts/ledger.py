@@ -164,10 +164,12 @@ class Ledger:
             case "ServerAheadError":
                 facts = {key: error[key] for key in ("_tag", "minimumExpectedNum", "providedNum")}
             case "BackendIdMismatchError":
+                expected = self.identify(error["expected"])
+                same = error["received"] == error["expected"]  # the client is above the head of this very log
                 facts = {
                     "_tag": error["_tag"],
-                    "expected": self.identify(error["expected"]),
-                    "received": error["received"],
+                    "expected": expected,
+                    "received": expected if same else error["received"],
                 }
             case other:
                 raise Malformed(f"{other} is no error of this RPC")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .answers import ahead, closes, done, interrupted, page, pushed, refused, todo
+from .answers import above_the_head, ahead, closes, done, interrupted, page, pushed, refused, todo
 from .changes import Change, after, close_answered, echo, seeded, status, to, without_acks
 from .table import Row, better, client_only, same
 
@@ -34,7 +34,12 @@ ROWS: dict[str, Row] = {
         "An event that came without `args` is sent live with null.", deviations=["args-null"]
     ),
     "ws-11-live-fanout": same(),
-    "ws-12-pull-with-cursor": same(),
+    "ws-12-pull-with-cursor": better(
+        "Who stands above the head of the log that it names has lost events, and starts over (decision 0010). The"
+        " reference answers an empty page, upon which a client waits for ever.",
+        to(1, "28", above_the_head("28", "_Ml2L3wCy-lfi_IbXTDT3")),
+        after(1, 9),
+    ),
     "ws-13-pull-1000-nonlive": same(seeded(1)),
     "ws-14-pull-1000-live": same(seeded(1)),
     "ws-15-pull-no-ack-raw": better(
