@@ -130,7 +130,6 @@ def test_a_restore_is_decided_for_all_stores_before_the_first(run: Run, tmp_path
         ("verify", "--file", "F", "nosuchstore"),
         ("events", "a", "--since", "yesterday"),
         ("events", "a", "--after", "9" * 40),
-        ("events", "a", "--limit", "9" * 40),
         ("stores", "\udcff"),
         ("stores", "--url", "http://h:99999"),
         ("import", "http://h:99999/", "--store", "a"),
