@@ -39,7 +39,7 @@ class RpcPeer(StorePeer):
 
     _expecting = False
     _pulled = False
-    _pinged = False
+    _pings = 0
     _first_id: int | None = None
 
     def on_start(self) -> None:
@@ -130,17 +130,18 @@ class RpcPeer(StorePeer):
     # --- orphaned pulls --------------------------------------------------------------------------------------------
 
     def on_reminder(self) -> None:
-        """Say Pong once more.
+        """Say Pong once more to whoever has said nothing but one Ping.
 
         LiveStore's own command line waits five seconds for a Pong after that to its first Ping, and sends the next Ping
         after ten (SPEC 3.6).
         """
-        self.outbox.put(rpc.PONG)
+        if self._pings == 1 and self.generation is None:
+            self.outbox.put(rpc.PONG)
 
     def _on_ping(self) -> None:
         self.outbox.put(rpc.PONG)
-        if not self._pinged:
-            self._pinged = True
+        self._pings += 1
+        if self._pings == 1:
             self.remind()
         quiet = not self._pulled and not self._open
         if quiet and not self._expecting and trio.current_time() - self.since_s >= ORPHAN_QUIET_S:

@@ -86,5 +86,5 @@ def test_a_parent_that_is_another_is_found_where_checksums_are_none(run: Run, da
 
 def test_all_is_well(run: Run, database: Path) -> None:
     code, out, _ = run("verify", "--database-url", f"sqlite:///{database}")
-    assert (code, out) == (0, "2 stores, 2,505 events: all is as it should be\n")
+    assert (code, out) == (0, "2 stores, 2,505 events: all is well\n")
     assert run("verify", "nope", "--database-url", f"sqlite:///{database}")[0] == 6

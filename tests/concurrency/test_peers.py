@@ -84,7 +84,6 @@ async def test_a_hanging_hook_is_cut_off_and_holds_up_nobody_else(autojump_clock
         await well.push("1", 0, 1)
         assert (await well.receive())["exit"]["_tag"] == "Success"
         await hung.ping()
-        assert await hung.receive() == {"_tag": "Pong"}  # the second one, unasked
         refusal = await hung.receive()
         assert "did not answer" in refusal["exit"]["cause"]["error"]["cause"]["message"]
         await hung.push("2", 1, 2)

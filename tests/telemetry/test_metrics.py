@@ -94,7 +94,8 @@ async def test_everything_declared_is_there_and_nothing_else() -> None:
         for name, metric in ours.items():
             family = families[name]
             assert (family.type, family.documentation) == (metric.kind, metric.help)
-            assert {sample.name for sample in family.samples} == set(metric.series)
+            switched_off = name.startswith(("livesync_backup_", "livesync_feed_", "livesync_webhook_"))
+            assert {sample.name for sample in family.samples} == (set() if switched_off else set(metric.series))
             for sample in family.samples:
                 assert sample.labels.keys() - {"le"} == set(metric.labels)
 
