@@ -27,7 +27,7 @@ def test_what_reads_reads_what_was_acknowledged_a_moment_ago(site: Site, livesyn
     events = livesync("events", "notes", "--after", "29", "--json", "--database-url", site.database_url)
     assert [json.loads(line)["seqNum"] for line in events.stdout.splitlines()] == [30, 31]
     verified = livesync("verify", "--database-url", site.database_url)
-    assert (verified.returncode, verified.stdout) == (0, "2 stores, 36 events: all is as it should be\n")
+    assert (verified.returncode, verified.stdout) == (0, "2 stores, 36 events: all is well\n")
     push(site.server.url, "notes", 32, 1)  # and the server has not been disturbed
 
 
@@ -131,7 +131,7 @@ def test_a_slow_backup_is_not_mixed_with_a_later_one_of_the_same_file(livesync: 
         slow.send_signal(signal.SIGCONT)
     assert slow.wait(LIMIT_S) == 0
     verified = livesync("verify", "--file", str(file))
-    assert (verified.returncode, verified.stdout) == (0, "1 stores, 20,000 events: all is as it should be\n")
+    assert (verified.returncode, verified.stdout) == (0, "1 store, 20,000 events: all is well\n")
 
 
 def _stopped_while_it_writes(directory: Path, *arguments: str) -> "subprocess.Popen[bytes]":

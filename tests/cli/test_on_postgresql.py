@@ -52,7 +52,7 @@ def test_a_restore_beside_servers(server: ServerProcess, database: str, livesync
     assert renewed == json.loads(done.stdout)["backendId"] != identity
     assert events == 20
     push(server.url, "notes", 21, 1)
-    assert livesync("verify", "--database-url", database).stdout == "1 stores, 21 events: all is as it should be\n"
+    assert livesync("verify", "--database-url", database).stdout == "1 store, 21 events: all is well\n"
 
 
 def test_an_import_and_a_reset_beside_servers(
