@@ -134,23 +134,22 @@ async def open_stream(port: int) -> trio.SocketStream | None:
 async def connected(port: int, target: str) -> AsyncIterator[SocketLine | None]:
     """A WebSocket for the length of a block; None when nobody answers."""
     stream, rest = None, None
-    with trio.move_on_after(CONNECT_LIMIT_S):
-        stream = await open_stream(port)
-        if stream is not None:
-            rest = await shake_hands(stream, target)
-    if stream is None or rest is None:
-        if stream is not None:
-            stream.socket.close()
-        yield None
-        return
-    line = SocketLine(stream, rest)
     try:
+        with trio.move_on_after(CONNECT_LIMIT_S):
+            stream = await open_stream(port)
+            if stream is not None:
+                rest = await shake_hands(stream, target)
+        if stream is None or rest is None:
+            yield None
+            return
+        line = SocketLine(stream, rest)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(line.write_for_ever)
             yield line
             nursery.cancel_scope.cancel()
-    finally:
-        line.leave()
+    finally:  # also when all of the load is cancelled in the middle of a handshake
+        if stream is not None:
+            stream.socket.close()
 
 
 def to_store(
