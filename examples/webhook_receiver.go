@@ -87,6 +87,9 @@ func store(received message) {
 	case "store.reset":
 		places[data.StoreID] = place{data.BackendID, 0}
 		fmt.Printf("%s begins anew\n", data.StoreID)
+	case "store.deleted":
+		delete(places, data.StoreID)
+		fmt.Printf("%s is gone\n", data.StoreID)
 	case "store.events":
 		known := places[data.StoreID]
 		if known.identity != data.BackendID {

@@ -33,6 +33,9 @@ const store = ({ type, data }) => {
   if (type === 'store.reset') {
     places.set(data.storeId, { identity: data.backendId, known: 0 })
     console.log(`${data.storeId} begins anew`)
+  } else if (type === 'store.deleted') {
+    places.delete(data.storeId)
+    console.log(`${data.storeId} is gone`)
   } else if (type === 'store.events') {
     const place = places.get(data.storeId)
     const known = place?.identity === data.backendId ? place.known : 0

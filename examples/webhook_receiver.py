@@ -39,6 +39,9 @@ def store(message):
     if message["type"] == "store.reset":
         places[data["storeId"]] = (data["backendId"], 0)
         print(f"{data['storeId']} begins anew", flush=True)
+    elif message["type"] == "store.deleted":
+        places.pop(data["storeId"], None)
+        print(f"{data['storeId']} is gone", flush=True)
     elif message["type"] == "store.events":
         identity, known = places.get(data["storeId"], (data["backendId"], 0))
         if identity != data["backendId"]:

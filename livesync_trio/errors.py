@@ -40,6 +40,7 @@ class Kind(enum.StrEnum):
     STORAGE_UNAVAILABLE = "storage-unavailable"
     STORE_FAILED = "store-failed"
     STORE_DAMAGED = "store-damaged"
+    STORE_FROZEN = "store-frozen"
     AUDIT_UNAVAILABLE = "audit-unavailable"
     DRAINING = "draining"
     INTERNAL = "internal"
@@ -235,6 +236,13 @@ RULES: Final[dict[Kind, Rule]] = {
         http_status=500,
         log_level=logging.ERROR,
     ),
+    Kind.STORE_FROZEN: Rule(
+        "The operator has frozen the store: it can be read and not written. Clients keep what they have and try again.",
+        wire_tag=_UNKNOWN,
+        http_status=423,
+        retry=True,
+        log_level=logging.DEBUG,
+    ),
     Kind.AUDIT_UNAVAILABLE: Rule(
         "The audit log cannot be written, and the operator wants nothing done that is not recorded.",
         wire_tag=_UNKNOWN,
@@ -330,7 +338,9 @@ RULES: Final[dict[Kind, Rule]] = {
         "What a command was to read from is not whole, or of no known format. Nothing was changed.", exit_code=7
     ),
     Kind.ALREADY_THERE: Rule(
-        "A command would have had to overwrite a store, or a file. It was left as it is.", exit_code=8
+        "An operator's request would have had to overwrite a store, or a file. It was left as it is.",
+        http_status=409,
+        exit_code=8,
     ),
     Kind.SERVER_UNREACHABLE: Rule(
         "A command got no usable answer from the server at `--url`.", retry=True, exit_code=9

@@ -20,6 +20,9 @@ StoreId = NewType("StoreId", str)
 RESERVED_STORES: Final = "livesync-staged/"
 """Stores under names with this beginning are imports under way: no client ever meets one."""
 
+SCRATCH_STORES: Final = "livesync-probe"
+"""Beginning of the names of stores that `doctor` and `bench` try out; nobody wants to see them in a list."""
+
 BackendId = NewType("BackendId", str)
 """Identity of a store's log: made with it, replaced by a reset (SPEC 3.4)."""
 
@@ -168,12 +171,14 @@ class LogState:
         backend_id: identity that clients see; changes together with `log_id`.
         head: number of the last event, 0 when empty.
         event_count: events in the log; the ordinal of the last one.
+        frozen: whether it takes no more events, until an operator thaws it.
     """
 
     log_id: int
     backend_id: BackendId
     head: int
     event_count: int
+    frozen: bool = False
 
     @property
     def cursor(self) -> Cursor:

@@ -5,7 +5,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from livesync_trio.admin import connections, events, openapi, process, stores, tail, webhooks
+from livesync_trio.admin import altering, connections, events, openapi, process, stores, tail, webhooks
 from livesync_trio.admin.declaring import (
     EVENT_STREAM,
     Caller,
@@ -73,7 +73,10 @@ ROUTES: Final = (
     Route("GET", "/api/v1/store/events", events.list_events),
     Route("GET", "/api/v1/store/sessions", events.list_sessions),
     Route("GET", "/api/v1/store/tail", tail_store, EVENT_STREAM),
-    Route("POST", "/api/v1/store/reset", stores.reset_store),
+    Route("POST", "/api/v1/store/reset", altering.reset_store),
+    Route("POST", "/api/v1/store/delete", altering.delete_store),
+    Route("POST", "/api/v1/store/rename", altering.rename_store),
+    Route("POST", "/api/v1/store/freeze", altering.freeze_store),
     Route("GET", "/api/v1/connections", connections.list_connections),
     Route("POST", "/api/v1/connections/close", connections.close_connection),
     Route("GET", "/api/v1/webhooks", webhooks.list_webhooks),

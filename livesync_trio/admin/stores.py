@@ -1,4 +1,4 @@
-"""Stores: which there are, how each is, and its reset."""
+"""Stores: which there are, and how each is."""
 
 from collections import Counter
 from typing import Annotated
@@ -6,7 +6,6 @@ from typing import Annotated
 from msgspec import Meta
 
 from livesync_trio.admin.declaring import PAGE, Answer, Caller, Limit, Request, StoreName, Time
-from livesync_trio.admin.reading import refused
 from livesync_trio.admin.server_view import ServerView
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.model import LogState, StoreId
@@ -37,6 +36,7 @@ class Store(Answer, frozen=True):
     bytes: int
     created_at: Time
     last_push_at: Time | None
+    frozen: bool
     active: bool
     peers: int
 
@@ -46,21 +46,6 @@ class StorePage(Answer, frozen=True):
 
     stores: list[Store]
     next: str | None
-
-
-class ResetStore(Request, frozen=True):
-    """Which store to reset; its name twice."""
-
-    store_id: str
-    confirm: str
-
-
-class StoreReset(Answer, frozen=True):
-    """The new log of a store."""
-
-    store_id: str
-    backend_id: str
-    head: int
 
 
 async def list_stores(server: ServerView, asked: ListStores, _caller: Caller) -> StorePage:
@@ -78,23 +63,6 @@ async def show_store(server: ServerView, asked: ShowStore, _caller: Caller) -> S
     store_id = StoreId(asked.store_id)
     summary = await server.readers.ask(lambda reader: reader.summary(store_id))
     return unknown(store_id) if summary is None else _told(server, summary, _connected(server))
-
-
-async def reset_store(server: ServerView, asked: ResetStore, caller: Caller) -> StoreReset | Refusal:
-    """Give a store a new identity and an empty log.
-
-    Through its mailbox; works on a damaged store, too.
-    """
-    store_id = StoreId(asked.store_id)
-    if asked.confirm != store_id:
-        return refused("`confirm` must repeat `storeId`. Nothing was changed.")
-    if await state_of(server, store_id) is None:
-        return unknown(store_id)
-    server.audit.record("reset", store=store_id, address=caller.address, via="control plane")
-    answer = await server.open_store(store_id).reset()
-    if isinstance(answer, Refusal):
-        return answer
-    return StoreReset(store_id=store_id, backend_id=answer.backend_id, head=answer.head)
 
 
 async def state_of(server: ServerView, store_id: StoreId) -> LogState | None:
@@ -122,6 +90,7 @@ def _told(server: ServerView, summary: StoreSummary, connected: Counter[str]) ->
         bytes=summary.text_bytes,
         created_at=summary.created_at,
         last_push_at=summary.last_push_at,
+        frozen=state.frozen,
         active=server.active(summary.store_id),
         peers=connected[summary.store_id],
     )

@@ -130,6 +130,10 @@ class Arrival:
         """There is another log."""
         self._came.set()
 
+    def gone(self) -> None:
+        """There is none."""
+        self._came.set()
+
     def end_soon(self) -> None:
         """The server shuts down."""
         self._came.set()

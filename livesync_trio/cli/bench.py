@@ -74,7 +74,7 @@ def bench(
         plane = ControlPlane(url, config.admin_secret)
         for one in work:
             with suppress(CommandError):
-                plane.post("/store/reset", {"storeId": _store(one), "confirm": _store(one)})
+                plane.post("/store/delete", {"storeId": _store(one), "confirm": _store(one)})
     cuts = quantiles(latencies_s, n=100)
     result = {
         "clients": clients,

@@ -45,7 +45,7 @@ _SHOWN: Final[Mapping[State, tuple[str, Colour]]] = {
 def doctor(*, url: str | None, sync_url: str | None, payload_file: Path | None, as_json: bool, **flags: Any) -> None:
     """Check configuration, database, permissions, clock, limits and proxy, and sync a probe through a scratch store.
 
-    The exit code is 10 when something is wrong. With --url the scratch store is emptied again. Takes every option of
+    The exit code is 10 when something is wrong. With --url the scratch store is deleted again. Takes every option of
     `livesync serve`.
     """
     config = load(flags, os.environ)
@@ -92,7 +92,7 @@ def _probed(config: Config, where: str, who: Any, plane: ControlPlane | None, *,
         return
     if plane is not None:
         with suppress(CommandError):
-            plane.post("/store/reset", {"storeId": store, "confirm": store})
+            plane.post("/store/delete", {"storeId": store, "confirm": store})
 
 
 def _print(check: Check) -> None:

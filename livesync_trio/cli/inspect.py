@@ -21,7 +21,7 @@ from livesync_trio.cli.reading.event import Event
 from livesync_trio.config import load
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.limits import ADMIN_PAGE_MAX, SEQ_NUM_MAX
-from livesync_trio.model import StoreId
+from livesync_trio.model import SCRATCH_STORES, StoreId
 from livesync_trio.wire.choice import Choice
 from livesync_trio.wire.reading import plain
 
@@ -56,7 +56,7 @@ def stores(*, containing: str, as_json: bool, url: str | None, **flags: Any) -> 
                 printing.line(store)
             return
         printing.table(
-            ("store", "events#", "head#", "size#", "last push!", *(("peers#",) if url else ())),
+            ("store", "events#", "head#", "size#", "last push!", *(("peers#",) if url else ()), "state_"),
             (
                 (
                     store["storeId"],
@@ -65,8 +65,10 @@ def stores(*, containing: str, as_json: bool, url: str | None, **flags: Any) -> 
                     printing.size(store["bytes"]),
                     printing.ago(store["lastPushAt"]),
                     *((store["peers"],) if url else ()),
+                    "frozen" if store.get("frozen") else "",
                 )
                 for store in found
+                if containing or not store["storeId"].startswith(SCRATCH_STORES)
             ),
             empty="There are no stores yet." if not containing else f"No store has {containing!r} in its name.",
         )

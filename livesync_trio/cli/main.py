@@ -45,7 +45,11 @@ _GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "verify": ("verify:verify", "Check every log, or a file."),
         "export": ("export:export", "Write stores into a file."),
         "import": ("imports:import_", "Bring in stores from a file or another server."),
-        "reset": ("reset:reset", "Give a store an empty log and a new identity."),
+        "reset": ("altering:reset", "Give a store an empty log and a new identity."),
+        "delete": ("altering:delete", "Delete a store with all of its events."),
+        "rename": ("altering:rename", "Give a store another name."),
+        "freeze": ("altering:freeze", "Let a store take no more events."),
+        "thaw": ("altering:thaw", "Let a frozen store take events again."),
     },
     "Follow a PostgreSQL database": {
         "feed": ("feed:feed", "Look at the change feed and its source, and mend it."),

@@ -1,7 +1,7 @@
 """A probe: one event through a scratch store, over the wire, as a client would send it.
 
-Owns that exchange, for `livesync doctor` and `livesync bench`. What is pushed stays in the scratch store until it is
-reset.
+Owns that exchange, for `livesync doctor` and `livesync bench`. What is pushed stays in the scratch store until that is
+deleted.
 """
 
 import json
@@ -15,10 +15,7 @@ from livesync_trio.cli.banner import THIS_MACHINE
 from livesync_trio.client import BlockingBackend, Event
 from livesync_trio.config import Config
 from livesync_trio.errors import CommandError, Kind
-from livesync_trio.model import StoreId
-
-SCRATCH: Final = "livesync-probe"
-"""Beginning of the names of scratch stores."""
+from livesync_trio.model import SCRATCH_STORES, StoreId
 
 _NAME: Final = "livesyncProbe"
 
@@ -91,4 +88,4 @@ def probe_event(seq_num: int, parent_seq_num: int) -> Event:
 
 def scratch(name: str, *parts: object) -> StoreId:
     """The name of a scratch store."""
-    return StoreId("-".join([SCRATCH, name, *map(str, parts)]))
+    return StoreId("-".join([SCRATCH_STORES, name, *map(str, parts)]))

@@ -98,6 +98,10 @@ class EventStream(Subscription):
         self._lost = True
         self.ask_again()
 
+    def gone(self) -> None:
+        """The store is gone: take leave. To look for it again would make a new one."""
+        self.end_soon()
+
     def put(self, message: bytes) -> None:
         """Queue a message."""
         if message:

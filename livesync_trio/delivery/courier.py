@@ -5,6 +5,7 @@ and never before; what fails is tried again after growing pauses, for days, and 
 reads what is durable, whenever it is told that a store has changed (decision 0011).
 """
 
+import datetime
 import random
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -18,7 +19,7 @@ from livesync_trio.config.webhooks import Webhook
 from livesync_trio.delivery import messages
 from livesync_trio.delivery.agenda import Agenda
 from livesync_trio.delivery.cursors import Cursor, Place, as_value, cursors_of
-from livesync_trio.delivery.looking import Events, Found, Nothing, Replaced, compare, look
+from livesync_trio.delivery.looking import Deleted, Events, Found, Nothing, Replaced, compare, look
 from livesync_trio.delivery.messages import Message
 from livesync_trio.delivery.outcomes import Answer, Failed, Gone, Taken
 from livesync_trio.errors import StorageUnavailable, StoreDamaged
@@ -32,6 +33,7 @@ from livesync_trio.limits import (
     WEBHOOK_WORKERS,
 )
 from livesync_trio.model import RESERVED_STORES, StoreId
+from livesync_trio.openapi.queries import wire_time
 from livesync_trio.store.records import Asked, Moved, Records
 from livesync_trio.supervision import open_tasks
 from livesync_trio.telemetry import WebhookCounts, get_logger
@@ -39,6 +41,9 @@ from livesync_trio.telemetry import WebhookCounts, get_logger
 _log = get_logger("webhooks")
 
 _JITTER = 0.25
+
+Sent = Replaced | Deleted | Events
+"""What a message is sent about."""
 
 
 class Sends(Protocol):
@@ -141,6 +146,10 @@ class Courier:
                     parked += 1
                 elif not cursor.place.covers(beside.summary.state):
                     self.agenda.put(beside.summary.store_id)
+            for store_id, cursor in page.gone.items():
+                parked += cursor.place.parked
+                if not cursor.place.parked:
+                    self.agenda.put(store_id)
             after = page.after
             if after is None:
                 self._counts.parked = parked
@@ -186,6 +195,8 @@ class Courier:
                 self.webhook.id, store_id, found.state, place.backend_id or "", found.created_at
             )
             await self._send(store_id, found, message, place.of_log(found.state.backend_id))
+        elif isinstance(found, Deleted):
+            await self._tell_deletion(store_id, found)
         elif found.wanted:
             span = (place.seq_num, found.up_to)
             message = messages.of_events(self.webhook.id, store_id, found.state, span, found.wanted)
@@ -193,7 +204,18 @@ class Courier:
         else:
             await self._move(store_id, found, place.moved(found.up_to))
 
-    async def _send(self, store_id: StoreId, found: Replaced | Events, message: Message, then: Place) -> None:
+    async def _tell_deletion(self, store_id: StoreId, found: Deleted) -> None:
+        """Note first when it was found, so that each attempt sends the same."""
+        place = found.cursor.place
+        if not place.gone_at:
+            await self._put(store_id, found, msgspec.structs.replace(place, gone_at=self._means.wall_clock()))
+            self.agenda.next_turn(store_id)
+            return
+        at = wire_time(datetime.datetime.fromtimestamp(place.gone_at, datetime.UTC))
+        message = messages.of_deletion(self.webhook.id, store_id, place.backend_id or "", at)
+        await self._send(store_id, found, message, None)
+
+    async def _send(self, store_id: StoreId, found: Sent, message: Message, then: Place | None) -> None:
         answer = await self._sender.send(message)
         match answer:
             case Taken():
@@ -211,15 +233,15 @@ class Courier:
                 await self._on_gone()
                 self.agenda.caught_up(store_id)
 
-    async def _move(self, store_id: StoreId, found: Replaced | Events, then: Place) -> None:
-        """Everything up to a place has been delivered."""
+    async def _move(self, store_id: StoreId, found: Sent, then: Place | None) -> None:
+        """Everything up to a place has been delivered; None: nothing more is to be known of the store."""
         await self._put(store_id, found, then)
-        if then.covers(found.state):
+        if then is None or isinstance(found, Deleted) or then.covers(found.state):
             self.agenda.caught_up(store_id)
         else:
             self.agenda.next_turn(store_id)
 
-    async def _note_failure(self, store_id: StoreId, found: Replaced | Events, failed: Failed) -> None:
+    async def _note_failure(self, store_id: StoreId, found: Sent, failed: Failed) -> None:
         """Note when it is tried again, or that it is not."""
         place = found.cursor.place
         if failed.too_large and isinstance(found, Events) and len(found.wanted) > 1:
@@ -248,9 +270,10 @@ class Courier:
         if attempts == 1:
             _log.warning("webhook is not delivered", **about)
 
-    async def _put(self, store_id: StoreId, found: Replaced | Events, place: Place) -> None:
+    async def _put(self, store_id: StoreId, found: Sent, place: Place | None) -> None:
         """Raises Moved, StorageUnavailable."""
-        await self._means.records.put(self._kind, store_id, as_value(place), found.cursor.version)
+        value = None if place is None else as_value(place)
+        await self._means.records.put(self._kind, store_id, value, found.cursor.version)
 
     def _pause_s(self, attempts: int) -> float:
         pause_s: float = min(WEBHOOK_RETRY_FIRST_S * 2.0 ** (attempts - 1), WEBHOOK_RETRY_MAX_S)

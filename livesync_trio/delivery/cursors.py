@@ -52,6 +52,7 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
         next_at: when it is tried again, in seconds of the Unix epoch.
         parked: it is not tried again before an operator says so.
         reason: why the last attempt failed.
+        gone_at: when it was found that there is no such store any more, likewise; 0: there is.
     """
 
     backend_id: str | None = None
@@ -61,6 +62,7 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     next_at: float = 0.0
     parked: bool = False
     reason: str = ""
+    gone_at: float = 0.0
 
     @classmethod
     def at_head(cls, state: LogState) -> "Place":

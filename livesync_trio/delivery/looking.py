@@ -3,7 +3,7 @@
 Owns these questions; each is answered in one go by one handle, so that a step of a delivery costs one hop.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -34,6 +34,13 @@ class Replaced:
 
 
 @attrs.frozen
+class Deleted:
+    """There is no such store any more, of which events were delivered."""
+
+    cursor: Cursor
+
+
+@attrs.frozen
 class Events:
     """The next events of a store.
 
@@ -55,15 +62,17 @@ class Events:
         return sum(len(event.json) for event in self.wanted)
 
 
-Found = Nothing | Replaced | Events
+Found = Nothing | Replaced | Deleted | Events
 
 
 def look(reader: Reader, webhook: Webhook, store_id: StoreId) -> Found:
     """What is next for a store. Raises what `Reader.read` raises, but for `LogReplaced`."""
     cursor = Cursor.of(reader.record(cursors_of(webhook.id), store_id))
     state = reader.state(store_id)
-    if state is None or cursor.place.parked:
+    if cursor.place.parked or (state is None and cursor.place.backend_id is None):
         return Nothing()
+    if state is None:
+        return Deleted(cursor)
     if cursor.place.lost(state):
         summary = reader.summary(store_id)
         return Nothing() if summary is None else Replaced(cursor, state, summary.created_at)
@@ -96,24 +105,30 @@ class Beside:
 
 @attrs.frozen
 class ComparedPage:
-    """Some stores, beside their cursors. `after` is where the next page begins; None: there is none."""
+    """Some stores, beside their cursors.
+
+    Attributes:
+        stores: those that are there.
+        gone: cursors of stores that are not there any more.
+        after: where the next page begins; None: there is none.
+    """
 
     stores: Sequence[Beside]
+    gone: Mapping[StoreId, Cursor]
     after: StoreId | None
 
 
 def compare(reader: Reader, webhook: Webhook, after: StoreId | None) -> ComparedPage:
     """The next stores that a webhook wants, beside their cursors. Raises what `Reader.stores` raises."""
     summaries = reader.stores(after, PAGE)
-    if not summaries:
-        return ComparedPage((), None)
-    last = summaries[-1].store_id
+    last = summaries[-1].store_id if len(summaries) == PAGE else None
     cursors: dict[str, Cursor] = {}
     key: str | None = after
     while True:
         records = reader.records(cursors_of(webhook.id), key, PAGE)
-        cursors |= {record.key: Cursor.of(record) for record in records}
-        if len(records) < PAGE or records[-1].key.encode() >= last.encode():
+        within = [record for record in records if last is None or record.key.encode() <= last.encode()]
+        cursors |= {record.key: Cursor.of(record) for record in within}
+        if len(within) < PAGE:
             break
         key = records[-1].key
     stores = [
@@ -121,4 +136,10 @@ def compare(reader: Reader, webhook: Webhook, after: StoreId | None) -> Compared
         for summary in summaries
         if webhook.wants_store(summary.store_id) and not summary.store_id.startswith(RESERVED_STORES)
     ]
-    return ComparedPage(stores, last if len(summaries) == PAGE else None)
+    there = {summary.store_id for summary in summaries}
+    gone = {
+        StoreId(name): cursor
+        for name, cursor in cursors.items()
+        if name not in there and cursor.place.backend_id is not None and webhook.wants_store(StoreId(name))
+    }
+    return ComparedPage(stores, gone, last)

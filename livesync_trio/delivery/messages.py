@@ -13,7 +13,7 @@ import msgspec
 
 from livesync_trio.model import LogState, StoredEvent, StoreId
 
-Kind = Literal["store.events", "store.reset", "webhook.test"]
+Kind = Literal["store.events", "store.reset", "store.deleted", "webhook.test"]
 
 _ID_CHARACTERS: Final = 32
 
@@ -44,6 +44,14 @@ def of_reset(webhook_id: str, store_id: StoreId, state: LogState, before: str, c
     about = {"storeId": store_id, "backendId": state.backend_id, "previousBackendId": before}
     message_id = _id(webhook_id, store_id, state.backend_id, before, str(state.log_id))
     return Message(message_id, _body("store.reset", created_at, msgspec.json.encode(about)))
+
+
+def of_deletion(webhook_id: str, store_id: StoreId, before: str, at: str) -> Message:
+    """There is no such store any more; `before` is the identity that is gone, `at` when that was found."""
+    about = {"storeId": store_id, "previousBackendId": before}
+    return Message(
+        _id(webhook_id, store_id, "deleted", before, at), _body("store.deleted", at, msgspec.json.encode(about))
+    )
 
 
 def of_test(webhook_id: str, at: str) -> Message:

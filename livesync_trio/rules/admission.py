@@ -40,6 +40,12 @@ class Quota:
         return None
 
 
+FROZEN = Refusal(
+    Kind.STORE_FROZEN,
+    "The operator has frozen this store: it takes no events for now. Yours are kept; try again later.",
+)
+
+
 def check_batch(events: Sequence[Event]) -> Refusal | None:
     """Whether the events can be a batch at all, whatever the log: strictly ascending and chained.
 
@@ -72,7 +78,7 @@ def decide(state: LogState, head: int, batch: Batch, backend_id: str | None) -> 
     """Whether a log takes a batch now.
 
     Args:
-        state: the log; only its identity is looked at.
+        state: the log; only its identity is looked at, and whether it is frozen.
         head: the head the batch must continue: that of `state`, or of batches admitted just before this one.
         batch: a batch that passed `check_batch`.
         backend_id: the identity the client remembers, None if none.
@@ -82,13 +88,17 @@ def decide(state: LogState, head: int, batch: Batch, backend_id: str | None) -> 
     """
     if backend_id is not None and backend_id != state.backend_id:
         return BackendIdMismatch.of(state.backend_id, backend_id)
+    if state.frozen:
+        return FROZEN
     if batch.parent_seq_num != head:
         return ServerAhead.of(head, batch.parent_seq_num)
     return None
 
 
 def decide_expected(state: LogState, head: int, expected: Cursor | None) -> Refusal | None:
-    """Whether a log is where an append expects it. `head`: as in `decide`."""
+    """Whether a log takes an append, and is where that expects it. `head`: as in `decide`."""
+    if state.frozen:
+        return FROZEN
     if expected is None or (expected.seq_num == head and expected.backend_id in (None, state.backend_id)):
         return None
     return HeadMismatch.of(head, state.backend_id)
@@ -96,8 +106,10 @@ def decide_expected(state: LogState, head: int, expected: Cursor | None) -> Refu
 
 def is_doubtful(verdict: Refusal | None) -> bool:
     """Whether a verdict may only mean that this server has not heard of what another one stored."""
-    return isinstance(verdict, BackendIdMismatch | HeadMismatch) or (
-        isinstance(verdict, ServerAhead) and verdict.provided > verdict.head
+    return (
+        isinstance(verdict, BackendIdMismatch | HeadMismatch)
+        or (isinstance(verdict, ServerAhead) and verdict.provided > verdict.head)
+        or verdict is FROZEN
     )
 
 

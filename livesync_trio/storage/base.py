@@ -13,7 +13,8 @@ What an engine guarantees:
 * Events come back byte for byte as they went in.
 * A store's identity is made with it and lives until a reset, which gives a new identity and an empty log at once,
   whatever the length of the old log; the old rows go later (`Writer.clear_replaced`). The number of a log is never
-  given out again.
+  given out again. What takes its place stays as frozen as it was.
+* A frozen store takes no events, whoever appends them, until it is thawed; it can be reset, deleted and replaced.
 * What is not a whole log is refused with `StoreDamaged`; a hole is never served.
 * Store ids are compared byte for byte.
 * A record is a small document under a kind and a key, for what belongs to a server and not to a store. Only who knows
@@ -72,19 +73,39 @@ class Reset:
 
 
 @attrs.frozen
+class Delete:
+    """Let there be no such store: its log is gone as by a reset, and so is its name. Outcome: `NoStore`.
+
+    Whoever opens the store afterwards makes a new one. Works on a damaged store, and where there is none.
+    """
+
+    store_id: StoreId
+
+
+@attrs.frozen
+class Freeze:
+    """Let a store take no more events, or take them again. Outcome: its `LogState`; `NoStore` where there is none."""
+
+    store_id: StoreId
+    frozen: bool
+
+
+@attrs.frozen
 class Adopt:
     """Let a log that was filled under another name take its place under the store's own, with an identity of its own.
 
     Outcome: `Appended`, or `HeadMoved` when either log is not the one that is expected: nothing was done then, and the
     state is that of `store_id`, or `staged` where there is no such store. A log that was in its place is replaced as by
-    a reset. For import and restore, which thereby show a store as a whole or not at all.
+    a reset. For import and restore, which thereby show a store as a whole or not at all, and to rename a store: that
+    is the log that moves.
 
     Attributes:
         store_id: the store.
         staged_id: under which name the log stands now; there is none of this name afterwards.
         staged: that log.
         backend_id: its identity from now on.
-        replacing: the log in its place now; None: there must be none.
+        replacing: the log in its place now; None: there must be none. If it is frozen, the log that comes is, too.
+        erases: whether nothing of the log that goes may be left in the database's files (`Writer.clear_replaced`).
     """
 
     store_id: StoreId
@@ -92,6 +113,7 @@ class Adopt:
     staged: LogState
     backend_id: BackendId
     replacing: LogState | None
+    erases: bool = False
 
 
 @attrs.frozen
@@ -131,7 +153,7 @@ class PutRecord:
 NO_RECORD: Final = 0
 """The version of a record that does not exist."""
 
-StoreWrite = OpenStore | Append | Reset | Adopt
+StoreWrite = OpenStore | Append | Reset | Delete | Freeze | Adopt
 Write = StoreWrite | PutRecord
 
 
@@ -154,7 +176,12 @@ class HeadMoved:
     state: LogState
 
 
-StoreOutcome = LogState | Appended | HeadMoved
+@attrs.frozen
+class NoStore:
+    """There is no store of this name, or no longer."""
+
+
+StoreOutcome = LogState | Appended | HeadMoved | NoStore
 
 
 @attrs.frozen
@@ -231,7 +258,10 @@ class Writer(Protocol):
         """
 
     def clear_replaced(self, limit_events: int) -> int:
-        """Delete up to `limit_events` rows of logs that a reset replaced. Returns how many rows went; 0: nothing left.
+        """Delete up to `limit_events` rows of logs that were replaced. Returns how much was done; 0: nothing is left.
+
+        Of a log that was to be erased (`Adopt.erases`), nothing is left in the files of this engine either, once it
+        says so; what only the database's own tools can do is left to the operator (docs/erasing.md).
 
         Raises:
             StorageUnavailable: try again later.

@@ -83,12 +83,14 @@ def state_after(append: Append) -> LogState:
 
 def adopted(adopt: Adopt) -> LogState:
     """The log once it has been adopted."""
-    return attrs.evolve(adopt.staged, backend_id=adopt.backend_id)
+    replaced_frozen = adopt.replacing is not None and adopt.replacing.frozen
+    return attrs.evolve(adopt.staged, backend_id=adopt.backend_id, frozen=adopt.staged.frozen or replaced_frozen)
 
 
 def is_expected(found: LogState, expected: LogState) -> bool:
-    """Whether the log in the database is the one, and just as long, as the caller of an append believes."""
-    return (found.log_id, found.head, found.event_count) == (expected.log_id, expected.head, expected.event_count)
+    """Whether the log in the database takes an append: it is the one, and just as long, as the caller believes."""
+    same = (found.log_id, found.head, found.event_count) == (expected.log_id, expected.head, expected.event_count)
+    return same and not found.frozen
 
 
 @attrs.frozen

@@ -20,7 +20,10 @@ from livesync_trio.storage.base import (
     Adopt,
     Append,
     Appended,
+    Delete,
+    Freeze,
     HeadMoved,
+    NoStore,
     OpenStore,
     Outcome,
     PutRecord,
@@ -54,11 +57,12 @@ class _Log:
     append_ids: dict[str, int] = attrs.Factory(dict)
     text_bytes: int = 0
     created_at: str = attrs.Factory(server_time)
+    frozen: bool = False
 
     @property
     def state(self) -> LogState:
         head = self.seq_nums[-1] if self.seq_nums else ROOT_SEQ_NUM
-        return LogState(self.log_id, self.backend_id, head, len(self.events))
+        return LogState(self.log_id, self.backend_id, head, len(self.events), self.frozen)
 
     def copy(self) -> "_Log":
         return attrs.evolve(
@@ -163,6 +167,11 @@ class MemoryWriter:
                     return self._append(write)
                 case Reset():
                     return self._reset(write.store_id)
+                case Delete():
+                    self._remove(write.store_id)
+                    return NoStore()
+                case Freeze():
+                    return self._freeze(write)
                 case Adopt():
                     return self._adopt(write)
         except ValueError as error:
@@ -196,8 +205,17 @@ class MemoryWriter:
         return Appended(state_after(append))
 
     def _reset(self, store_id: StoreId) -> LogState:
-        self._remove(store_id)
-        return self._new_log(store_id).state
+        old = self._remove(store_id)
+        log = self._new_log(store_id)
+        log.frozen = old is not None and old.frozen
+        return log.state
+
+    def _freeze(self, freeze: Freeze) -> Outcome:
+        log = self._data.logs.get(freeze.store_id)
+        if log is None:
+            return NoStore()
+        log.frozen = freeze.frozen
+        return log.state
 
     def _adopt(self, adopt: Adopt) -> Outcome:
         data = self._data
@@ -207,15 +225,17 @@ class MemoryWriter:
             return HeadMoved(state or adopt.staged)
         self._remove(adopt.store_id)
         data.logs[adopt.store_id] = data.logs.pop(adopt.staged_id)
-        staged.backend_id = adopt.backend_id
-        return Appended(adopted(adopt))
+        after = adopted(adopt)
+        staged.backend_id, staged.frozen = after.backend_id, after.frozen
+        return Appended(after)
 
-    def _remove(self, store_id: StoreId) -> None:
-        old = self._data.logs.get(store_id)
+    def _remove(self, store_id: StoreId) -> _Log | None:
+        old = self._data.logs.pop(store_id, None)
         if old is not None:
             del self._data.current[old.log_id]
             if old.events:
                 self._data.replaced.append(old)
+        return old
 
     def prove_writable(self) -> None:
         """Memory can be written."""

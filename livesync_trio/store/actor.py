@@ -29,6 +29,7 @@ from livesync_trio.store.commands import (
     DAMAGED,
     UNAVAILABLE,
     Accepted,
+    Alter,
     Append,
     Command,
     Inspect,
@@ -41,6 +42,7 @@ from livesync_trio.store.commands import (
     Write,
     leading_writes,
     mark,
+    mends,
 )
 from livesync_trio.store.followers import Followers
 from livesync_trio.store.mailbox import Closed, Mailbox
@@ -109,8 +111,8 @@ class StoreActor:
         """
         return not len(self.followers) and self.mailbox.waited_for
 
-    def tell(self, found: LogState) -> bool:
-        """Tell what the database holds by now, which may be news from another server.
+    def tell(self, found: LogState | None) -> bool:
+        """Tell what the database holds by now, which may be news from another server. None: no such store.
 
         When nobody follows, nobody waits for it: it is looked up when somebody asks. False: the mailbox is full, tell
         it again.
@@ -207,6 +209,8 @@ class StoreActor:
                         first.reply.give(self._log_state)
                     case Reset():
                         await self._reset(first)
+                    case Alter():
+                        await self._alter(first)
                     case Look():
                         await self._look(first)
             except _DecideAnew:
@@ -217,7 +221,9 @@ class StoreActor:
     async def _learn(self, command: Command, writes: list[Write]) -> Refusal | None:
         """Learn what must be known of the log to decide a command. Gives the reason if that cannot be learned."""
         trouble = None
-        if self._stale and not isinstance(command, Reset):  # a reset is how a damaged store is mended
+        if isinstance(command, Look) and command.found is None:
+            return None  # to learn its state would make it again
+        if self._stale and not mends(command):
             trouble = await self._refresh()
         counts = self._quota is not None and self._quota.max_bytes > 0
         if trouble is None and counts and self._held_bytes is None and writes:
@@ -225,8 +231,8 @@ class StoreActor:
         return await self._look_up(writes) if trouble is None else trouble
 
     def _answer_all(self, trouble: Refusal) -> None:
-        """Give everybody who waits the same answer, up to the next reset; to ask anew for each would take too long."""
-        while self._taken and not isinstance(self._taken[0], Reset):
+        """Give everybody who waits the same answer, up to what mends it; to ask anew for each would take too long."""
+        while self._taken and not mends(self._taken[0]):
             self._taken[0].reply.give(trouble)
             del self._taken[0]
 
@@ -445,14 +451,70 @@ class StoreActor:
         command.reply.give(state)
         _log.info("store reset", store=self.store_id, backend_id=state.backend_id)
 
+    async def _alter(self, command: Alter) -> None:
+        """Change the store as a whole, and tell everybody who follows.
+
+        Raises:
+            _DecideAnew: another server was first.
+        """
+        decide = command.decide
+        write = decide if isinstance(decide, base.Delete) else decide(self._log_state)
+        if isinstance(write, Refusal):
+            command.reply.give(write)
+            return
+        try:
+            outcome = await self._writer.commit(write)
+        except StorageUnavailable:
+            self._stale = True
+            command.reply.give(UNAVAILABLE)
+            return
+        before = self._state
+        match outcome:
+            case LogState():
+                await self._adopt(outcome)
+            case base.NoStore():
+                self._vanish()
+            case base.Appended() if write.store_id == self.store_id:
+                await self._adopt(outcome.state)
+            case base.Appended():  # it has another name now
+                self._vanish()
+            case base.HeadMoved():
+                if await self._refresh() is not None or self._state != before:
+                    raise _DecideAnew
+        assert not isinstance(outcome, base.RecordStored | base.RecordMoved)
+        command.reply.give(outcome)
+
+    def _vanish(self) -> None:
+        """There is no such store any more. Whoever asks for anything makes a new one."""
+        self._state, self._stale, self._held_bytes = None, True, None
+        self.followers.end_all()
+        self._changed(self.store_id)
+        _log.info("store gone", store=self.store_id)
+
+    async def _look_for(self, command: Look) -> None:
+        """Another server has deleted or renamed the store, unless it was made again since."""
+        try:
+            found = await self._readers.summary(self.store_id)
+        except (StorageUnavailable, StoreDamaged):
+            command.reply.give(UNAVAILABLE)
+            return
+        if found is None and self._state is not None:
+            self._vanish()
+        elif found is not None and found.state != self._state:
+            await self._refresh()
+        command.reply.give(UNAVAILABLE if self._state is None else self._state)
+
     async def _look(self, command: Look) -> None:
         """Take over what another server did. A state read before our own last append is old news.
 
         One that is still there when it is looked at again is none: the database has lost events, as a replica has that
         was promoted too early.
         """
+        if command.found is None:
+            await self._look_for(command)
+            return
         known, found = self._log_state, command.found
-        if found.log_id != known.log_id or found == self._seen_below:
+        if found.log_id != known.log_id or found.frozen != known.frozen or found == self._seen_below:
             await self._refresh()  # a reset, there or here: the database knows which came last
         elif found.event_count > known.event_count:
             await self._adopt(found)

@@ -12,6 +12,7 @@ import trio
 
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.model import Batch, Cursor, Draft, LogState
+from livesync_trio.storage import base
 from livesync_trio.store.followers import Follower
 from livesync_trio.telemetry import Marks
 
@@ -185,6 +186,20 @@ class Reset:
 
 
 @attrs.define
+class Alter:
+    """Change the store as a whole: delete, freeze or rename it, or give it another log.
+
+    Attributes:
+        decide: gives the write from the log as it is, or the refusal. Called in the actor's order, again when another
+            server was first. For a deletion the log need not be known: a damaged store can be deleted.
+        reply: the write's outcome once everybody who follows has been told, or a refusal.
+    """
+
+    decide: Callable[[LogState], base.StoreWrite | Refusal] | base.Delete
+    reply: Reply[base.StoreOutcome]
+
+
+@attrs.define
 class Inspect:
     """Tell the state of the log. `reply`: the state, or a refusal."""
 
@@ -200,15 +215,20 @@ class Look:
     """Another server has changed the log.
 
     Attributes:
-        found: the state of the log in the database, read not long ago.
+        found: the state of the log in the database, read not long ago; None: there was no such store.
         reply: the state after what was missed has been published.
     """
 
-    found: LogState
+    found: LogState | None
     reply: Reply[LogState] = attrs.field(factory=lambda: Reply(_unheard))
 
 
-Command = Push | Append | Register | Reset | Inspect | Look
+Command = Push | Append | Register | Reset | Alter | Inspect | Look
+
+
+def mends(command: Command) -> bool:
+    """Whether a command is for a store of which nothing else can be known: it is how a damaged one is mended."""
+    return isinstance(command, Reset) or (isinstance(command, Alter) and isinstance(command.decide, base.Delete))
 
 
 def leading_writes(commands: Iterable[Command]) -> list[Write]:

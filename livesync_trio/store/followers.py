@@ -23,6 +23,9 @@ class Follower(Protocol):
     def replaced(self, state: LogState) -> None:
         """The store was reset: there is another log now, of which the follower has seen nothing."""
 
+    def gone(self) -> None:
+        """There is no such store any more."""
+
 
 class Followers:
     """The followers of one store, in the order in which they were taken on."""
@@ -72,3 +75,9 @@ class Followers:
         members, self._members = self._members, {}
         for follower in members:
             follower.replaced(state)
+
+    def end_all(self) -> None:
+        """Tell everybody that the store is gone, and forget them."""
+        members, self._members = self._members, {}
+        for follower in members:
+            follower.gone()

@@ -7,12 +7,22 @@ and dormancy of the actor.
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from livesync_trio.errors import LogReplaced, Refusal
+from livesync_trio.errors import Kind, LogReplaced, Refusal
 from livesync_trio.model import Batch, Cursor, Draft, LogState, Page, StoredEvent, StoreId
-from livesync_trio.storage.base import StoreSummary
+from livesync_trio.storage.base import (
+    Adopt,
+    Appended,
+    Delete,
+    Freeze,
+    NoStore,
+    StoreOutcome,
+    StoreSummary,
+    StoreWrite,
+)
 from livesync_trio.store.actor import StoreActor
 from livesync_trio.store.commands import (
     Accepted,
+    Alter,
     Append,
     Command,
     Inspect,
@@ -124,6 +134,47 @@ class StoreHandle:
         """Give the store a new identity and an empty log; gives the new state. See `commands.Reset`."""
         waiting: Waiting[LogState] = Waiting()
         await self.post(Reset(waiting.reply))
+        return await waiting.wait()
+
+    async def delete(self) -> NoStore | Refusal:
+        """Let there be no such store. Whoever asks it for anything afterwards makes a new one."""
+        answer = await self.alter(Delete(self.store_id))
+        assert isinstance(answer, NoStore | Refusal)
+        return answer
+
+    async def freeze(self, *, frozen: bool) -> LogState | Refusal:
+        """Let the store take no more events, or take them again; gives its state. Makes it where there is none."""
+        answer = await self.alter(lambda _: Freeze(self.store_id, frozen))
+        if isinstance(answer, NoStore):  # another server was first
+            return Refusal(Kind.NO_SUCH_STORE, f"There is no store {self.store_id[:80]!r} any more.")
+        assert isinstance(answer, LogState | Refusal)
+        return answer
+
+    async def rename(self, to: StoreId) -> LogState | Refusal:
+        """Give the store another name, under which there must be no events; gives its state there.
+
+        Raises:
+            StorageUnavailable, StoreDamaged: nothing was changed.
+        """
+        there = await self._directory.readers.summary(to)
+        taken = Refusal(Kind.ALREADY_THERE, f"There is a store {to[:80]!r} with events in it. Nothing was changed.")
+        if there is not None and there.state.event_count:
+            return taken
+        replacing = None if there is None else there.state
+        answer = await self.alter(lambda log: Adopt(to, self.store_id, log, log.backend_id, replacing))
+        if isinstance(answer, Refusal):
+            return answer
+        if not isinstance(answer, Appended):
+            return taken  # it came into being, or was pushed to, just now
+        running = self._directory.running(to)
+        if running is not None and not running.tell(answer.state) and replacing is not None:
+            running.doubt(replacing)  # its mailbox is full: it looks before it carries out the next command
+        return answer.state
+
+    async def alter(self, decide: Callable[[LogState], StoreWrite | Refusal] | Delete) -> StoreOutcome | Refusal:
+        """Change the store as a whole. See `commands.Alter`."""
+        waiting: Waiting[StoreOutcome] = Waiting()
+        await self.post(Alter(decide, waiting.reply))
         return await waiting.wait()
 
     async def inspect(self) -> LogState | Refusal:

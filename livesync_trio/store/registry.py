@@ -158,8 +158,11 @@ class Registry:
         """Stores that have an actor now."""
         return list(self._actors)
 
-    def tell(self, store_id: StoreId, found: LogState) -> bool:
-        """Tell a store's actor, if one runs, what the database holds. False: tell it again, its mailbox is full."""
+    def tell(self, store_id: StoreId, found: LogState | None) -> bool:
+        """Tell a store's actor, if one runs, what the database holds; None: no such store.
+
+        False: tell it again, its mailbox is full.
+        """
         actor = self._actors.get(store_id)
         return actor is None or actor.tell(found)
 

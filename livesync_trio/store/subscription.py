@@ -16,6 +16,7 @@ import abc
 import enum
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Final
 
 import trio
 
@@ -30,6 +31,9 @@ from livesync_trio.limits import STORAGE_BACKOFF_FIRST_S, STORAGE_BACKOFF_MAX_S
 from livesync_trio.model import ROOT_SEQ_NUM, BackendId, Cursor, LogState, Page, Publication, StoredEvent
 from livesync_trio.store.commands import DAMAGED, UNAVAILABLE, Register, Registered, Reply
 from livesync_trio.store.handle import StoreHandle
+
+NO_LOG: Final = "deleted"
+"""What stands for the identity of a store that is gone, in what its clients are told."""
 
 
 class Standing(enum.Enum):
@@ -198,6 +202,12 @@ class Subscription(abc.ABC):
             self.ask_again()
         else:
             self.log_lost(BackendIdMismatch.of(state.backend_id, known or state.backend_id))
+
+    def gone(self) -> None:
+        """There is no such store any more: a client is told that its log is lost, as after a reset."""
+        if not self.over:
+            known = None if self._cursor is None else self._cursor.backend_id
+            self.log_lost(BackendIdMismatch.of(NO_LOG, known or NO_LOG))
 
     def _registered(self, answer: Registered | Refusal) -> None:
         """The answer to a registration. All that follows from it happens here, before anything else is offered."""

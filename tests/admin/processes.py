@@ -64,9 +64,9 @@ class Process:
         for wire in self._wires:
             await wire.close()
 
-    async def client(self) -> RpcClient:
-        opened = await WebSocket.shake_hands(await self.wire(self.port), sync_url(STORE))
-        return RpcClient(opened.wire, STORE)
+    async def client(self, store: str = STORE) -> RpcClient:
+        opened = await WebSocket.shake_hands(await self.wire(self.port), sync_url(store))
+        return RpcClient(opened.wire, store)
 
     async def fill(self, size_bytes: int) -> None:
         """Push events until the store holds so much."""

@@ -20,7 +20,7 @@ async def test_a_store_is_told_in_full(stage: Stage) -> None:
     told = await stage.get("/api/v1/store", storeId=STORE)
     events = await stage.get("/api/v1/store/events", storeId=STORE)
     assert told.keys() == {
-        *("storeId", "head", "backendId", "events", "bytes", "createdAt", "lastPushAt", "active", "peers")
+        *("storeId", "head", "backendId", "events", "bytes", "createdAt", "lastPushAt", "frozen", "active", "peers")
     }
     assert (told["storeId"], told["head"], told["events"], told["active"], told["peers"]) == (STORE, 7, 3, True, 1)
     assert told["lastPushAt"] == events["events"][-1]["createdAt"] >= told["createdAt"]

@@ -36,7 +36,7 @@ def test_stores(run: Run, database: str) -> None:
     assert code == 0
     shown = lines(out)
     assert [one["storeId"] for one in shown] == ["b[red]b", "notes"]
-    assert shown[1].keys() == {"storeId", "head", "backendId", "events", "bytes", "createdAt", "lastPushAt"}
+    assert shown[1].keys() == {"storeId", "head", "backendId", "events", "bytes", "createdAt", "lastPushAt", "frozen"}
     assert (shown[1]["head"], shown[1]["events"], shown[1]["backendId"]) == (5, 5, "identity")
     assert len(run("stores", "note", "--json", "--database-url", database)[1].splitlines()) == 1
     code, out, _ = run("stores", "--database-url", database)
@@ -214,7 +214,7 @@ def test_doctor_says_that_a_database_has_two_names(livesync: Livesync, tmp_path:
         assert "it has 2 names (hard links)" in done.stdout + done.stderr
 
 
-def test_doctor_and_bench_sync_through_a_server_and_leave_it_empty(site: Site, livesync: Livesync) -> None:
+def test_doctor_and_bench_sync_through_a_server_and_leave_nothing(site: Site, livesync: Livesync) -> None:
     there = ("--sync-url", site.server.url, "--url", site.control, "--json")
     for _ in range(2):
         done = livesync("doctor", *there, "--database-url", site.database_url, ADMIN_SECRET=SECRET)
@@ -230,7 +230,10 @@ def test_doctor_and_bench_sync_through_a_server_and_leave_it_empty(site: Site, l
         "clients", "pushesPerSecond", "eventsPerSecond", "pushP50Ms", "pushP99Ms", "pulledEventsPerSecond"
     }  # fmt: skip
     listed = livesync("stores", "livesync-probe", "--json", "--database-url", site.database_url)
-    assert [one["events"] for one in lines(listed.stdout)] == [0, 0, 0]
+    assert listed.stdout == ""
+    push(site.server.url, "livesync-probe-x", 1, 1)
+    assert "livesync-probe" not in livesync("stores", "--database-url", site.database_url).stdout
+    assert "livesync-probe" in livesync("stores", "livesync-probe", "--database-url", site.database_url).stdout
 
 
 @pytest.mark.parametrize("where", ["database", "server"])

@@ -31,6 +31,9 @@ COMMANDS = (
     ("connections",),
     ("config",),
     ("reset", "s", "--yes"),
+    ("delete", "s", "--yes"),
+    ("rename", "s", "t", "--yes"),
+    ("freeze", "s"),
 )
 
 

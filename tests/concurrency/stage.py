@@ -220,6 +220,7 @@ class Listener:
         self.offered: list[Publication] = []
         self.drops = 0
         self.replacements: list[LogState] = []
+        self.ends = 0
         self.room = True
         self._note = note
 
@@ -236,6 +237,9 @@ class Listener:
 
     def replaced(self, state: LogState) -> None:
         self.replacements.append(state)
+
+    def gone(self) -> None:
+        self.ends += 1
 
 
 # --- clients over memory streams ------------------------------------------------------------------------------------

@@ -83,6 +83,9 @@ class DeliveryStage(Stage):
     async def reset(self, store: str) -> None:
         await self.registry.handle(StoreId(store)).reset()
 
+    async def delete(self, store: str) -> None:
+        await self.registry.handle(StoreId(store)).delete()
+
     def place(self, store: str, webhook_id: str = "hook") -> Place:
         """How far a store was delivered, as the database has it."""
         return Cursor.of(self.engine.reader().record(cursors_of(webhook_id), store)).place

@@ -12,7 +12,7 @@ from standardwebhooks import Webhook as Signature
 
 from livesync_trio.config.declaring import Secret
 from livesync_trio.delivery import courier
-from livesync_trio.delivery.cursors import Mode
+from livesync_trio.delivery.cursors import Mode, Place, cursors_of
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.limits import (
     WEBHOOK_ATTEMPT_LIMIT_S,
@@ -289,6 +289,50 @@ async def test_a_reset_is_told_before_the_events_of_the_new_log(autojump_clock: 
         assert events.numbers == [1, 2]
         assert len({each.headers["webhook-id"] for each in stage.receiver.arrived[-4:-1]}) == 1
         nursery.cancel_scope.cancel()
+
+
+async def test_a_deletion_is_told_and_then_forgotten(autojump_clock: trio.abc.Clock) -> None:
+    async with staged() as stage, trio.open_nursery() as nursery:
+        nursery.start_soon(stage.deliveries(webhook()).run)
+        await stage.push("a", 3)
+        await until(lambda: len(stage.receiver.numbers("a")) == 3)
+        before = stage.receiver.taken[0].message["data"]["backendId"]
+        stage.receiver.answer = in_turn([Reply(500), Reply(500)])
+        await stage.delete("a")
+        await until(lambda: stage.place("a") == Place())
+        told = stage.receiver.taken[-1]
+        assert told.message["type"] == "store.deleted"
+        assert told.message["data"] == {"storeId": "a", "previousBackendId": before}
+        assert len({(each.headers["webhook-id"], each.body) for each in stage.receiver.arrived[-3:]}) == 1
+        assert stage.engine.reader().record(cursors_of("hook"), "a") is None
+        await stage.push("a", 2)
+        await until(lambda: stage.place("a").seq_num == 2)
+        again = stage.receiver.taken[-1]
+        assert (again.message["type"], again.numbers) == ("store.events", [1, 2])
+        assert again.message["data"]["backendId"] != before
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_store_deleted_while_nobody_delivered_is_told(autojump_clock: trio.abc.Clock) -> None:
+    async with staged() as stage:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stage.deliveries(webhook()).run)
+            for store in ("a", "b", "c"):
+                await stage.push(store, 1)
+            await until(lambda: len(stage.receiver.taken) == 3)
+            await until(lambda: all(stage.place(store).seq_num == 1 for store in ("a", "b", "c")))
+            nursery.cancel_scope.cancel()
+        for store in ("a", "c"):
+            await stage.delete(store)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stage.deliveries(webhook()).run)
+            await until(lambda: len(stage.receiver.taken) == 5)
+            nursery.cancel_scope.cancel()
+        told = stage.receiver.taken[-2:]
+        assert {(each.message["type"], each.message["data"]["storeId"]) for each in told} == {
+            ("store.deleted", "a"),
+            ("store.deleted", "c"),
+        }
 
 
 async def test_a_webhook_from_now_is_told_of_later_events_and_of_all_of_later_stores(

@@ -2,6 +2,7 @@
 
 import tempfile
 from bisect import bisect_right
+from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
 
@@ -19,12 +20,17 @@ from hypothesis.stateful import (
 )
 
 from livesync_trio.errors import LogReplaced
-from livesync_trio.model import Batch, LogState, StoredEvent
-from livesync_trio.storage.base import Appended, HeadMoved, Outcome, StoreWrite
+from livesync_trio.model import Batch, LogState, StoredEvent, StoreId
+from livesync_trio.storage.base import Append, Appended, Delete, Freeze, HeadMoved, NoStore, Outcome, StoreWrite
 from tests.storage.conftest import ENGINES
 from tests.storage.making import Database, append, chain, event_json, open_store, reset
 
 STORES = st.sampled_from(["s", "S", "s ", "t"])
+VERBS: dict[str, Callable[[StoreId], StoreWrite]] = {
+    "delete": Delete,
+    "freeze": lambda store: Freeze(store, frozen=True),
+    "thaw": lambda store: Freeze(store, frozen=False),
+}
 GAPS = st.lists(st.integers(1, 5), min_size=1, max_size=4)
 ARGS = st.sampled_from([b"null", b'{"b":1e400,"a":[]}', '"\u2028ä"'.encode(), b'"%b"' % (b"x" * 400)])
 TIMES = st.sampled_from(["2026-11-20T12:34:56.789Z", "2027-01-01T00:00:00.000Z"])
@@ -77,7 +83,17 @@ class LogMachine(RuleBasedStateMachine):
             if known is not None:
                 self.replaced.append(known)
                 self.to_clear += len(known.events)
-            self.take_new(store, outcome)
+            self.take_new(store, outcome, frozen=known is not None and known.state.frozen)
+        elif isinstance(write, Delete):
+            assert outcome == NoStore()
+            if known is not None:
+                self.replaced.append(known)
+                self.to_clear += len(known.events)
+                del self.logs[store]
+        elif isinstance(write, Freeze):
+            if known is not None:
+                known.state = attrs.evolve(known.state, frozen=write.frozen)
+            assert outcome == (NoStore() if known is None else known.state)
         elif write == open_store(store):
             if known is None:
                 self.take_new(store, outcome)
@@ -86,16 +102,20 @@ class LogMachine(RuleBasedStateMachine):
         elif known is None:
             assert isinstance(outcome, HeadMoved)
             self.take_new(store, outcome.state)
-        elif getattr(write, "expected", None) != known.state:
+        elif known.state.frozen or self.expects_another(write, known.state):
             assert outcome == HeadMoved(known.state)
         else:
             for batch in batches:
                 known.add(batch, created_at)
             assert outcome == Appended(known.state)
 
-    def take_new(self, store: str, state: object) -> None:
+    @staticmethod
+    def expects_another(write: StoreWrite, state: LogState) -> bool:
+        return not isinstance(write, Append) or attrs.evolve(write.expected, frozen=False) != state
+
+    def take_new(self, store: str, state: object, *, frozen: bool = False) -> None:
         assert isinstance(state, LogState)
-        assert (state.head, state.event_count) == (0, 0)
+        assert (state.head, state.event_count, state.frozen) == (0, 0, frozen)
         assert state.backend_id not in self.identities
         assert str(state.log_id) not in self.identities
         self.identities |= {state.backend_id, str(state.log_id)}
@@ -123,12 +143,15 @@ class LogMachine(RuleBasedStateMachine):
         heads = {store: log.state for store, log in self.logs.items()}
         for _ in range(size):
             store = data.draw(STORES)
-            kind = data.draw(st.sampled_from(["append", "append", "append", "stale", "open", "reset"]))
+            kind = data.draw(st.sampled_from(["append", "append", "append", "stale", "open", "reset", *VERBS]))
             if kind == "open" or not self.logs:
                 writes.append(open_store(store))
                 batches.append([])
             elif kind == "reset":
                 writes.append(reset(store))
+                batches.append([])
+            elif kind in VERBS:
+                writes.append(VERBS[kind](StoreId(store)))
                 batches.append([])
             else:
                 known = [log.state for log in (*self.logs.values(), *self.replaced)]

@@ -21,7 +21,7 @@ import attrs
 import psycopg
 
 from livesync_trio.model import Batch, Event, StoreId
-from livesync_trio.storage.base import NO_RECORD, Append, PutRecord, Reset
+from livesync_trio.storage.base import NO_RECORD, Adopt, Append, Delete, Freeze, PutRecord, Reset, StoreWrite
 from livesync_trio.storage.postgresql import schema as postgres_schema
 from livesync_trio.storage.postgresql import tables as postgres_tables
 from livesync_trio.storage.postgresql.connection import Connector
@@ -100,9 +100,17 @@ def _sqlite(countdown: _Countdown, database: Path, act: str) -> None:
     countdown.begun = act == "migrate"
     engine.open()
     writer = engine.writer()
-    if act == "reset":
+    if act in ("reset", "delete", "freeze", "rename"):
+        state = engine.reader().state(StoreId("a"))
+        assert state is not None
+        verbs: dict[str, StoreWrite] = {
+            "reset": Reset(StoreId("a")),
+            "delete": Delete(StoreId("a")),
+            "freeze": Freeze(StoreId("a"), frozen=True),
+            "rename": Adopt(StoreId("c"), StoreId("a"), state, state.backend_id, None),
+        }
         countdown.begun = True
-        [outcome] = writer.commit([Reset(StoreId("a"))])
+        [outcome] = writer.commit([verbs[act]])
         if isinstance(outcome, Exception):
             raise outcome
     elif act == "append":
@@ -154,7 +162,10 @@ def _postgres(countdown: _Countdown, url: str) -> None:
 
 
 def _act(number: int, act: str, database: str) -> None:
-    """`act`: `reset` a, `append` to it, write `records`, or `migrate`, in an SQLite file; `migrate-postgres`."""
+    """Carry out `act`: `reset`, `delete`, `freeze` a or `rename` it c, `append` to it, write `records`, or `migrate`.
+
+    All of it in an SQLite file; `migrate-postgres` is a migration of PostgreSQL.
+    """
     countdown = _Countdown(number)
     if act == "migrate-postgres":
         _postgres(countdown, database)

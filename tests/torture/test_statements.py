@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import attrs
 import pytest
 
 from livesync_trio.model import LogState
@@ -53,6 +54,34 @@ def test_a_reset_killed_at_any_statement_has_happened_or_has_not(tmp_path: Path,
             assert after["a"].backend_id != before["a"].backend_id
             break
     assert number > 4
+
+
+@pytest.mark.parametrize("act", ["delete", "freeze", "rename"])
+def test_a_change_of_a_store_killed_at_any_statement_has_happened_or_has_not(
+    tmp_path: Path, killer: Killer, act: str
+) -> None:
+    made = tmp_path / "made.db"
+    database = Database(lambda: SqliteEngine(made))
+    before, other = database.filled("a", run_of(EVENTS)), database.filled("b", run_of(EVENTS))
+    database.stop()
+    done = {
+        "delete": {"b": other},
+        "freeze": {"a": attrs.evolve(before, frozen=True), "b": other},
+        "rename": {"b": other, "c": before},
+    }
+    for number in itertools.count(1):
+        path = tmp_path / f"killed-at-{number}.db"
+        shutil.copyfile(made, path)
+        killed = killer.killed_at(number, act, path)
+        database = Database(lambda path=path: SqliteEngine(path))  # type: ignore[misc]
+        states = {str(one.store_id): one.state for one in database.reader.stores(None, 9)}
+        events = [len(database.read(state)) for state in states.values()]
+        database.stop()
+        assert states == ({"a": before, "b": other} if killed else done[act])
+        assert events == [EVENTS] * len(states)
+        if not killed:
+            break
+    assert number > 3
 
 
 def test_records_killed_at_any_statement_are_all_written_or_none(tmp_path: Path, killer: Killer) -> None:

@@ -165,6 +165,8 @@ class ControlPlane:
         except (ValueError, KeyError, TypeError):
             return self._failed(f"status {status}: is it the control plane of a livesync server?")
         kind = Kind.NO_SUCH_STORE if code == Kind.NO_SUCH_STORE or status == 404 else Kind.SERVER_UNREACHABLE
+        if code == Kind.ALREADY_THERE:
+            kind = Kind.ALREADY_THERE
         if status == 401:
             message = f"the admin secret is wrong ({message})"
         return CommandError(kind, f"{self._url}: {message}")

@@ -100,4 +100,5 @@ def _as_json(summary: StoreSummary) -> dict[str, Any]:
         "bytes": summary.text_bytes,
         "createdAt": summary.created_at,
         "lastPushAt": summary.last_push_at,
+        "frozen": summary.state.frozen,
     }

@@ -15,11 +15,11 @@ from livesync_trio.storage.postgresql.arrays import Byteas, Texts
 from livesync_trio.storage.postgresql.connection import Session, translated
 
 _STATES: Final = """
-    SELECT store_id, log_id, backend_id, head, event_count FROM livesync_7_stores WHERE store_id = ANY (%s)
+    SELECT store_id, log_id, backend_id, head, event_count, frozen FROM livesync_7_stores WHERE store_id = ANY (%s)
 """
 
 _SUMMARIES: Final = """
-    SELECT store_id, log_id, backend_id, head, event_count, text_bytes,
+    SELECT store_id, log_id, backend_id, head, event_count, frozen, text_bytes,
         to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
         to_char(last_push_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
     FROM livesync_7_stores
@@ -128,7 +128,7 @@ class PostgresReader:
         with translating():
             rows = self._session.ask(_SUMMARIES, {"first": first, "containing": containing, "limit": limit})
         return [
-            StoreSummary(StoreId(row[0].decode()), log_state(row[1:5]), int(row[5]), row[6], row[7]) for row in rows
+            StoreSummary(StoreId(row[0].decode()), log_state(row[1:6]), int(row[6]), row[7], row[8]) for row in rows
         ]
 
     def record(self, kind: str, key: str) -> Record | None:
@@ -162,9 +162,9 @@ def states(session: Session, store_ids: Sequence[bytes]) -> dict[StoreId, LogSta
 
 
 def log_state(row: Sequence[Any]) -> LogState:
-    """The state of a log from its number, identity, head and count."""
-    log_id, backend_id, head, event_count = row
-    return LogState(log_id, BackendId(backend_id), head, event_count)
+    """The state of a log from its number, identity, head and count, and whether it is frozen."""
+    log_id, backend_id, head, event_count, frozen = row
+    return LogState(log_id, BackendId(backend_id), head, event_count, frozen)
 
 
 def _replaced(log: LogState) -> LogReplaced:

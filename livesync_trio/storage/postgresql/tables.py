@@ -209,6 +209,21 @@ BEGIN
     RETURN cleared;
 END $$"""
 
+# A trigger and not a condition of the append: whoever writes, nothing moves the head of a frozen store. What an append
+# does not find moved, it takes for refused.
+_FROZEN: Final = (
+    "ALTER TABLE livesync_7_stores ADD COLUMN frozen boolean NOT NULL DEFAULT false",
+    """
+CREATE FUNCTION livesync_7_stay_frozen() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN NULL;
+END $$""",
+    """
+CREATE TRIGGER livesync_7_frozen_stays BEFORE UPDATE ON livesync_7_stores
+FOR EACH ROW WHEN (OLD.frozen AND NEW.log_id = OLD.log_id AND NEW.head <> OLD.head)
+EXECUTE FUNCTION livesync_7_stay_frozen()""",
+)
+
 MIGRATIONS: Final = (
     Migration(
         1,
@@ -245,6 +260,7 @@ MIGRATIONS: Final = (
         tables=("livesync_7_append_ids",),
         functions=("livesync_7_follow_event",),
     ),
+    Migration(6, "frozen stores", pre=_FROZEN, functions=("livesync_7_stay_frozen",)),
 )
 """The schema of `PERSISTENCE_FORMAT_VERSION`, in order."""
 

@@ -22,6 +22,8 @@ from livesync_trio.storage.base import (
     Adopt,
     Append,
     Appended,
+    Delete,
+    Freeze,
     HeadMoved,
     OpenStore,
     Outcome,
@@ -33,7 +35,7 @@ from livesync_trio.storage.base import (
     subject,
 )
 from livesync_trio.storage.chain import Ends, chained_events, check_whole, new_backend_id, state_after
-from livesync_trio.storage.postgresql.adopt import adopt
+from livesync_trio.storage.postgresql.adopt import adopt, delete, freeze
 from livesync_trio.storage.postgresql.arrays import Bigints, Byteas, OptionalTexts, Texts
 from livesync_trio.storage.postgresql.chain import append_chain, is_chain
 from livesync_trio.storage.postgresql.connection import Session, is_unclear, translated
@@ -41,7 +43,7 @@ from livesync_trio.storage.postgresql.reader import log_state, states, translati
 from livesync_trio.storage.postgresql.records import put_records
 
 _OPEN: Final = """
-    SELECT stores.store_id, stores.log_id, stores.backend_id, stores.head, stores.event_count,
+    SELECT stores.store_id, stores.log_id, stores.backend_id, stores.head, stores.event_count, stores.frozen,
         first.parent_seq_num, first.ordinal, last.seq_num, last.ordinal
     FROM livesync_7_stores AS stores
         LEFT JOIN LATERAL (
@@ -56,7 +58,7 @@ _OPEN: Final = """
 """
 _CREATE: Final = "SELECT livesync_7_create(%s, %s)"
 _APPEND: Final = "SELECT * FROM livesync_7_append(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
-_RESET: Final = "SELECT log_id, backend_id, head, event_count FROM livesync_7_reset(%s, %s)"
+_RESET: Final = "SELECT log_id, backend_id, head, event_count, frozen FROM livesync_7_reset(%s, %s)"
 _FOUND: Final = """
     SELECT written.position
     FROM unnest(%s::bytea[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::text[])
@@ -166,6 +168,10 @@ class PostgresWriter:
                     case Reset():
                         [row] = self._session.ask(_RESET, (store_id, new_backend_id()))
                         outcomes[position] = log_state(row)
+                    case Delete():
+                        outcomes[position] = delete(self._session, write)
+                    case Freeze():
+                        outcomes[position] = freeze(self._session, write)
                     case Adopt():
                         outcomes[position] = adopt(self._session, write)
             except ValueError as error:
@@ -189,8 +195,8 @@ class PostgresWriter:
 
     def _checked(self, store_ids: Sequence[bytes]) -> dict[bytes, LogState | StoreDamaged]:
         checked: dict[bytes, LogState | StoreDamaged] = {}
-        for store_id, log_id, backend_id, head, event_count, *ends in self._session.ask(_OPEN, (Byteas(store_ids),)):
-            state = log_state((log_id, backend_id, head, event_count))
+        for store_id, *row in self._session.ask(_OPEN, (Byteas(store_ids),)):
+            state, ends = log_state(row[:5]), row[5:]
             try:
                 check_whole(StoreId(store_id.decode()), state, None if ends[0] is None else Ends(*ends))
             except StoreDamaged as error:

@@ -13,12 +13,13 @@ from livesync_trio.storage.sqlite.reader import STATE_OF_STORE, log_state
 
 # An empty log leaves nothing to clear.
 NOTE_REPLACED: Final = """
-    INSERT INTO livesync_7_replaced (log_id, store_id, backend_id, head, event_count, created_at)
-    SELECT log_id, store_id, backend_id, head, event_count, created_at FROM livesync_7_stores AS stores
-    WHERE store_id = ? AND EXISTS (SELECT 1 FROM livesync_7_events AS events WHERE events.log_id = stores.log_id)
+    INSERT INTO livesync_7_replaced (log_id, store_id, backend_id, head, event_count, created_at, erased)
+    SELECT log_id, store_id, backend_id, head, event_count, created_at, :erased FROM livesync_7_stores AS stores
+    WHERE store_id = :store_id
+        AND EXISTS (SELECT 1 FROM livesync_7_events AS events WHERE events.log_id = stores.log_id)
 """
 DELETE_STORE: Final = "DELETE FROM livesync_7_stores WHERE store_id = ?"
-_MOVE: Final = "UPDATE livesync_7_stores SET store_id = ?, backend_id = ? WHERE log_id = ?"
+_MOVE: Final = "UPDATE livesync_7_stores SET store_id = ?, backend_id = ?, frozen = ? WHERE log_id = ?"
 
 
 def adopt(connection: sqlite3.Connection, write: Adopt) -> Appended | HeadMoved:
@@ -26,10 +27,16 @@ def adopt(connection: sqlite3.Connection, write: Adopt) -> Appended | HeadMoved:
     found = _state(connection, write.store_id)
     if found != write.replacing or _state(connection, write.staged_id) != write.staged:
         return HeadMoved(found or write.staged)
-    connection.execute(NOTE_REPLACED, (write.store_id,))
-    connection.execute(DELETE_STORE, (write.store_id,))
-    connection.execute(_MOVE, (write.store_id, write.backend_id, write.staged.log_id))
-    return Appended(adopted(write))
+    remove(connection, write.store_id, erased=write.erases)
+    after = adopted(write)
+    connection.execute(_MOVE, (write.store_id, after.backend_id, after.frozen, after.log_id))
+    return Appended(after)
+
+
+def remove(connection: sqlite3.Connection, store_id: StoreId, *, erased: bool = False) -> None:
+    """Let there be no such store; its rows are cleared later."""
+    connection.execute(NOTE_REPLACED, {"store_id": store_id, "erased": erased})
+    connection.execute(DELETE_STORE, (store_id,))
 
 
 def _state(connection: sqlite3.Connection, store_id: StoreId) -> LogState | None:

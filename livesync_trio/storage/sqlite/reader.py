@@ -32,7 +32,7 @@ from livesync_trio.storage.sqlite.records import RECORD, RECORDS, records_of
 from livesync_trio.storage.sqlite.summaries import SUMMARIES, SUMMARY, next_name, summaries
 
 STATE_OF_STORE: Final = """
-    SELECT log_id, backend_id, head, event_count FROM livesync_7_stores WHERE store_id = ?
+    SELECT log_id, backend_id, head, event_count, frozen FROM livesync_7_stores WHERE store_id = ?
 """
 
 
@@ -160,10 +160,10 @@ class SqliteSnapshot(SqliteReader):
         connection.execute("BEGIN")
 
 
-def log_state(row: tuple[int, str, int, int]) -> LogState:
+def log_state(row: tuple[int, str, int, int, int]) -> LogState:
     """The state of a log from a row of `STATE_OF_STORE`."""
-    log_id, backend_id, head, event_count = row
-    return LogState(log_id, BackendId(backend_id), head, event_count)
+    log_id, backend_id, head, event_count, frozen = row
+    return LogState(log_id, BackendId(backend_id), head, event_count, bool(frozen))
 
 
 def _replaced(log: LogState) -> LogReplaced:

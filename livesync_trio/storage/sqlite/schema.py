@@ -147,6 +147,18 @@ _APPEND_IDS: Final = (
     """,
 )
 
+# Nothing moves the head of a frozen store, whoever writes it. Of an erased log the bytes go, not only the rows.
+_FROZEN: Final = (
+    "ALTER TABLE livesync_7_stores ADD COLUMN frozen INTEGER NOT NULL DEFAULT 0",
+    """
+    CREATE TRIGGER livesync_7_frozen_stays BEFORE UPDATE OF head ON livesync_7_stores WHEN OLD.frozen
+    BEGIN
+        SELECT RAISE(ABORT, 'the store is frozen');
+    END
+    """,
+    "ALTER TABLE livesync_7_replaced ADD COLUMN erased INTEGER NOT NULL DEFAULT 0",
+)
+
 MIGRATIONS: Final = (
     Migration(
         1,
@@ -160,6 +172,7 @@ MIGRATIONS: Final = (
     ),
     Migration(3, "records of the server", (records.TABLE,)),
     Migration(4, "ids of events that were appended without a number", _APPEND_IDS),
+    Migration(5, "frozen stores, and logs that were erased", _FROZEN),
 )
 """The schema of `PERSISTENCE_FORMAT_VERSION`, in order."""
 
@@ -169,6 +182,7 @@ REQUIRED: Final = frozenset(
         "livesync_7_events",
         "livesync_7_append_continues_head",
         "livesync_7_append_ids",
+        "livesync_7_frozen_stays",
         "livesync_7_replaced",
         "livesync_7_records",
     }

@@ -13,13 +13,13 @@ from livesync_trio.storage.base import StoreSummary
 # hexadecimal digits: a name may hold any character, the separators too.
 SUMMARY: Final = """
     SELECT hex(store_id) || ' ' || log_id || ' ' || hex(backend_id) || ' ' || head || ' ' || event_count || ' ' ||
-        text_bytes || ' ' || hex(created_at) || ' ' || hex(coalesce(last_push_at, ''))
+        text_bytes || ' ' || hex(created_at) || ' ' || hex(coalesce(last_push_at, '')) || ' ' || frozen
     FROM livesync_7_stores WHERE store_id = :store_id
 """
 SUMMARIES: Final = """
     SELECT group_concat(
         hex(store_id) || ' ' || log_id || ' ' || hex(backend_id) || ' ' || head || ' ' || event_count || ' ' ||
-        text_bytes || ' ' || hex(created_at) || ' ' || hex(coalesce(last_push_at, ''))
+        text_bytes || ' ' || hex(created_at) || ' ' || hex(coalesce(last_push_at, '')) || ' ' || frozen
     )
     FROM (
         SELECT * FROM livesync_7_stores
@@ -49,8 +49,8 @@ def summaries(answer: tuple[str | None] | None) -> list[StoreSummary]:
 
 
 def _summary(fields: list[str]) -> StoreSummary:
-    store_id, log_id, backend_id, head, event_count, text_bytes, created_at, last_push_at = fields
-    state = LogState(int(log_id), BackendId(_text(backend_id)), int(head), int(event_count))
+    store_id, log_id, backend_id, head, event_count, text_bytes, created_at, last_push_at, frozen = fields
+    state = LogState(int(log_id), BackendId(_text(backend_id)), int(head), int(event_count), frozen == "1")
     return StoreSummary(
         StoreId(_text(store_id)), state, int(text_bytes), _text(created_at), _text(last_push_at) or None
     )

@@ -24,7 +24,10 @@ from livesync_trio.storage.base import (
     Adopt,
     Append,
     Appended,
+    Delete,
+    Freeze,
     HeadMoved,
+    NoStore,
     OpenStore,
     Outcome,
     PutRecord,
@@ -35,7 +38,7 @@ from livesync_trio.storage.base import (
     subject,
 )
 from livesync_trio.storage.chain import Ends, check_whole, is_expected, new_backend_id, state_after
-from livesync_trio.storage.sqlite.adopt import DELETE_STORE, NOTE_REPLACED, adopt
+from livesync_trio.storage.sqlite.adopt import adopt, remove
 from livesync_trio.storage.sqlite.connection import Connector, translated
 from livesync_trio.storage.sqlite.insert import statements
 from livesync_trio.storage.sqlite.known import KnownLogs
@@ -47,7 +50,8 @@ SQLITE_FILE_CHECK_S: Final = 1.0
 """How often the writer looks whether the index of the WAL is still found under its name. No event depends on it; the
 database and the WAL are looked at with every commit (decision 0003)."""
 
-_CREATE_STORE: Final = "INSERT INTO livesync_7_stores (store_id, backend_id) VALUES (?, ?)"
+_CREATE_STORE: Final = "INSERT INTO livesync_7_stores (store_id, backend_id, frozen) VALUES (?, ?, ?)"
+_FREEZE: Final = "UPDATE livesync_7_stores SET frozen = ? WHERE store_id = ?"
 
 # Two questions, each answered by one end of the index; asked together, min() and max() walk through all of it.
 _ENDS_OF_LOG: Final = """
@@ -309,9 +313,15 @@ def _carry_out(connection: sqlite3.Connection, write: Write) -> Outcome:
         case Append():
             return _append(connection, write)
         case Reset():
-            connection.execute(NOTE_REPLACED, (write.store_id,))
-            connection.execute(DELETE_STORE, (write.store_id,))
-            return _create(connection, write.store_id)
+            state = _state(connection, write.store_id)
+            remove(connection, write.store_id)
+            return _create(connection, write.store_id, frozen=state is not None and state.frozen)
+        case Delete():
+            remove(connection, write.store_id)
+            return NoStore()
+        case Freeze():
+            connection.execute(_FREEZE, (write.frozen, write.store_id))
+            return _state(connection, write.store_id) or NoStore()
         case Adopt():
             return adopt(connection, write)
         case PutRecord():
@@ -324,10 +334,12 @@ def _is_there(connection: sqlite3.Connection, write: Write, outcome: Outcome | E
         case PutRecord(), RecordStored():
             record = found(connection, write.kind, write.key)
             return outcome.version == (NO_RECORD if record is None else record.version)
-        case OpenStore() | Append() | Reset() | Adopt(), LogState():
+        case OpenStore() | Append() | Reset() | Adopt() | Freeze(), LogState():
             return _state(connection, write.store_id) == outcome
         case OpenStore() | Append() | Reset() | Adopt(), Appended() | HeadMoved():
             return _state(connection, write.store_id) == outcome.state
+        case Delete() | Freeze(), NoStore():
+            return _state(connection, write.store_id) is None
     return True  # nothing was written for it
 
 
@@ -340,11 +352,11 @@ def _open_store(connection: sqlite3.Connection, store_id: StoreId) -> LogState:
     return state
 
 
-def _create(connection: sqlite3.Connection, store_id: StoreId) -> LogState:
+def _create(connection: sqlite3.Connection, store_id: StoreId, *, frozen: bool = False) -> LogState:
     backend_id = new_backend_id()
-    log_id = connection.execute(_CREATE_STORE, (store_id, backend_id)).lastrowid
+    log_id = connection.execute(_CREATE_STORE, (store_id, backend_id, frozen)).lastrowid
     assert log_id is not None
-    return LogState(log_id, backend_id, 0, 0)
+    return LogState(log_id, backend_id, 0, 0, frozen)
 
 
 def _append(connection: sqlite3.Connection, append: Append) -> StoreOutcome:

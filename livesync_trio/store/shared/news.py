@@ -143,7 +143,7 @@ class News:
             self._hints.put(stores)
             await trio.sleep(NEWS_CHECK_DEAF_S)
             return
-        full = [store_id for store_id, state in found.items() if not self._registry.tell(store_id, state)]
+        full = [store_id for store_id in stores if not self._registry.tell(store_id, found.get(store_id))]
         if full:
             self._hints.put(full)
             await trio.sleep(STORAGE_BACKOFF_FIRST_S)

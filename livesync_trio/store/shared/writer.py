@@ -48,6 +48,8 @@ class SharedWriter:
         outcome = await self._writers[hash(base.subject(write)) % len(self._writers)].commit(write)
         if isinstance(write, base.PutRecord):
             return outcome  # whoever reads records looks for himself
-        if isinstance(outcome, base.Appended) or isinstance(write, base.Reset):
+        if isinstance(outcome, base.Appended) or isinstance(write, base.Reset | base.Delete | base.Freeze):
             self._changed.put([write.store_id])
+        if isinstance(write, base.Adopt):
+            self._changed.put([write.staged_id])  # a store of this name may have been renamed
         return outcome
