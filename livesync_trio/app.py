@@ -41,7 +41,7 @@ from livesync_trio.service import Service, drain, start
 from livesync_trio.storage.base import Engine, SharedEngine
 from livesync_trio.storage.url import MEMORY_URL, engine_from_url
 from livesync_trio.store.opening import open_engine
-from livesync_trio.store.persistence import Writer
+from livesync_trio.store.persistence import BulkWriter
 from livesync_trio.store.readers import ThreadReaders
 from livesync_trio.store.records import Records
 from livesync_trio.store.registry import Registry
@@ -194,13 +194,14 @@ class Server:
         self.counters = Counters()
         self.arrivals = Arrivals() if Arrivals.available() else None
         changed = ChangedStores()
-        writer: Writer
+        writer: BulkWriter
         call_soon = None if self.arrivals is None else self.arrivals.call_soon
         if isinstance(engine, SharedEngine):
             threads = [ThreadWriter(engine.writer, self.counters, call_soon) for _ in range(SHARED_WRITER_THREADS)]
             writer = SharedWriter(threads, changed)
         else:
             writer = ThreadWriter(engine.writer, self.counters, call_soon)
+        self._writer = writer
         quota = Quota(config.max_store_events, config.max_store_bytes)
         self.readers = ThreadReaders(engine.reader, READER_THREADS, self.counters)
         limits = quota if quota.set else None
@@ -285,6 +286,7 @@ class Server:
                 open_store=self.registry.handle,
                 active=lambda store_id: self.registry.running(store_id) is not None,
                 readers=ThreadReaders(self._engine.reader, ADMIN_READER_THREADS, self.counters),
+                writer=self._writer,
                 audit=self.audit,
                 secret=lambda: self.door.surroundings.admin_secret,
                 trusts=self.access.proxies.trusts,

@@ -3,7 +3,7 @@
 Each is asked of the store's actor, takes its turn among pushes, and is recorded before it is begun.
 """
 
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from msgspec import Meta
 
@@ -82,7 +82,7 @@ async def reset_store(server: ServerView, asked: ResetStore, caller: Caller) -> 
 
     Through its mailbox; works on a damaged store, too.
     """
-    store_id = await _begun(server, asked, caller, "reset")
+    store_id = await begun(server, asked, caller, "reset")
     if isinstance(store_id, Refusal):
         return store_id
     answer = await server.open_store(store_id).reset()
@@ -96,7 +96,7 @@ async def delete_store(server: ServerView, asked: DeleteStore, caller: Caller) -
 
     Its clients start over; whoever opens it again makes a new, empty one. Works on a damaged store, too.
     """
-    store_id = await _begun(server, asked, caller, "delete")
+    store_id = await begun(server, asked, caller, "delete")
     if isinstance(store_id, Refusal):
         return store_id
     answer = await server.open_store(store_id).delete()
@@ -113,7 +113,7 @@ async def rename_store(server: ServerView, asked: RenameStore, caller: Caller) -
         return refused(unfit.message)
     if to == asked.store_id:
         return refused("That is the name it has. Nothing was changed.")
-    store_id = await _begun(server, asked, caller, "rename", to=to)
+    store_id = await begun(server, asked, caller, "rename", to=to)
     if isinstance(store_id, Refusal):
         return store_id
     answer = await server.open_store(store_id).rename(to)
@@ -127,7 +127,7 @@ async def freeze_store(server: ServerView, asked: FreezeStore, caller: Caller) -
 
     Clients keep what they could not push, and try again until it is thawed.
     """
-    store_id = await _begun(server, asked, caller, "freeze" if asked.frozen else "thaw")
+    store_id = await begun(server, asked, caller, "freeze" if asked.frozen else "thaw")
     if isinstance(store_id, Refusal):
         return store_id
     answer = await server.open_store(store_id).freeze(frozen=asked.frozen)
@@ -136,10 +136,19 @@ async def freeze_store(server: ServerView, asked: FreezeStore, caller: Caller) -
     return StoreFrozen(store_id=store_id, frozen=answer.frozen, head=answer.head)
 
 
-Asked = ResetStore | DeleteStore | RenameStore | FreezeStore
+class Confirmed(Protocol):
+    """A request that names a store twice."""
+
+    @property
+    def store_id(self) -> str:
+        """The store."""
+
+    @property
+    def confirm(self) -> str:
+        """Its name again."""
 
 
-async def _begun(server: ServerView, asked: Asked, caller: Caller, act: str, **more: str) -> StoreId | Refusal:
+async def begun(server: ServerView, asked: Confirmed, caller: Caller, act: str, **more: str) -> StoreId | Refusal:
     """The store, which is there and was meant, once it is recorded what is done to it."""
     store_id = StoreId(asked.store_id)
     if asked.confirm != store_id:

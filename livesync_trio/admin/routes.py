@@ -5,7 +5,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from livesync_trio.admin import altering, connections, events, openapi, process, stores, tail, webhooks
+from livesync_trio.admin import altering, connections, events, openapi, process, rewriting, stores, tail, webhooks
 from livesync_trio.admin.declaring import (
     EVENT_STREAM,
     Caller,
@@ -77,6 +77,8 @@ ROUTES: Final = (
     Route("POST", "/api/v1/store/delete", altering.delete_store),
     Route("POST", "/api/v1/store/rename", altering.rename_store),
     Route("POST", "/api/v1/store/freeze", altering.freeze_store),
+    Route("POST", "/api/v1/store/rewind", rewriting.rewind_store),
+    Route("POST", "/api/v1/store/erase", rewriting.erase_events),
     Route("GET", "/api/v1/connections", connections.list_connections),
     Route("POST", "/api/v1/connections/close", connections.close_connection),
     Route("GET", "/api/v1/webhooks", webhooks.list_webhooks),

@@ -17,6 +17,7 @@ from livesync_trio.memory import Budget
 from livesync_trio.model import StoreId
 from livesync_trio.openapi.queries import wire_time
 from livesync_trio.store.handle import StoreHandle
+from livesync_trio.store.persistence import BulkWriter
 from livesync_trio.store.readers import ThreadReaders
 from livesync_trio.telemetry import Counters
 
@@ -42,6 +43,7 @@ class ServerView:
         peers: the open WebSockets of this server.
         open_store: gives the handle of a store.
         active: whether a store has an actor in this server now.
+        writer: by which a log is written anew.
         readers: reading handles of the control plane's own.
         audit: the record of who did what.
         secret: the admin secret in force.
@@ -55,6 +57,7 @@ class ServerView:
         ending: the server has begun to shut down: tails take their leave.
         tails: tails open now, in the order in which they came.
         tails_admitted: how many were let in and have not ended; one of these may not be open yet.
+        rewriting: a log is being written anew; one at a time.
         tails_memory: what all tails together may hold of history.
     """
 
@@ -67,6 +70,7 @@ class ServerView:
     open_store: Callable[[StoreId], StoreHandle]
     active: Callable[[StoreId], bool]
     readers: ThreadReaders
+    writer: BulkWriter
     audit: Audit
     secret: Callable[[], Secret | None]
     trusts: Callable[[str], bool]
@@ -79,6 +83,7 @@ class ServerView:
     ending: bool = False
     tails: dict["Ending", None] = attrs.field(factory=dict)
     tails_admitted: int = 0
+    rewriting: bool = False
     tails_memory: Budget = attrs.field(factory=lambda: Budget(ADMIN_TAILS_MAX_BYTES))
 
     def end(self) -> None:

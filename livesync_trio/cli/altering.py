@@ -6,7 +6,7 @@ Each works on a running server, which lets its clients know, or on a database.
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -21,8 +21,12 @@ from livesync_trio.cli.reading.control_plane import ControlPlane
 from livesync_trio.cli.reading.database import no_such_store
 from livesync_trio.config import load
 from livesync_trio.errors import CommandError, Kind
+from livesync_trio.limits import PULL_ANSWER_LIMIT_S
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import Adopt, Appended, Delete, Freeze, NoStore, Reset
+
+REWRITTEN_LIMIT_S: Final = 3600.0
+"""How long a command waits for a server that writes a log anew."""
 
 T = TypeVar("T")
 
@@ -184,9 +188,30 @@ def confirm(store: str, url: str | None, flags: dict[str, Any], warning: str, *,
 
 
 def on_server(
-    url: str, flags: dict[str, Any], verb: str, store: str, told: Callable[[dict[str, Any]], T], **members: Any
+    url: str,
+    flags: dict[str, Any],
+    verb: str,
+    store: str,
+    told: Callable[[dict[str, Any]], T],
+    *,
+    patiently: bool = False,
+    **members: Any,
 ) -> T:
-    """Have a running server do it; what `told` makes of its answer. Raises CommandError."""
+    """Have a running server do it; what `told` makes of its answer.
+
+    Args:
+        url: of its control plane.
+        flags: of the command.
+        verb: what is to be done.
+        store: to which store.
+        told: reads the answer.
+        patiently: it may take as long as a long log takes.
+        members: what else is asked.
+
+    Raises:
+        CommandError: it was not done, or nobody can tell.
+    """
     plane = ControlPlane(url, load(flags, os.environ).admin_secret)
+    limit_s = REWRITTEN_LIMIT_S if patiently else PULL_ANSWER_LIMIT_S
     with plane.understood():
-        return told(plane.post(f"/store/{verb}", {"storeId": store, "confirm": store, **members}))
+        return told(plane.post(f"/store/{verb}", {"storeId": store, "confirm": store, **members}, limit_s))

@@ -49,6 +49,8 @@ _GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "delete": ("altering:delete", "Delete a store with all of its events."),
         "rename": ("altering:rename", "Give a store another name."),
         "freeze": ("altering:freeze", "Let a store take no more events."),
+        "rewind": ("rewriting:rewind", "Take a store back to an event."),
+        "erase": ("rewriting:erase", "Replace what events say, for good."),
         "thaw": ("altering:thaw", "Let a frozen store take events again."),
     },
     "Follow a PostgreSQL database": {

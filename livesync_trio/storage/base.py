@@ -260,8 +260,9 @@ class Writer(Protocol):
     def clear_replaced(self, limit_events: int) -> int:
         """Delete up to `limit_events` rows of logs that were replaced. Returns how much was done; 0: nothing is left.
 
-        Of a log that was to be erased (`Adopt.erases`), nothing is left in the files of this engine either, once it
-        says so; what only the database's own tools can do is left to the operator (docs/erasing.md).
+        Once `Reader.is_cleared` says so, an engine in a file has nothing left in its files of a log that was to be
+        erased (`Adopt.erases`) either. 0 may mean that a reader holds that up. What only a database's own tools can do
+        is left to the operator (docs/erasing.md).
 
         Raises:
             StorageUnavailable: try again later.
@@ -269,6 +270,15 @@ class Writer(Protocol):
 
     def close(self) -> None:
         """Release the handle."""
+
+
+@runtime_checkable
+class Rewriting(Protocol):
+    """A writing handle whose clearing may write the whole database anew, for as long as that takes."""
+
+    @property
+    def rewrites(self) -> bool:
+        """Whether the next `clear_replaced` does. Raises StorageUnavailable."""
 
 
 class Reader(Protocol):
@@ -310,6 +320,13 @@ class Reader(Protocol):
         Args:
             log: which log; only `log_id` matters.
             append_ids: at most `limits.EVENTS_PER_PUSH_MAX` of them.
+
+        Raises:
+            StorageUnavailable: try again later.
+        """
+
+    def is_cleared(self, log: LogState) -> bool:
+        """Whether a log is neither there nor left to be cleared (`Writer.clear_replaced`).
 
         Raises:
             StorageUnavailable: try again later.

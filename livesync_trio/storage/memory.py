@@ -300,6 +300,13 @@ class MemoryReader:
             known = {} if found is None else found.append_ids
             return {append_id: known[append_id] for append_id in append_ids if append_id in known}
 
+    def is_cleared(self, log: LogState) -> bool:
+        """Whether nothing is left of a log; see the contract."""
+        _check_open(self._closed)
+        with self._data.lock:
+            replaced = any(old.log_id == log.log_id for old in self._data.replaced)
+            return log.log_id not in self._data.current and not replaced
+
     def summary(self, store_id: StoreId) -> StoreSummary | None:
         """What is kept about a store; see the contract."""
         _check_open(self._closed)

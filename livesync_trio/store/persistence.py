@@ -44,6 +44,20 @@ class Writer(Protocol):
         """
 
 
+class BulkWriter(Writer, Protocol):
+    """A writer through which a whole log comes in."""
+
+    async def commit_all(self, appends: Sequence[base.Append]) -> list[base.Outcome | Exception]:
+        """Carry out one or more appends to one store in order, in as few transactions as may be. Not cancellable.
+
+        Returns:
+            What came of each, as `base.Writer.commit`; `StorageUnavailable` where nothing is known to be durable.
+
+        Raises:
+            StorageUnavailable: nothing was carried out.
+        """
+
+
 class Readers(Protocol):
     """Reads history, for any number of pulls."""
 

@@ -32,6 +32,9 @@ interpreter lock: ten thousand clients that come back to a store each shall not 
 CLEAR_STEP_EVENTS: Final = 500
 """Rows of replaced logs deleted in one step in the background, a few milliseconds of the writer's time."""
 
+CLEAR_BUSY_S: Final = 10.0
+"""The same while there is never nothing to do: a step each time, so that what was replaced goes in the end."""
+
 CLEAR_INTERVAL_S: Final = 1.0
 """Pause between two looks for replaced logs to clear when there was nothing to do."""
 
@@ -46,12 +49,35 @@ CallSoon = Callable[[Callable[[], None]], object]
 
 @attrs.define(eq=False)
 class _Job:
-    """A write under way, and the actor that waits for it."""
+    """A write under way, and the actor that waits for it, perhaps together with others that follow each other."""
 
     write: base.Write
     task: trio.lowlevel.Task
     queued_s: float  # `time.perf_counter` when it was handed over
+    together: "_Together | None" = None
     answered: bool = False  # in the Trio thread
+
+    def give(self, answer: base.Outcome | Exception) -> None:
+        """Wake who waits. In the Trio thread."""
+        if self.answered:
+            return
+        self.answered = True
+        if self.together is not None:
+            self.together.answers.append(answer)
+            if len(self.together.answers) == self.together.writes:
+                trio.lowlevel.reschedule(self.task, outcome.Value(self.together.answers))
+        elif isinstance(answer, Exception):
+            trio.lowlevel.reschedule(self.task, outcome.Error(answer))
+        else:
+            trio.lowlevel.reschedule(self.task, outcome.Value(answer))
+
+
+@attrs.define(eq=False)
+class _Together:
+    """Writes of one task that are carried out in order; answered when all are."""
+
+    writes: int
+    answers: list[base.Outcome | Exception] = attrs.Factory(list)
 
 
 class ThreadWriter:
@@ -81,6 +107,7 @@ class ThreadWriter:
         """See `persistence.Writer`."""
         self._underway: list[_Job] = []  # of the transaction of the moment, or of the last one
         self._ended = False  # the thread has ended and will carry out nothing any more
+        self._erasing = False  # something may be left to erase, which does not wait for a quiet moment
         self._failed_s = self._looked_s = 0.0  # `time.monotonic` of the last failure, and of the last look for work
         self._turn_began_s: float | None = None  # `time.monotonic`; None while it waits for work
 
@@ -99,6 +126,7 @@ class ThreadWriter:
         """Start the thread; called once, inside Trio."""
         if self._call_soon is None:
             self._call_soon = trio.lowlevel.current_trio_token().run_sync_soon
+        self._looked_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="livesync writer", daemon=True)
         self._thread.start()
 
@@ -120,15 +148,24 @@ class ThreadWriter:
         answer: base.Outcome = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
         return answer
 
+    async def commit_all(self, appends: Sequence[base.Append]) -> list[base.Outcome | Exception]:
+        """See `persistence.Writer.commit_all`."""
+        if self._thread is None or self._ended:
+            raise StorageUnavailable("the database thread has ended")
+        together, task, now_s = _Together(len(appends)), trio.lowlevel.current_task(), time.perf_counter()
+        for append in appends:
+            self._queue.put(_Job(append, task, now_s, together))
+        answers: list[base.Outcome | Exception] = await trio.lowlevel.wait_task_rescheduled(
+            lambda _: trio.lowlevel.Abort.FAILED
+        )
+        return answers
+
     def _answer(
         self, jobs: Sequence[_Job], answers: Sequence[base.Outcome | Exception], began_s: float, ended_s: float
     ) -> None:
         """Wake every waiting actor with its outcome, and count the transaction. Called in the Trio thread."""
         for job, answer in zip(jobs, answers, strict=True):
-            if not job.answered:
-                job.answered = True
-                value = outcome.Error(answer) if isinstance(answer, Exception) else outcome.Value(answer)
-                trio.lowlevel.reschedule(job.task, value)
+            job.give(answer)
         counters = self._counters
         counters.commit_seconds.observe(ended_s - began_s)
         counters.commit_waiting_seconds.observe(began_s - jobs[0].queued_s)
@@ -142,10 +179,7 @@ class ThreadWriter:
         while not self._queue.empty():
             jobs += filter(None, [self._queue.get_nowait()])
         for job in jobs:
-            if not job.answered:
-                job.answered = True
-                gone = StorageUnavailable("the database thread has ended")
-                trio.lowlevel.reschedule(job.task, outcome.Error(gone))
+            job.give(StorageUnavailable("the database thread has ended"))
 
     # --- in the thread ---------------------------------------------------------------------------------------------
 
@@ -169,7 +203,8 @@ class ThreadWriter:
         ending = False
         while not ending or self._appends or self._openings:
             self._turn_began_s = None
-            if not self.healthy and time.monotonic() - self._looked_s >= CLEAR_INTERVAL_S:
+            looked_s = time.monotonic() - self._looked_s
+            if looked_s >= (CLEAR_INTERVAL_S if not self.healthy else CLEAR_BUSY_S) or self._erasing:
                 handle = self._clear(handle)
                 self._turn_began_s = None
             try:
@@ -236,6 +271,7 @@ class ThreadWriter:
             if isinstance(answer, StorageUnavailable):
                 self._note_failure(answer)
                 return handle, answers
+        self._erasing = self._erasing or any(isinstance(write, base.Adopt) and write.erases for write in writes)
         if not self.healthy and any(map(_was_durable, writes, answers)):
             self._note_healthy()
         return handle, answers
@@ -254,11 +290,26 @@ class ThreadWriter:
                 handle.prove_writable()
                 if time.monotonic() - self._failed_s >= STORAGE_RECOVERY_S:
                     self._note_healthy()
-            while handle.clear_replaced(CLEAR_STEP_EVENTS) and self._queue.empty():
-                self._turn_began_s = time.monotonic()
+            while self._clears(handle):
+                if not self._queue.empty():
+                    return handle
+            self._erasing = False
         except Exception as error:
             self._note_failure(error)
         return handle
+
+    def _clears(self, handle: base.Writer) -> bool:
+        """Take a step. False: there is nothing to do now."""
+        rewrites = isinstance(handle, base.Rewriting) and handle.rewrites
+        if rewrites:
+            _log.info("the database is written anew, for what was erased; pushes wait")
+        self._turn_began_s = None if rewrites else time.monotonic()  # that is no hang, however long it takes
+        did = handle.clear_replaced(CLEAR_STEP_EVENTS)
+        if rewrites and did:
+            _log.info("the database was written anew")
+        elif rewrites:
+            _log.warning("the database cannot be written anew now: is there room, or does somebody read all of it?")
+        return did > 0
 
     def _note_failure(self, error: Exception) -> None:
         self._failed_s = time.monotonic()

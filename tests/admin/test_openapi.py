@@ -95,7 +95,13 @@ async def test_real_answers_keep_to_the_document(stage: Stage) -> None:
     number = (await stage.get("/api/v1/connections"))["connections"][0]["connectionId"]
     closed = await stage.post("/api/v1/connections/close", connectionId=number, storeId=STORE)
     check(closed.json(), schema_of("/api/v1/connections/close", "post"))
-    verbs: dict[str, dict[str, object]] = {"reset": {}, "freeze": {"frozen": False}, "rename": {"to": "new"}}
+    verbs: dict[str, dict[str, object]] = {
+        "erase": {"events": [1], "args": None},
+        "rewind": {"to": 0},
+        "reset": {},
+        "freeze": {"frozen": False},
+        "rename": {"to": "new"},
+    }
     for verb, members in {**verbs, "delete": {}}.items():
         store = "new" if verb == "delete" else STORE
         answer = await stage.post(f"/api/v1/store/{verb}", storeId=store, confirm=store, **members)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
+import trio
 
-from tests.bad_input.clients import event
+from livesync_trio.archive.rewriting import Erase, staged_anew
+from livesync_trio.archive.staging import STAGED, Target
+from livesync_trio.model import LogState, StoreId
+from livesync_trio.storage.sqlite.engine import SqliteEngine
+from tests.bad_input.clients import event, pull
 from tests.bad_input.wires import head
 from tests.postgres.server import fresh_schema
 
@@ -119,3 +125,100 @@ async def test_servers_on_one_database_share_what_is_done_to_a_store(tmp_path: P
         assert (await post("delete")).json() == {"storeId": STORE}
         names = (await http.get(f"http://127.0.0.1:{there.control_port}/api/v1/stores")).json()["stores"]
         assert [told["storeId"] for told in names] == ["renamed"]
+
+
+# --- rewind and erase ------------------------------------------------------------------------------------------------
+
+CANARY = "canary-of-a-person"
+
+
+async def told_args(stage: Stage) -> list[object]:
+    return [told["args"] for told in (await stage.get("/api/v1/store/events", storeId=STORE))["events"]]
+
+
+async def test_events_are_erased_while_clients_are_connected(tmp_path: Path) -> None:
+    """Those who follow are told to start over; in no file anything is left; what others push goes on."""
+    record, data = tmp_path / "audit.jsonl", tmp_path / "data"
+    data.mkdir()
+    engine = SqliteEngine(data / "live.db")
+    engine.open()
+    try:
+        async with running(engine=engine, audit_log=str(record)) as stage:
+            client = await stage.client()
+            for number in range(1, 8):
+                args = {"who": CANARY} if number in (2, 5) else {"n": number}
+                assert (await client.push(event(number, number - 1, args)))["exit"]["_tag"] == "Success"
+            before = await stage.get("/api/v1/store", storeId=STORE)
+            await client.send(pull("9", STORE, live=True))
+            assert (await client.receive())["_tag"] == "Chunk"
+            answer = await stage.post(
+                "/api/v1/store/erase", storeId=STORE, confirm=STORE, events=[2, 5], args={"who": None}
+            )
+            assert answer.status_code == 200, answer.text
+            after = await stage.get("/api/v1/store", storeId=STORE)
+            assert answer.json() == {
+                "storeId": STORE, "backendId": after["backendId"], "head": 7, "events": 7, "overwritten": True
+            }  # fmt: skip
+            told = (await client.receive())["exit"]["cause"]["error"]
+            assert (told["_tag"], told["expected"]) == ("BackendIdMismatchError", after["backendId"])
+            assert after["backendId"] != before["backendId"]
+            assert (await told_args(stage))[1:5] == [{"who": None}, {"n": 3}, {"n": 4}, {"who": None}]
+            assert [file.name for file in data.iterdir() if CANARY.encode() in file.read_bytes()] == []
+            await stage.fill(1, first=8)
+            assert [told["storeId"] for told in (await stage.get("/api/v1/stores"))["stores"]] == [STORE]
+    finally:
+        engine.close()
+    (act,) = [act for line in record.read_text().splitlines() if (act := json.loads(line))["act"] == "erase"]
+    assert act["store"] == STORE
+    assert CANARY not in record.read_text()
+
+
+async def test_a_store_is_rewound_although_it_is_pushed_to(stage: Stage) -> None:
+    await stage.fill(6)
+    answer = await stage.post("/api/v1/store/rewind", storeId=STORE, to=4, confirm=STORE)
+    assert (answer.json()["head"], answer.json()["events"], answer.json()["overwritten"]) == (4, 4, True)
+    assert await told_args(stage) == [{"n": number} for number in range(1, 5)]
+    await stage.fill(1, first=5)
+
+
+@pytest.mark.parametrize(
+    ("verb", "members"),
+    [
+        ("rewind", {"to": 9}),
+        ("rewind", {"to": -1}),
+        ("erase", {"args": None}),
+        ("erase", {"events": [9], "args": None}),
+        ("erase", {"events": [1]}),
+        ("erase", {"name": "nothing", "args": None}),
+    ],
+)
+async def test_what_is_not_there_is_neither_rewound_nor_erased(
+    stage: Stage, verb: str, members: dict[str, object]
+) -> None:
+    await stage.fill(3)
+    before = await stage.get("/api/v1/store", storeId=STORE)
+    refusal(await stage.post(f"/api/v1/store/{verb}", storeId=STORE, confirm=STORE, **members), 400, "bad-parameter")
+    assert (await stage.get("/api/v1/stores"))["stores"] == [before]
+
+
+async def test_what_is_pushed_meanwhile_is_in_the_new_log(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is found in the second round; where it never ends, the operator is told to freeze the store."""
+    await stage.fill(3)
+    written, pushes = [0], 1
+
+    def pushed_meanwhile(target: Target, store: StoreId, log: LogState, how: Erase) -> LogState:
+        staged = staged_anew(target, store, log, how)
+        if written[0] < pushes:
+            written[0] += 1
+            trio.from_thread.run(partial(stage.fill, 1, first=log.head + 1))
+        return staged
+
+    monkeypatch.setattr("livesync_trio.admin.rewriting.staged_anew", pushed_meanwhile)
+    body = {"storeId": STORE, "confirm": STORE, "events": [2], "args": "gone"}
+    answer = await stage.post("/api/v1/store/erase", **body)
+    assert (answer.json()["head"], answer.json()["events"]) == (4, 4)
+    assert await told_args(stage) == [{"n": 1}, "gone", {"n": 3}, {"n": 4}]
+    pushes = 100
+    assert "Freeze it first" in refusal(await stage.post("/api/v1/store/erase", **body), 409, "already-there")
+    assert stage.server._engine.reader().state(StoreId(f"{STAGED}{STORE}")) is None
+    assert (await stage.get("/api/v1/store", storeId=STORE))["head"] == 4 + written[0] - 1

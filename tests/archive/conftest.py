@@ -7,8 +7,9 @@ import pytest
 from livesync_trio.cli.main import main
 from livesync_trio.config import CONFIG_ENV, SETTINGS
 from tests.conformance.conftest import drivers, make_client, node_packages_ready
+from tests.storage.conftest import db
 
-__all__ = ["drivers", "make_client", "node_packages_ready"]
+__all__ = ["db", "drivers", "make_client", "node_packages_ready"]
 
 Run = Callable[..., tuple[int, str, str]]
 """Runs a command in this process: exit code, what it printed, what it said beside that."""

@@ -64,6 +64,8 @@ def test_a_running_server_does_it(site: Site, livesync: Livesync) -> None:
     assert livesync("freeze", "notes", "--database-url", site.database_url).returncode == 3
     assert livesync("freeze", "notes", **there).returncode == 0
     assert "frozen" in livesync("stores", **there).stdout
+    erased = livesync("erase", "notes", "--event", "2", "--args", '"gone"', "--yes", "--json", **there)
+    assert (json.loads(erased.stdout)["head"], json.loads(erased.stdout)["overwritten"]) == (30, True)
     assert livesync("thaw", "notes", **there).returncode == 0
     push(site.server.url, "notes", 31, 1)
     assert livesync("rename", "notes", "a b", "--yes", **there).returncode == 8
@@ -74,3 +76,39 @@ def test_a_running_server_does_it(site: Site, livesync: Livesync) -> None:
     assert list(stores(livesync("stores", "--json", **there).stdout)) == ["new"]
     with open_backend_blocking(site.server.url, store_id="new") as client:
         assert sum(len(page.events) for page in client.pull()) == 32
+
+
+# --- rewind, erase ---------------------------------------------------------------------------------------------------
+
+
+def args_of(run: Run, database: str) -> list[object]:
+    return [
+        json.loads(line)["args"]
+        for line in run("events", "notes", "--json", "--database-url", database)[1].splitlines()
+    ]
+
+
+def test_a_store_goes_back_to_an_event(run: Run, database: str) -> None:
+    before = args_of(run, database)
+    assert run("rewind", "notes", "3", "--database-url", database)[0] == 2
+    assert run("rewind", "notes", "9", "--yes", "--database-url", database)[0] == 2
+    assert args_of(run, database) == before
+    told = json.loads(run("rewind", "notes", "3", "--yes", "--json", "--database-url", database)[1])
+    assert (told["head"], told["events"], told["overwritten"]) == (3, 3, True)
+    assert args_of(run, database) == before[:3]
+    assert run("verify", "--database-url", database)[0] == 0
+    assert list(stores(run("stores", "--json", "--database-url", database)[1])) == ["notes", "other"]
+
+
+def test_events_are_erased(run: Run, database: str) -> None:
+    before = args_of(run, database)
+    erase = ("erase", "notes", "--yes", "--json", "--database-url", database)
+    assert run(*erase, "--args", "null")[0] == 2
+    assert run(*erase, "--event", "2", "--args", "{")[0] == 2
+    assert run(*erase, "--event", "9", "--args", "null")[0] == 2
+    assert args_of(run, database) == before
+    told = json.loads(run(*erase, "--event", "2", "--event", "4", "--args", '{"text": "gone"}')[1])
+    assert (told["head"], told["events"], told["overwritten"]) == (5, 5, True)
+    gone = {"text": "gone"}
+    assert args_of(run, database) == [before[0], gone, before[2], gone, before[4]]
+    assert run("verify", "--database-url", database)[0] == 0

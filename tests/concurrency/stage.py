@@ -91,6 +91,9 @@ class StageWriter:
             raise outcome
         return outcome
 
+    async def commit_all(self, appends: Sequence[base.Append]) -> list[base.Outcome | Exception]:
+        return [await self.commit(append) for append in appends]
+
     @property
     def appends(self) -> list[base.Append]:
         return [write for write in self.writes if isinstance(write, base.Append)]

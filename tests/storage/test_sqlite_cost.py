@@ -16,6 +16,7 @@ from livesync_trio.limits import SQLITE_WRITER_STATEMENTS
 from livesync_trio.model import BackendId, LogState, StoreId
 from livesync_trio.storage.base import NO_RECORD, Appended, PutRecord, RecordStored
 from livesync_trio.storage.sqlite import adopt as sqlite_adopt
+from livesync_trio.storage.sqlite import clearing as sqlite_clearing
 from livesync_trio.storage.sqlite import insert as sqlite_insert
 from livesync_trio.storage.sqlite import known as sqlite_known
 from livesync_trio.storage.sqlite import page as sqlite_page
@@ -105,7 +106,7 @@ def test_records_do_not_take_appends_apart_and_cost_one_statement_each(watched: 
 
 def test_looking_for_replaced_logs_writes_nothing_when_there_are_none(watched: Database) -> None:
     watched.open("s")
-    assert statements(lambda: watched.writer.clear_replaced(100)) == ["SELECT min(log_id) FROM"]
+    assert statements(lambda: watched.writer.clear_replaced(100)) == ["SELECT log_id, erased"]
 
 
 def test_a_store_whose_log_is_not_known_is_asked_for_once(watched: Database) -> None:
@@ -242,9 +243,9 @@ def test_no_question_walks_through_the_events(sqlite: Database) -> None:
         (sqlite_summaries.SUMMARIES, {"first": "", "containing": "", "limit": 9}),
         (sqlite_known.STORE_OF_LOG, (1,)),
         (sqlite_writer._ENDS_OF_LOG, {"log_id": 1}),
-        (sqlite_adopt.NOTE_REPLACED, ("s",)),
+        (sqlite_adopt.NOTE_REPLACED, {"store_id": "s", "erased": False}),
         (sqlite_adopt.DELETE_STORE, ("s",)),
-        (sqlite_writer._CLEAR_EVENTS, (1, 9)),
+        (sqlite_clearing._CLEAR_EVENTS, (1, 9)),
     ]
     for question, values in questions:
         plan = connection_of(sqlite.writer).execute(f"EXPLAIN QUERY PLAN {question}", values).fetchall()

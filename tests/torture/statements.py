@@ -20,6 +20,8 @@ from typing import Any
 import attrs
 import psycopg
 
+from livesync_trio.archive.rewriting import adoption
+from livesync_trio.archive.staging import STAGED
 from livesync_trio.model import Batch, Event, StoreId
 from livesync_trio.storage.base import NO_RECORD, Adopt, Append, Delete, Freeze, PutRecord, Reset, StoreWrite
 from livesync_trio.storage.postgresql import schema as postgres_schema
@@ -113,6 +115,15 @@ def _sqlite(countdown: _Countdown, database: Path, act: str) -> None:
         [outcome] = writer.commit([verbs[act]])
         if isinstance(outcome, Exception):
             raise outcome
+    elif act == "erase":
+        reader = engine.reader()
+        state, staged = reader.state(StoreId("a")), reader.state(StoreId(f"{STAGED}a"))
+        assert state is not None
+        assert staged is not None
+        countdown.begun = True
+        writer.commit([adoption(StoreId("a"), staged, state)])
+        while not reader.is_cleared(state):
+            writer.clear_replaced(2)
     elif act == "append":
         reader = engine.reader()
         state = reader.state(StoreId("a"))
@@ -162,7 +173,7 @@ def _postgres(countdown: _Countdown, url: str) -> None:
 
 
 def _act(number: int, act: str, database: str) -> None:
-    """Carry out `act`: `reset`, `delete`, `freeze` a or `rename` it c, `append` to it, write `records`, or `migrate`.
+    """Carry out `act`: `reset`, `delete`, `freeze`, `erase` a or `rename` it c, `append` to it, `records`, `migrate`.
 
     All of it in an SQLite file; `migrate-postgres` is a migration of PostgreSQL.
     """

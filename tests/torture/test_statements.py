@@ -13,6 +13,8 @@ from pathlib import Path
 import attrs
 import pytest
 
+from livesync_trio.archive.rewriting import clear
+from livesync_trio.archive.staging import STAGED, Target
 from livesync_trio.model import LogState
 from livesync_trio.storage.base import NO_RECORD, PutRecord
 from livesync_trio.storage.postgresql.connection import Connector
@@ -82,6 +84,35 @@ def test_a_change_of_a_store_killed_at_any_statement_has_happened_or_has_not(
         if not killed:
             break
     assert number > 3
+
+
+def test_an_erasure_killed_at_any_statement_has_happened_or_has_not_and_leaves_nothing_in_the_end(
+    tmp_path: Path, killer: Killer
+) -> None:
+    made = tmp_path / "made"
+    made.mkdir()
+    database = Database(lambda: SqliteEngine(made / "live.db"))
+    canary = b'"canary %b"' % (b"x" * 5_000)
+    before = database.filled("a", run_of(EVENTS, args=canary))
+    staged = database.filled(f"{STAGED}a", run_of(EVENTS, args=b'"gone"'))
+    database.stop()
+    after_kills = 0
+    for number in itertools.count(1):
+        directory = tmp_path / f"killed-at-{number}"
+        shutil.copytree(made, directory)
+        killed = killer.killed_at(number, "erase", directory / "live.db")
+        database = Database(lambda path=directory / "live.db": SqliteEngine(path))  # type: ignore[misc]
+        state = database.open("a")
+        assert state in (before, staged)
+        assert len(database.read(state)) == EVENTS
+        if state == staged:
+            after_kills += killed
+            assert clear(Target(database.writer, database.reader), before)
+            assert [file.name for file in directory.iterdir() if b"canary" in file.read_bytes()] == []
+        database.stop()
+        if not killed:
+            break
+    assert after_kills > 5
 
 
 def test_records_killed_at_any_statement_are_all_written_or_none(tmp_path: Path, killer: Killer) -> None:

@@ -58,9 +58,9 @@ class ControlPlane:
         """One answer, as Python values. Raises CommandError."""
         return self._plain(self._asked("GET", path, query))
 
-    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask for a change; its answer. Raises CommandError."""
-        return self._plain(self._asked("POST", path, {}, json.dumps(body).encode()))
+    def post(self, path: str, body: Mapping[str, Any], limit_s: float = PULL_ANSWER_LIMIT_S) -> dict[str, Any]:
+        """Ask for a change; its answer, which is waited for so long. Raises CommandError."""
+        return self._plain(self._asked("POST", path, {}, json.dumps(body).encode(), limit_s))
 
     def all(self, path: str, members: str, **query: str | int | None) -> Iterator[bytes]:
         """Every entry of a list, page after page, as JSON text.
@@ -118,15 +118,22 @@ class ControlPlane:
 
     # --- one request ------------------------------------------------------------------------------------------------
 
-    def _connection(self) -> http.client.HTTPConnection:
+    def _connection(self, limit_s: float = PULL_ANSWER_LIMIT_S) -> http.client.HTTPConnection:
         host, port = self._parts.hostname or "", self._parts.port
         if self._parts.scheme == "https":
             context = ssl.create_default_context()
-            return http.client.HTTPSConnection(host, port, timeout=PULL_ANSWER_LIMIT_S, context=context)
-        return http.client.HTTPConnection(host, port, timeout=PULL_ANSWER_LIMIT_S)
+            return http.client.HTTPSConnection(host, port, timeout=limit_s, context=context)
+        return http.client.HTTPConnection(host, port, timeout=limit_s)
 
-    def _asked(self, method: str, path: str, query: Query, body: bytes | None = None) -> bytes:
-        connection = self._connection()
+    def _asked(
+        self,
+        method: str,
+        path: str,
+        query: Query,
+        body: bytes | None = None,
+        limit_s: float = PULL_ANSWER_LIMIT_S,
+    ) -> bytes:
+        connection = self._connection(limit_s)
         try:
             return self._begun(connection, method, path, query, body).read()
         except (OSError, http.client.HTTPException) as error:

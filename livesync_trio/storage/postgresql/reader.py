@@ -62,6 +62,12 @@ _NUMBERS_OF_IDS: Final = """
 """
 
 
+_LEFT_OF_LOG: Final = """
+    SELECT EXISTS (SELECT FROM livesync_7_stores WHERE log_id = %s)
+        OR EXISTS (SELECT FROM livesync_7_replaced WHERE log_id = %s)
+"""
+
+
 class PostgresReader:
     """Reads logs (`base.Reader`)."""
 
@@ -108,6 +114,12 @@ class PostgresReader:
         question = log.log_id, Texts(append_id.encode() for append_id in append_ids), log.log_id
         with translating():
             return dict(self._session.ask(_NUMBERS_OF_IDS, question))
+
+    def is_cleared(self, log: LogState) -> bool:
+        """Whether nothing is left of a log; see the contract."""
+        with translating():
+            [(left,)] = self._session.ask(_LEFT_OF_LOG, (log.log_id, log.log_id))
+        return not left
 
     def state(self, store_id: StoreId) -> LogState | None:
         """State of a store; see the contract."""

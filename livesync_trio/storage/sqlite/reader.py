@@ -44,6 +44,12 @@ _NUMBERS_OF_IDS: Final = """
 """
 
 
+_LEFT_OF_LOG: Final = """
+    SELECT EXISTS (SELECT 1 FROM livesync_7_stores WHERE log_id = :log_id)
+        OR EXISTS (SELECT 1 FROM livesync_7_replaced WHERE log_id = :log_id)
+"""
+
+
 class SqliteReader:
     """Reads logs (`base.Reader`)."""
 
@@ -96,6 +102,11 @@ class SqliteReader:
         question = {"log_id": log.log_id, "append_ids": msgspec.json.encode(append_ids).decode()}
         numbers: dict[str, int] = msgspec.json.decode(self._ask(_NUMBERS_OF_IDS, question)[0])
         return numbers
+
+    def is_cleared(self, log: LogState) -> bool:
+        """Whether nothing is left of a log; see the contract."""
+        (left,) = self._ask(_LEFT_OF_LOG, {"log_id": log.log_id})
+        return not left
 
     def summary(self, store_id: StoreId) -> StoreSummary | None:
         """What is kept about a store; see the contract."""

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from livesync_trio.errors import StorageUnavailable, StoreDamaged
+from livesync_trio.errors import StorageFull, StorageUnavailable, StoreDamaged
 from livesync_trio.limits import SQLITE_WRITER_CACHE_KIB, SQLITE_WRITER_STATEMENTS
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import (
@@ -38,6 +38,7 @@ from livesync_trio.storage.base import (
     subject,
 )
 from livesync_trio.storage.chain import Ends, check_whole, is_expected, new_backend_id, state_after
+from livesync_trio.storage.sqlite import clearing
 from livesync_trio.storage.sqlite.adopt import adopt, remove
 from livesync_trio.storage.sqlite.connection import Connector, translated
 from livesync_trio.storage.sqlite.insert import statements
@@ -49,6 +50,9 @@ from livesync_trio.storage.sqlite.side_files import Foreign, Lost
 SQLITE_FILE_CHECK_S: Final = 1.0
 """How often the writer looks whether the index of the WAL is still found under its name. No event depends on it; the
 database and the WAL are looked at with every commit (decision 0003)."""
+
+SQLITE_REWRITE_PAUSE_S: Final = 600.0
+"""After the file could not be written anew for want of room, until it is tried again."""
 
 _CREATE_STORE: Final = "INSERT INTO livesync_7_stores (store_id, backend_id, frozen) VALUES (?, ?, ?)"
 _FREEZE: Final = "UPDATE livesync_7_stores SET frozen = ? WHERE store_id = ?"
@@ -62,13 +66,6 @@ _ENDS_OF_LOG: Final = """
 
 _ID_INDEX: Final = "livesync_7_events.append_id"
 """What SQLite names when an id is there already."""
-
-_OLDEST_REPLACED: Final = "SELECT min(log_id) FROM livesync_7_replaced"
-_CLEAR_EVENTS: Final = """
-    DELETE FROM livesync_7_events
-    WHERE rowid IN (SELECT rowid FROM livesync_7_events WHERE log_id = ? ORDER BY seq_num LIMIT ?)
-"""
-_FORGET_REPLACED: Final = "DELETE FROM livesync_7_replaced WHERE log_id = ?"
 
 
 class SqliteWriter:
@@ -85,6 +82,7 @@ class SqliteWriter:
         self._known = KnownLogs()
         self._in_place = True  # as far as is known
         self._index_checked_s = 0.0
+        self._rewrite_again_s = 0.0  # before this moment the file is not written anew
         with self._translating():
             self._open()
 
@@ -122,21 +120,39 @@ class SqliteWriter:
 
     def clear_replaced(self, limit_events: int) -> int:
         """Delete rows of replaced logs; see the contract."""
-        cleared = 0
         with self._translating():
             self._check_files()
             connection = self._open()
-            (log_id,) = connection.execute(_OLDEST_REPLACED).fetchone()
-            if log_id is None:
+            if clearing.nothing_left(connection):
                 return 0  # the usual case, asked every second, writes nothing
             with _transaction(connection):
-                while log_id is not None:
-                    cleared += connection.execute(_CLEAR_EVENTS, (log_id, limit_events - cleared)).rowcount
-                    if cleared >= limit_events:
-                        break
-                    connection.execute(_FORGET_REPLACED, (log_id,))
-                    (log_id,) = connection.execute(_OLDEST_REPLACED).fetchone()
-        return cleared
+                cleared = clearing.clear_rows(connection, limit_events)
+            if cleared or clearing.nothing_left(connection):
+                return cleared
+            if clearing.rewrites(connection):
+                if time.monotonic() < self._rewrite_again_s or not self._rewrite(connection):
+                    return 0
+                self._check_files()
+            return int(clearing.cut_wal(connection))
+
+    @property
+    def rewrites(self) -> bool:
+        """See `base.Rewriting`."""
+        if time.monotonic() < self._rewrite_again_s:
+            return False
+        with self._translating():
+            return clearing.rewrites(self._open())
+
+    def _rewrite(self, connection: sqlite3.Connection) -> bool:
+        """Write the file anew. False: there is no room, which is no trouble for anybody else; later there may be."""
+        try:
+            clearing.rewrite(connection)
+        except sqlite3.Error as error:
+            if not isinstance(translated(error, self._connector.path), StorageFull):
+                raise
+            self._rewrite_again_s = time.monotonic() + SQLITE_REWRITE_PAUSE_S
+            return False
+        return True
 
     def close(self) -> None:
         """Move everything into the database file itself and release the handle."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from livesync_trio.storage import base
-from livesync_trio.store.persistence import Writer
+from livesync_trio.store.persistence import BulkWriter
 from livesync_trio.store.shared.news import ChangedStores
 
 
@@ -13,7 +13,7 @@ class SharedWriter:
     What became durable is noted for the other servers. Implements `persistence.Writer`.
     """
 
-    def __init__(self, writers: Sequence[Writer], changed: ChangedStores) -> None:
+    def __init__(self, writers: Sequence[BulkWriter], changed: ChangedStores) -> None:
         """`changed`: where stores are noted that have changed."""
         self._writers = tuple(writers)
         self._changed = changed
@@ -42,6 +42,10 @@ class SharedWriter:
         """See `persistence.Writer`."""
         for writer in self._writers:
             await writer.stop()
+
+    async def commit_all(self, appends: Sequence[base.Append]) -> list[base.Outcome | Exception]:
+        """See `persistence.BulkWriter`. Nobody is told: no server follows a log that is still coming in."""
+        return await self._writers[hash(base.subject(appends[0])) % len(self._writers)].commit_all(appends)
 
     async def commit(self, write: base.Write) -> base.Outcome:
         """See `persistence.Writer`. What is durable now is told right after."""
