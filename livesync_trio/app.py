@@ -7,6 +7,7 @@ what is in the mailboxes → close every WebSocket with 1012 → close the engin
 import gc
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
 from functools import partial
@@ -31,6 +32,7 @@ from livesync_trio.limits import (
     POSTGRES_MIGRATION_LIMIT_S,
     READER_THREADS,
     SHARED_WRITER_THREADS,
+    UNIX,
 )
 from livesync_trio.listening import listen
 from livesync_trio.metrics import Metrics, Sources, pulse
@@ -95,6 +97,7 @@ def run(
     on_ready: OnReady = _nobody,
     reread: Reread | None = None,
     on_control: OnControl = _nobody,
+    sockets: Sequence[socket.socket] = (),
 ) -> None:
     """Run a server until it is told to stop.
 
@@ -104,6 +107,7 @@ def run(
         on_ready: told once, when clients may connect.
         reread: reads configuration and hooks again on SIGHUP.
         on_control: told before, where the control plane is.
+        sockets: listening sockets to serve clients at, instead of one at `host` and `port`.
 
     Raises:
         StartupError: it could not start; the message tells the operator what to do.
@@ -119,7 +123,9 @@ def run(
 
     manager = ServiceManager.from_environment(os.environ)
     ending = Ending(config.drain_limit_s)
-    trio.run(partial(serve, config, hooks, ready, manager, reread, on_control=on_control, ending=ending))
+    trio.run(
+        partial(serve, config, hooks, ready, manager, reread, on_control=on_control, ending=ending, sockets=sockets)
+    )
 
 
 def shared_engine(config: Config) -> SharedEngine | None:
@@ -155,6 +161,7 @@ async def serve(
     *,
     on_control: OnControl = _nobody,
     ending: Ending | None = None,
+    sockets: Sequence[socket.socket] = (),
 ) -> None:
     """Serve until SIGTERM or SIGINT, or until cancelled (which cuts everything but what is being committed).
 
@@ -166,7 +173,9 @@ async def serve(
     engine = engine_from_url(config.database_url, config.listen_url)
     await open_engine(engine, config.database_wait_s, partial(manager.starting, POSTGRES_MIGRATION_LIMIT_S))
     try:
-        server = Server(config, hooks or Hooks(), engine, manager=manager, reread=reread, ending=ending)
+        server = Server(
+            config, hooks or Hooks(), engine, manager=manager, reread=reread, ending=ending, sockets=sockets
+        )
         await server.run(on_ready, on_control)
     finally:
         engine.close()
@@ -184,10 +193,12 @@ class Server:
         manager: ServiceManager = ServiceManager(),  # noqa: B008 - frozen, and nobody
         reread: Reread | None = None,
         ending: Ending | None = None,
+        sockets: Sequence[socket.socket] = (),
     ) -> None:
         """Put everything together, inside Trio; nothing is started yet. `engine` must be open."""
         self._config = config
         self._ending = ending
+        self._sockets = sockets
         self._manager = manager
         self._services: Sequence[Service] = ()  # once it runs
         self._engine = engine
@@ -233,7 +244,7 @@ class Server:
             self.metrics.prepare()
         self.control = None if config.admin_secret is None else self._control_plane()
         self.door = Door(
-            DoorSettings(config.frame_max_bytes, config.handshake_limit_s, config.stall_limit_s),
+            DoorSettings(config.frame_max_bytes, config.handshake_limit_s, config.stall_limit_s, config.proxy_protocol),
             access=self.access,
             surroundings=Surroundings(
                 runner,
@@ -426,7 +437,9 @@ class Server:
 
     async def _run(self, on_ready: OnReady, on_control: OnControl) -> None:
         where = f"{self._config.given('host')}, port {self._config.given('port')}"
-        listeners = await listen(self._config.host, self._config.port, where)
+        listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(one)) for one in self._sockets]
+        if not listeners:
+            listeners = await listen(self._config.host, self._config.port, where)
         await self._open_readers()
         if self.control is not None:
             await self.control.listen()
@@ -501,6 +514,8 @@ def read_schemas(config: Config) -> EventSchemas | None:
 
 def base_url(listener: trio.SocketListener, scheme: str = "http") -> str:
     """URL under which a listener is reached, with the port it was really given."""
+    if listener.socket.family == socket.AF_UNIX:
+        return f"{UNIX}{listener.socket.getsockname()}"
     host, port = listener.socket.getsockname()[:2]
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 

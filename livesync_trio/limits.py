@@ -292,6 +292,9 @@ may take (`POSTGRES_ANSWER_LIMIT_S`) or SQLite waits for a lock (`SQLITE_BUSY_TI
 
 # --- configuration -------------------------------------------------------------------------------------------------
 
+UNIX: Final = "unix:"
+"""How an address to listen on begins that is the path of a Unix socket."""
+
 FRAME_MAX_LEAST_BYTES: Final = 1024 * 1024
 """Smallest `frame_max_bytes` that may be set: every client sends frames of 900 kB and a little (SPEC 3.5)."""
 

@@ -1,16 +1,28 @@
 """Listening sockets for whatever a host setting stands for: an address, a name, or every address of the machine."""
 
 import errno
+import os
 import socket
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 import trio
 
 from livesync_trio.errors import Kind, StartupError
+from livesync_trio.limits import UNIX
 from livesync_trio.telemetry import get_logger
 
 LISTEN_ATTEMPTS_MAX: Final = 5
 """How often a free port is looked for that is free on every address."""
+
+UNIX_SOCKET_MODE: Final = 0o660
+"""Who may connect to a Unix socket: the server's user and group, such as those of a reverse proxy."""
+
+LISTEN_BACKLOG: Final = 1_024
+"""Connections that the kernel keeps until they are accepted; it may keep fewer (`somaxconn`)."""
 
 _log = get_logger("app")
 
@@ -22,7 +34,7 @@ _NOT_OF_THIS_MACHINE: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL
 
 
 async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
-    """Listen on a host.
+    """Listen on a host, or at a path (`unix:/…`).
 
     `::` is every address of both families: two sockets, so that an IPv4 client is seen under its own address and not
     as an IPv6 one. A name may stand for several addresses. Those that this machine does not have are logged and left
@@ -39,6 +51,8 @@ async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
         OSError: none of them can be had, or another program has one.
         UnicodeError: a name that DNS cannot have.
     """
+    if host.startswith(UNIX):
+        return [_open_unix(host.removeprefix(UNIX))]
     addresses = await _addresses(host, port)
     for attempts_left in reversed(range(LISTEN_ATTEMPTS_MAX)):
         try:
@@ -114,6 +128,62 @@ async def _open(addresses: list[str], port: int) -> list[trio.SocketListener]:
     for address, cause in missing:
         _log.warning("an address cannot be listened on", address=address, reason=cause.strerror or str(cause))
     return opened
+
+
+def _open_unix(path: str) -> trio.SocketListener:
+    """Listen at a path. What a server that has ended left there is taken away; one that answers keeps it.
+
+    Raises:
+        OSError: it cannot be had.
+    """
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with suppress(FileNotFoundError):
+            if stat.S_ISSOCK(Path(path).stat().st_mode):
+                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, suppress(ConnectionRefusedError):
+                    probe.setblocking(False)
+                    probe.connect(path)
+                    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+                Path(path).unlink()
+        opened.bind(path)
+        Path(path).chmod(UNIX_SOCKET_MODE)  # before it listens: nobody gets in earlier
+        opened.listen(LISTEN_BACKLOG)
+        return trio.SocketListener(trio.socket.from_stdlib_socket(opened))
+    except BaseException:
+        opened.close()
+        raise
+
+
+def inherited_listeners(descriptors: Iterable[int]) -> list[socket.socket]:
+    """The listening sockets that were handed over, such as by systemd (`systemd.inherited`).
+
+    Raises:
+        StartupError: one of them is no listening stream socket.
+    """
+    found: list[socket.socket] = []
+    for descriptor in descriptors:
+        try:
+            handed = socket.socket(fileno=descriptor)
+            listens = handed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        except OSError as error:
+            reason = f"{error.strerror}"
+        else:
+            if listens and handed.type == socket.SOCK_STREAM:
+                handed.set_inheritable(False)
+                found.append(handed)
+                continue
+            handed.detach()
+            reason = "it does not listen for connections (systemd: Accept=no, ListenStream=)"
+        raise StartupError(
+            Kind.CANNOT_LISTEN, f"descriptor {descriptor} that was handed over cannot be used: {reason}."
+        )
+    return found
+
+
+def place_of(listening: socket.socket) -> tuple[str, int]:
+    """Host and port of a socket as settings name them; of a Unix socket `unix:` and its path, and 0."""
+    name = listening.getsockname()
+    return (f"{UNIX}{name}", 0) if listening.family == socket.AF_UNIX else (str(name[0]), int(name[1]))
 
 
 async def _check_ipv6() -> None:

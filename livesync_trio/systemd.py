@@ -1,4 +1,6 @@
-"""What the service manager is told (sd_notify(3)): ready, reloading, stopping, still alive, and how it goes.
+"""What the service manager is told (sd_notify(3)), and which sockets it hands over (sd_listen_fds(3)).
+
+Told: ready, reloading, stopping, still alive, and how it goes.
 
 Owns the datagrams to `NOTIFY_SOCKET`. Decides nothing about the server: `app` says what has happened, and `watch` asks
 two questions. A manager that cannot be told never disturbs the server.
@@ -30,6 +32,20 @@ _log = get_logger("systemd")
 NOTIFY_SOCKET: Final = "NOTIFY_SOCKET"
 WATCHDOG_USEC: Final = "WATCHDOG_USEC"
 WATCHDOG_PID: Final = "WATCHDOG_PID"
+LISTEN_PID: Final = "LISTEN_PID"
+LISTEN_FDS: Final = "LISTEN_FDS"
+LISTEN_FDNAMES: Final = "LISTEN_FDNAMES"
+FIRST_INHERITED: Final = 3
+"""The first descriptor that is handed over, behind the standard ones."""
+
+
+def inherited(environ: MutableMapping[str, str]) -> list[int]:
+    """Descriptors of sockets that were opened for us (sd_listen_fds(3)); the variables about them are taken out."""
+    given = {name: environ.pop(name, "") for name in (LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES)}
+    # Of the single executable the manager knows the parent, which unpacks it and waits.
+    if given[LISTEN_PID] not in (str(os.getpid()), str(os.getppid())) or not given[LISTEN_FDS].isdecimal():
+        return []
+    return list(range(FIRST_INHERITED, FIRST_INHERITED + int(given[LISTEN_FDS])))
 
 
 @attrs.frozen

@@ -3,6 +3,7 @@
 from urllib.parse import urlsplit
 
 from livesync_trio.config import Config, is_loopback, is_placeholder
+from livesync_trio.limits import UNIX
 from livesync_trio.version import VERSION
 
 THIS_MACHINE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - only compared with, not listened on
@@ -40,6 +41,8 @@ def control_line(config: Config, url: str, control: str) -> str:
 
 def client_line(config: Config, url: str) -> str:
     """The one line to paste into a client's code; it works on this machine."""
+    if url.startswith(UNIX):
+        return "the URL of the proxy in front"
     parts = urlsplit(url)
     host = THIS_MACHINE.get(parts.hostname or "", parts.netloc.rpartition(":")[0])
     scheme = "wss" if parts.scheme == "https" else "ws"

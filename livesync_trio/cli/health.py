@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import socket
 import ssl
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from livesync_trio.cli.banner import THIS_MACHINE
 from livesync_trio.cli.options import configuration_options
 from livesync_trio.cli.printable import tell
 from livesync_trio.config import Config, load
-from livesync_trio.limits import HEALTH_ANSWER_LIMIT_S
+from livesync_trio.limits import HEALTH_ANSWER_LIMIT_S, UNIX
 
 _UNWELL: Final = 1
 """Exit code of a server that does not answer, drains, or has lost its database."""
@@ -52,7 +53,18 @@ def _hosts(config: Config) -> list[str]:
     return [first, "127.0.0.1"] if config.host == "::" else [first]
 
 
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket; `host` is `unix:` and its path."""
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(HEALTH_ANSWER_LIMIT_S)
+        self.sock.connect(self.host.removeprefix(UNIX))
+
+
 def _connection(config: Config, host: str) -> http.client.HTTPConnection:
+    if host.startswith(UNIX) and config.tls_cert is None:
+        return _UnixConnection(host, config.port, timeout=HEALTH_ANSWER_LIMIT_S)
     if config.tls_cert is None:
         return http.client.HTTPConnection(host, config.port, timeout=HEALTH_ANSWER_LIMIT_S)
     # The certificate is for the public name; who listens on our own address and port is known without it.

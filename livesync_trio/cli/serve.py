@@ -14,9 +14,11 @@ from livesync_trio.cli.banner import banner, who_may_connect
 from livesync_trio.cli.options import GroupedCommand, configuration_options
 from livesync_trio.cli.printable import tell
 from livesync_trio.cli.process_one import part_if_first
-from livesync_trio.config import Config, exposure_problems, load
+from livesync_trio.config import Config, exposure_problems, is_loopback, load
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.hooks import Hooks, load_hooks
+from livesync_trio.listening import inherited_listeners, place_of
+from livesync_trio.systemd import inherited
 
 
 @click.command(cls=GroupedCommand)
@@ -27,6 +29,11 @@ def serve(**flags: Any) -> None:
     An option overrides its environment variable, which overrides the TOML file.
     """
     part_if_first()
+    sockets = inherited_listeners(inherited(os.environ))
+    if sockets:  # that is where it listens, whatever else is said; what may be exposed is judged by the most open one
+        places = [place_of(one) for one in sockets]
+        host, port = next((place for place in places if not is_loopback(place[0])), places[0])
+        flags |= {"host": host, "port": str(port)}
     config, hooks = _read(flags)
     control: list[str] = []
     app.run(
@@ -35,6 +42,7 @@ def serve(**flags: Any) -> None:
         on_ready=partial(_show_banner, config, hooks, control),
         reread=partial(_read, flags, again=True),
         on_control=control.append,
+        sockets=sockets,
     )
 
 

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from livesync_trio import limits
 from livesync_trio.config.declaring import Secret
+from livesync_trio.limits import UNIX
 
 # --- numbers and texts -----------------------------------------------------------------------------------------------
 
@@ -69,6 +70,9 @@ def pattern(value: str | None) -> None:
 
 # --- the network -----------------------------------------------------------------------------------------------------
 
+UNIX_PATH_MAX_BYTES: Final = 108
+"""What `unix:` and a path may have: a path of 103 bytes fits into the address of a socket everywhere."""
+
 _LOOPBACK: Final = "loopback"
 """Stands for both loopback networks."""
 
@@ -79,6 +83,14 @@ def host_name(value: str) -> None:
         raise ValueError("it is empty")
     if re.search(r"[\s/\[\]]", value):
         raise ValueError(f"{value!r} is not an address: write only the name or number, an IPv6 one without brackets")
+
+
+def host_name_or_socket(value: str) -> None:
+    """Check for an address to listen on, or `unix:` and an absolute path."""
+    if not value.startswith(UNIX):
+        host_name(value)
+    elif not value.startswith(f"{UNIX}/") or value.endswith("/") or len(value.encode()) > UNIX_PATH_MAX_BYTES:
+        raise ValueError(f"{value!r} is not unix: and an absolute path of at most {UNIX_PATH_MAX_BYTES} bytes")
 
 
 def networks(values: tuple[str, ...]) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:

@@ -5,6 +5,7 @@ from typing import Final
 
 from livesync_trio.config.declaring import Secret
 from livesync_trio.config.settings import Config
+from livesync_trio.limits import UNIX
 
 AUTH_TOKEN_LEAST_CHARACTERS: Final = 8
 AUTH_TOKEN_GOOD_CHARACTERS: Final = 16
@@ -99,6 +100,8 @@ def is_placeholder(secret: Secret) -> bool:
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach `host`. A name other than localhost counts as reachable: it may change."""
+    if host.startswith(UNIX):
+        return True
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -10,7 +10,7 @@ import attrs
 
 from livesync_trio import limits
 from livesync_trio.config import checks
-from livesync_trio.config.checks import at_least, duration, host_name, not_empty, within
+from livesync_trio.config.checks import at_least, duration, host_name, host_name_or_socket, not_empty, within
 from livesync_trio.config.declaring import SECONDS, Secret, declare, one_of
 
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
@@ -55,9 +55,10 @@ class NetworkSettings(Group):
     host: str = declare(
         "127.0.0.1",
         _ADDRESS,
-        "Address to listen on; `0.0.0.0` is every IPv4 address of the machine, `::` every address of both families.",
+        "Address to listen on; `0.0.0.0` is every IPv4 address of the machine, `::` every address of both families; "
+        "`unix:/run/livesync/sync.sock` is a Unix socket.",
         env="HOST",
-        check=host_name,
+        check=host_name_or_socket,
     )
     port: int = declare(8000, _PORT, "TCP port to listen on.", env="PORT", check=within(0, 65535))
     insecure: bool = declare(
@@ -86,6 +87,11 @@ class NetworkSettings(Group):
         "x-forwarded-for",
         one_of(ForwardedHeader),
         "Header in which those proxies name it; the other header is ignored.",
+    )
+    proxy_protocol: bool = declare(
+        False,
+        _TRUTH,
+        "Those proxies begin each connection with a PROXY header (version 1 or 2), which names the client.",
     )
 
     def misfits(self) -> list[tuple[str, str]]:

@@ -8,12 +8,15 @@ keep their own methods.
 
 import os
 from collections.abc import Awaitable, Callable
+from socket import AF_UNIX
 from typing import Final
 
 import trio
 
 from livesync_trio.limits import RECEIVE_BYTES, VECTOR_MAX, WRITE_SLICE_BYTES
 from livesync_trio.transport.arrivals import Arrivals
+
+THIS_MACHINE: Final = "127.0.0.1:0"
 
 NOTHING: Final = memoryview(b"")
 
@@ -27,10 +30,15 @@ class PeerGone(Exception):
 
 
 def peer_address(stream: trio.abc.Stream) -> str:
-    """`host:port` of the peer, empty where the stream has none (in tests)."""
+    """`host:port` of the peer, empty where the stream has none (in tests).
+
+    At the other end of a Unix socket is a program on this machine, and so it counts as one.
+    """
     socket = getattr(stream, "socket", None)
     if socket is None:
         return ""
+    if socket.family == AF_UNIX:
+        return THIS_MACHINE
     try:
         host, port = socket.getpeername()[:2]
     except OSError:  # gone already

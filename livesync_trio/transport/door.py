@@ -41,7 +41,7 @@ from livesync_trio.model import StoreId
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.registry import DRAINING
 from livesync_trio.telemetry import get_logger
-from livesync_trio.transport import direct, welcome
+from livesync_trio.transport import direct, proxied, welcome
 from livesync_trio.transport.arrivals import Arrivals
 from livesync_trio.transport.http import BadRequest, HttpConnection, Request
 from livesync_trio.transport.metrics_page import MetricsPage
@@ -68,6 +68,7 @@ class DoorSettings:
     frame_max_bytes: int
     handshake_limit_s: float
     stall_limit_s: float
+    proxy_protocol: bool = False
 
 
 class Door:
@@ -127,9 +128,14 @@ class Door:
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection from its first byte to its last. Never raises anything of ours."""
-        address = direct.peer_address(stream)
+        address: str | None = direct.peer_address(stream)
         self.surroundings.counters.sockets_open += 1
         try:
+            if self._settings.proxy_protocol and self.access.proxies.trusts(host_of(address or "")):
+                address = await proxied.client(stream, address or "", self._settings.handshake_limit_s)
+            if address is None:
+                self.surroundings.counters.refusals[str(Kind.BAD_HTTP)] += 1
+                return
             held = self.access.hold_connection(address)
             if isinstance(held, Held):
                 with held:

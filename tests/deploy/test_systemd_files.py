@@ -161,6 +161,17 @@ def test_systemd_understands_the_backup() -> None:
     assert (run.returncode, run.stderr) == (0, "")
 
 
+def test_systemd_understands_the_socket(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed here")
+    for name in ("livesync.service", "livesync.socket"):
+        text = (DEPLOY / name).read_text().replace("/usr/local/bin/livesync", sys.executable)
+        (tmp_path / name).write_text(text)
+    files = [str(tmp_path / name) for name in ("livesync.service", "livesync.socket")]
+    run = subprocess.run(["systemd-analyze", "verify", "--man=no", *files], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
 def test_the_backup_runs_as_the_service_and_keeps_what_is_new(tmp_path: Path) -> None:
     unit = configparser.RawConfigParser(strict=False, interpolation=None, delimiters=("=",))
     unit.optionxform = str  # type: ignore[assignment,method-assign]

@@ -49,7 +49,8 @@ def test_an_older_format_keeps_its_tables_beside_ours(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(sqlite_schema.REQUIRED))
 def test_a_database_with_something_missing_is_refused(tmp_path: Path, name: str) -> None:
     path = made(tmp_path / "live.db")
-    kind = {"livesync_7_append_continues_head": "TRIGGER", "livesync_7_append_ids": "INDEX"}.get(name, "TABLE")
+    kinds = {"livesync_7_append_continues_head": "TRIGGER", "livesync_7_append_ids": "INDEX"}
+    kind = {**kinds, "livesync_7_frozen_stays": "TRIGGER"}.get(name, "TABLE")
     change(path, f"DROP {kind} {name}")
     with unusable(f"{name}.* is missing"):
         SqliteEngine(path).open()

@@ -65,6 +65,7 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
     "admin_public": ("on", "true", True),
     "admin_origins": ("https://a.example", "['https://a.example']", ("https://a.example",)),
     "trusted_proxies": ("loopback,10.0.0.0/8", "['loopback', '10.0.0.0/8']", ("loopback", "10.0.0.0/8")),
+    "proxy_protocol": ("true", "true", True),
     "forwarded_header": ("Forwarded", "'forwarded'", "forwarded"),
     "tls_cert": (__file__, repr(__file__), __file__),
     "tls_key": (__file__, repr(__file__), __file__),

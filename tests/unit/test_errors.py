@@ -16,7 +16,7 @@ ANY_KIND = pytest.mark.parametrize("kind", Kind)
 OF_RPC = {"UnknownError", "ServerAheadError", "BackendIdMismatchError"}
 """The errors a client can decode; any other shape kills its request (SPEC 3.2)."""
 
-OF_COMMANDS_TOO = {Kind.STORAGE_UNAVAILABLE, Kind.NO_SUCH_STORE}
+OF_COMMANDS_TOO = {Kind.STORAGE_UNAVAILABLE, Kind.NO_SUCH_STORE, Kind.ALREADY_THERE}
 """What a server answers, and what a command ends with when it meets the same."""
 
 
