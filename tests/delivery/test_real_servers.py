@@ -12,7 +12,7 @@ import httpx
 import pytest
 import trio
 
-from livesync_trio.limits import WEBHOOK_LEASE_S
+from livesync_trio.delivery.limits import WEBHOOK_LEASE_S
 from tests.bad_input.clients import RpcClient, event, sync_url
 from tests.bad_input.websockets import WebSocket
 from tests.bad_input.wires import Ended, Wire
