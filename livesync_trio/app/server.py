@@ -165,7 +165,7 @@ class Server:
             ),
         )
         self.api = open_api(self)
-        self.feed: "OpenFeed | None" = open_change_feed(self)
+        self.feed: OpenFeed | None = open_change_feed(self)
         self.door.sites = open_sites(self, self.feed, self.control, self.api)
         self.traces = open_traces() if config.traces else None
         self.reloader = Reloader(config, hooks, reread, self.door, self.tls, traces=self.traces)
