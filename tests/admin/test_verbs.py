@@ -220,5 +220,5 @@ async def test_what_is_pushed_meanwhile_is_in_the_new_log(stage: Stage, monkeypa
     assert await told_args(stage) == [{"n": 1}, "gone", {"n": 3}, {"n": 4}]
     pushes = 100
     assert "Freeze it first" in refusal(await stage.post("/api/v1/store/erase", **body), 409, "already-there")
-    assert stage.server._engine.reader().state(StoreId(f"{STAGED}{STORE}")) is None
+    assert stage.server.engine.reader().state(StoreId(f"{STAGED}{STORE}")) is None
     assert (await stage.get("/api/v1/store", storeId=STORE))["head"] == 4 + written[0] - 1
