@@ -341,6 +341,22 @@ async def test_a_reset_of_the_server_is_followed_if_asked(autojump_clock: MockCl
     assert [event.args for event in server.log] == [b'{"title":"new"}', b'{"title":"b"}']
 
 
+async def test_a_reset_that_push_and_pull_are_told_of_in_one_moment_is_followed_once(
+    autojump_clock: MockClock, server: MemoryServer
+) -> None:
+    """Starting over twice would give what was pushed in between another session, and so commit it twice."""
+    async with opened(server, on_reset="restart") as store:
+        store.commit(NoteWritten("a"))
+        await store.synced()
+        await trio.sleep(1)  # the pull waits for news
+        server.resets_at_push = 1
+        store.commit(NoteWritten("b"))
+        await store.synced()
+        await trio.sleep(10)
+        assert titles(store) == ["b"]
+    assert [event.args for event in server.log] == [b'{"title":"b"}']
+
+
 async def test_a_server_that_has_lost_events_is_another_log(autojump_clock: MockClock, server: MemoryServer) -> None:
     async with opened(server) as store:
         store.commit(NoteWritten("a"), NoteWritten("b"))
