@@ -128,6 +128,7 @@ async def _live(world: World, watch: Watch, stores: list[PythonStore]) -> Outcom
     connect = functools.partial(world.connect, v3=True)
     old = OldClient(connect, "old", dice, lambda: len(world.disk.histories), world.logs_heard_of)
     programs = [Program(world, f"p{index}", random.Random(index)) for index in range(world.programs)]
+    others: list[Program | PythonStore] = [*programs, *stores]
     watch.leaders = leaders
     async with trio.open_nursery() as nursery:
         watch.scope = nursery.cancel_scope
@@ -135,7 +136,7 @@ async def _live(world: World, watch: Watch, stores: list[PythonStore]) -> Outcom
         for leader in leaders:
             nursery.start_soon(leader.run)
         nursery.start_soon(old.run)
-        for each in (*programs, *stores):
+        for each in others:
             nursery.start_soon(each.run)
         with trio.move_on_after(dice.choice([8.0, 15.0, 30.0])):
             async with trio.open_nursery() as troubles:
@@ -143,7 +144,7 @@ async def _live(world: World, watch: Watch, stores: list[PythonStore]) -> Outcom
                 for leader in leaders:
                     troubles.start_soon(_use, world, leader)
         await _make_peace(world, leaders, nursery)
-        for each in (*programs, *stores):
+        for each in others:
             each.rest()
         if not await until(lambda: all(each.told for each in programs), HEALING_S, every_s=1.0):
             raise Violation("a program was never told what became of its events")
@@ -156,8 +157,7 @@ async def _live(world: World, watch: Watch, stores: list[PythonStore]) -> Outcom
         raise Violation(f"a log that is gone was asked for {world.disk.reads_of_replaced} times")
     check(histories, leaders, one_server=world.wanted == 1)
     if world.wanted == 1:
-        others = [attempt for each in (*programs, *stores) for attempt in each.attempts(histories)]
-        check_linearizable(histories, leaders, others)
+        check_linearizable(histories, leaders, [attempt for each in others for attempt in each.attempts(histories)])
     check_programs(histories, programs)
     check_stores(histories, stores)
     world.trace.append(f"all that clients were sent: {world.trace.checksum:08x}")
