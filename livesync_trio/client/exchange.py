@@ -114,6 +114,23 @@ class Exchange:
                 pass
 
 
+class Body(AsyncIterator[bytes]):
+    """The body of a request. That of httpcore leaves a generator behind, unfinished, when the connection breaks."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._parts = iter((data,))
+
+    def __aiter__(self) -> "Body":
+        self._parts = iter((self._data,))
+        return self
+
+    async def __anext__(self) -> bytes:
+        for part in self._parts:
+            return part
+        raise StopAsyncIteration
+
+
 class _Network(httpcore.AsyncNetworkBackend):
     """Dials for httpcore; where to, the address says."""
 

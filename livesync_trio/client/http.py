@@ -13,7 +13,7 @@ import trio
 from livesync_trio.client.address import Address
 from livesync_trio.client.connection import LostError
 from livesync_trio.client.dialing import Dial
-from livesync_trio.client.exchange import BROKEN, Exchange, open_pool
+from livesync_trio.client.exchange import BROKEN, Body, Exchange, open_pool
 from livesync_trio.client.failures import Offline, Refused, Unauthorized, failure_of
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.limits import CLIENT_PING_EVERY_S, CLIENT_POLL_EVERY_S, CLIENT_PONG_LIMIT_S
@@ -114,7 +114,7 @@ class HttpConnection:
         if self._store_id.isascii() and self._store_id.isprintable():  # others do not fit into a header
             headers.append((b"x-livestore-store-id", self._store_id.encode()))
         url = httpcore.URL(scheme=b"http", host=self._address.host, port=self._address.port, target=self._target)
-        request = httpcore.Request(b"POST", url, headers=headers, content=body)
+        request = httpcore.Request(b"POST", url, headers=headers, content=Body(body))
         return Exchange(self._pool, request, self._address.place)
 
     async def done(self, exchange: "Exchange") -> Done:
