@@ -8,7 +8,7 @@ import trio
 
 from livesync_trio.client.address import Address
 from livesync_trio.client.failures import Offline
-from livesync_trio.limits import CLIENT_CONNECT_LIMIT_S
+from livesync_trio.client.limits import CLIENT_CONNECT_LIMIT_S
 
 Dial = Callable[[Address], Awaitable[trio.abc.Stream]]
 """Opens a stream of bytes to a server, encrypted where its address says so. May raise OSError."""

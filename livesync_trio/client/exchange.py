@@ -15,7 +15,7 @@ import trio
 from livesync_trio.client.address import Address
 from livesync_trio.client.dialing import TOO_LATE, Dial, cause_of
 from livesync_trio.client.failures import Refused, failure_of_status
-from livesync_trio.limits import (
+from livesync_trio.client.limits import (
     CLIENT_ANSWER_LIMIT_S,
     CLIENT_CLOSE_LIMIT_S,
     CLIENT_CONNECT_LIMIT_S,

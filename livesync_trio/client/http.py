@@ -15,8 +15,8 @@ from livesync_trio.client.connection import LostError
 from livesync_trio.client.dialing import Dial
 from livesync_trio.client.exchange import BROKEN, Body, Exchange, open_pool
 from livesync_trio.client.failures import Offline, Refused, Unauthorized, failure_of
+from livesync_trio.client.limits import CLIENT_PING_EVERY_S, CLIENT_POLL_EVERY_S, CLIENT_PONG_LIMIT_S
 from livesync_trio.errors import Kind, Refusal
-from livesync_trio.limits import CLIENT_PING_EVERY_S, CLIENT_POLL_EVERY_S, CLIENT_PONG_LIMIT_S
 from livesync_trio.wire import asking_rpc
 from livesync_trio.wire.answers import ALIVE, Alive, Answer, Done, Pages, Unusable
 

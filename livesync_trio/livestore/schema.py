@@ -13,9 +13,9 @@ from typing import Any, Protocol, TypeVar
 import attrs
 import msgspec
 
-from livesync_trio.limits import STORE_ARGS_MAX_BYTES
 from livesync_trio.livestore.events import Bindings, Statements
 from livesync_trio.livestore.faults import BadEvent, BadSchema
+from livesync_trio.livestore.limits import STORE_ARGS_MAX_BYTES
 from livesync_trio.wire.reading import Unreadable, plain
 
 E = TypeVar("E", bound=type)

