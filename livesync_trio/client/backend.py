@@ -14,13 +14,13 @@ import trio
 from livesync_trio import errors
 from livesync_trio.client.address import Address, Protocol
 from livesync_trio.client.connection import LostError
+from livesync_trio.client.dialing import Dial, dial
 from livesync_trio.client.failures import InvalidPush, LogBroken, Offline, OutcomeUnknown, SyncError, failure_of
 from livesync_trio.client.limits import CLIENT_PUSH_ATTEMPTS, CLIENT_PUSH_MAX_BYTES, CLIENT_PUSH_MAX_EVENTS
 from livesync_trio.client.link import Link, Patience, Payload, State, States
 from livesync_trio.client.opening import Opening
 from livesync_trio.client.ordering import START, Position
 from livesync_trio.client.pulling import OnReset, Pull
-from livesync_trio.client.socket import Dial, dial
 from livesync_trio.errors import Kind
 from livesync_trio.supervision import open_tasks
 from livesync_trio.wire.answers import Event
@@ -48,7 +48,7 @@ async def open_backend(
         protocol: `ws`: 0.4 over WebSocket; `http`: 0.4 over HTTP; `v3`: 0.3; `auto`: whichever the server speaks.
         offline: `wait`: pushes and pulls wait for a connection. `fail`: they raise Offline as soon as an attempt to
             connect has failed; but a live pull that has begun outlives its connections.
-        dial: opens the streams of bytes that WebSockets go through; for tunnels and tests.
+        dial: opens the streams of bytes that everything goes through; for tunnels and tests.
 
     Raises:
         BadAddress: the URL or the store id cannot be used; a ValueError too.

@@ -4,39 +4,26 @@ Nothing is open between two requests, so the connection is what the last answer 
 """
 
 import itertools
-from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
-import httpx
+import httpcore
 import trio
 
 from livesync_trio.client.address import Address
 from livesync_trio.client.connection import LostError
-from livesync_trio.client.failures import Offline, Refused, Unauthorized, failure_of, failure_of_status
-from livesync_trio.client.limits import (
-    CLIENT_ANSWER_LIMIT_S,
-    CLIENT_CONNECT_LIMIT_S,
-    CLIENT_MESSAGE_MAX_BYTES,
-    CLIENT_PING_EVERY_S,
-    CLIENT_POLL_EVERY_S,
-    CLIENT_PONG_LIMIT_S,
-)
+from livesync_trio.client.dialing import Dial
+from livesync_trio.client.exchange import BROKEN, Body, Exchange, open_pool
+from livesync_trio.client.failures import Offline, Refused, Unauthorized, failure_of
+from livesync_trio.client.limits import CLIENT_PING_EVERY_S, CLIENT_POLL_EVERY_S, CLIENT_PONG_LIMIT_S
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.wire import asking_rpc
-from livesync_trio.wire.answers import Answer, Done, Pages, Unusable
-from livesync_trio.wire.reading import Unreadable
-
-_SHOWN_BYTES = 1_000
+from livesync_trio.wire.answers import ALIVE, Alive, Answer, Done, Pages, Unusable
 
 
 @asynccontextmanager
 async def open_http(
-    address: Address,
-    target: str,
-    store_id: str,
-    payload: bytes | None,
-    network: httpx.AsyncBaseTransport | None = None,
+    address: Address, target: str, store_id: str, payload: bytes | None, dial: Dial
 ) -> AsyncIterator["HttpConnection"]:
     """Ask whether a server is there, and stay ready to ask for the length of a block.
 
@@ -44,9 +31,8 @@ async def open_http(
         Offline: nobody answers.
         Refused: the server does not let this client in.
     """
-    limits = httpx.Timeout(CLIENT_ANSWER_LIMIT_S, connect=CLIENT_CONNECT_LIMIT_S)
-    async with httpx.AsyncClient(timeout=limits, trust_env=False, transport=network) as client:
-        connection = HttpConnection(client, address.http_url(target), store_id, payload, address.place)
+    async with open_pool(dial, address) as pool:
+        connection = HttpConnection(pool, address, target, store_id, payload)
         try:
             await connection.ping()
         except LostError as lost:
@@ -60,12 +46,19 @@ class HttpConnection:
     knows_identity = True
     answers_end = True
 
-    def __init__(self, client: httpx.AsyncClient, url: str, store_id: str, payload: bytes | None, place: str) -> None:
-        self._client = client
-        self._url = url
+    def __init__(
+        self,
+        pool: httpcore.AsyncConnectionPool,
+        address: Address,
+        target: str,
+        store_id: str,
+        payload: bytes | None,
+    ) -> None:
+        self._pool = pool
+        self._address = address
+        self._target = target
         self._store_id = store_id
         self._payload = payload
-        self._place = place
         self._ids = itertools.count()
         self._ended = trio.Event()
         self._lost = ""
@@ -95,28 +88,34 @@ class HttpConnection:
         """See the contract."""
         request_id = next(self._ids)
         body = asking_rpc.pull(request_id, self._store_id, self._payload, after, backend_id, live=None)
-        return HttpStream(self, Exchange(self._client, self._request(body)), live=live)
+        return HttpStream(self, self._exchange(body), live=live)
 
     async def push(self, events: list[bytes], backend_id: str | None) -> Refusal | None:
         """See the contract."""
         body = asking_rpc.push(
             next(self._ids), self._store_id, self._payload, events, backend_id, transport=asking_rpc.HTTP
         )
-        return (await self.done(Exchange(self._client, self._request(body)))).refusal
+        return (await self.done(self._exchange(body))).refusal
 
     async def ping(self) -> None:
         """See the contract."""
         body = asking_rpc.http_ping(next(self._ids), self._store_id, self._payload)
         with trio.move_on_after(CLIENT_PONG_LIMIT_S) as patience:
-            await self.done(Exchange(self._client, self._request(body)))
+            await self.done(self._exchange(body))
         if patience.cancelled_caught:
             raise self.lose(f"it gave no sign of life within {CLIENT_PONG_LIMIT_S:g} s", sent=True)
 
-    def _request(self, body: bytes) -> httpx.Request:
-        headers = {"content-type": "application/json"}
+    def _exchange(self, body: bytes) -> Exchange:
+        headers = [
+            (b"host", self._address.authority.encode()),
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+        ]
         if self._store_id.isascii() and self._store_id.isprintable():  # others do not fit into a header
-            headers["x-livestore-store-id"] = self._store_id
-        return self._client.build_request("POST", self._url, content=body, headers=headers)
+            headers.append((b"x-livestore-store-id", self._store_id.encode()))
+        url = httpcore.URL(scheme=b"http", host=self._address.host, port=self._address.port, target=self._target)
+        request = httpcore.Request(b"POST", url, headers=headers, content=Body(body))
+        return Exchange(self._pool, request, self._address.place)
 
     async def done(self, exchange: "Exchange") -> Done:
         """The end of a request whose answer has no pages. Raises LostError."""
@@ -128,9 +127,9 @@ class HttpConnection:
         """What comes next of an answer. Raises LostError, also when the server does not let us in any more."""
         try:
             answer = await exchange.next_answer()
-        except httpx.ConnectError as error:
+        except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
             raise self.lose(str(error) or "it cannot be reached", sent=False) from error
-        except (httpx.HTTPError, httpx.StreamError) as error:
+        except BROKEN as error:
             raise self.lose(str(error) or type(error).__name__, sent=True) from error
         except Refused as error:  # it speaks HTTP, and nothing of the protocol
             return self._turned_away(error)
@@ -138,7 +137,7 @@ class HttpConnection:
         if isinstance(answer, Unusable):
             return Done("", Refusal(Kind.HOOK_REFUSED, f"{answer.message}."))
         if isinstance(answer, Done) and answer.refusal is not None:
-            failure = failure_of(answer.refusal, self._place)
+            failure = failure_of(answer.refusal, self._address.place)
             if isinstance(failure, Unauthorized):
                 return self._turned_away(failure)
         return answer
@@ -155,71 +154,6 @@ class HttpConnection:
         return LostError(why, sent=sent)
 
 
-class Exchange:
-    """One request, and its answer as it arrives."""
-
-    def __init__(self, client: httpx.AsyncClient, request: httpx.Request) -> None:
-        """Nothing is sent yet."""
-        self._client = client
-        self._request = request
-        self._response: httpx.Response | None = None
-        self._data: AsyncIterator[bytes] | None = None
-        self._splitter = asking_rpc.Splitter(CLIENT_MESSAGE_MAX_BYTES)
-        self._answers: deque[Answer] = deque()
-        self._beginning = b""
-
-    async def next_answer(self) -> Answer:
-        """What comes next.
-
-        Raises:
-            httpx.HTTPError: the connection broke.
-            Refused: what came is no answer of the protocol.
-        """
-        if self._data is None:
-            self._response = await self._client.send(self._request, stream=True)
-            self._data = self._response.aiter_bytes()
-        while not self._answers:
-            data = await anext(self._data, b"")
-            try:
-                self._take(data)
-            except Unreadable as error:
-                self._answers.append(Unusable(f"it sent what this client does not understand: {error}"))
-        answer = self._answers.popleft()
-        if isinstance(answer, Done | Unusable):
-            await self.aclose()
-        return answer
-
-    def _take(self, data: bytes) -> None:
-        assert self._response is not None
-        if len(self._beginning) < _SHOWN_BYTES:
-            self._beginning += data[:_SHOWN_BYTES]
-        try:
-            self._answers += map(asking_rpc.read_answer, self._splitter.feed(data))
-        except Unreadable:
-            raise self._no_answer() from None
-        if not data and not self._answers:
-            raise self._no_answer()
-
-    def _no_answer(self) -> Refused:
-        response = self._response
-        assert response is not None
-        retry_after = response.headers.get("retry-after", "")
-        return failure_of_status(
-            response.status_code, self._beginning, retry_after, str(response.url.copy_with(query=None))
-        )
-
-    async def aclose(self) -> None:
-        """Be done with it, whatever has come."""
-        if self._response is None or self._data is None:
-            return
-        more: bytes = await anext(self._data, b"") if self._splitter.whole else b"?"
-        if more:
-            await self._response.aclose()  # else the connection is as good as new
-        with suppress(httpx.HTTPError, httpx.StreamError, trio.ClosedResourceError):
-            while await anext(self._data, b""):  # what is left in buffers: httpx's generators must come to their end
-                pass
-
-
 class HttpStream:
     """The pages of one answer as they arrive; behind it, the pause before the next poll (`connection.Stream`)."""
 
@@ -233,8 +167,10 @@ class HttpStream:
         exchange, self._exchange = self._exchange, None  # for good, if this is cancelled
         if exchange is None:
             return None
+        answer: Answer = ALIVE
         try:
-            answer = await self._connection.next_answer(exchange)
+            while isinstance(answer, Alive):
+                answer = await self._connection.next_answer(exchange)
         except LostError:
             return None
         match answer:

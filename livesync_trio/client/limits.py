@@ -26,6 +26,9 @@ CLIENT_ANSWER_LIMIT_S: Final = 60.0
 CLIENT_POLL_EVERY_S: Final = 5.0
 """Pause between two polls of a live pull over HTTP, as the real client's (SPEC 3.7)."""
 
+CLIENT_KEEP_S: Final = 30.0
+"""How long an idle connection is kept for the next request over HTTP: longer than between polls and signs of life."""
+
 CLIENT_BUFFER_BYTES: Final = 2 * 1024 * 1024
 """Pages of one pull that wait for a slow reader: two full ones (SPEC 3.5), or a single larger one."""
 

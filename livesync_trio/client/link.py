@@ -115,15 +115,18 @@ class Link:
             except Exception as error:  # the application's: it may need the network as much as we do
                 raise Offline(f"{self._place}: no payload could be had: {error!r}") from error
         async with self._open(payload) as connection:
-            self._refusals = 0
+            opened_s = trio.current_time()
             self._connection = connection
             self._become(State.CONNECTED)
             try:
                 failure = Offline(f"{self._place}: the connection is lost: {await connection.run()}.")
+                self._refusals = 0
             finally:
                 self._connection = None
                 if connection.was_useful:
                     self._backoff.reset()
+                if trio.current_time() >= opened_s + CLIENT_BACKOFF_MAX_S:  # else let in, and turned away at once
+                    self._refusals = 0
             self._become(State.WAITING, failure)  # before the goodbye, which may take a moment
         return failure
 

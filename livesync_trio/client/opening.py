@@ -12,9 +12,10 @@ import attrs
 from livesync_trio.client.address import Address, Protocol
 from livesync_trio.client.connection import Connection
 from livesync_trio.client.dialects import RpcDialect, V3Dialect
+from livesync_trio.client.dialing import Dial
 from livesync_trio.client.failures import NotUnderstood, Refused, SyncError, Unauthorized
 from livesync_trio.client.http import open_http
-from livesync_trio.client.socket import Dial, SocketConnection, open_socket
+from livesync_trio.client.socket import SocketConnection, open_socket
 from livesync_trio.supervision import open_tasks
 from livesync_trio.wire.answers import text_of
 
@@ -29,7 +30,7 @@ class Opening:
         address: the server.
         store_id: the store.
         protocol: what to speak; `auto` until that is found out.
-        dial: opens streams, for WebSockets.
+        dial: opens streams of bytes to it.
     """
 
     address: Address
@@ -57,7 +58,7 @@ class Opening:
         async with AsyncExitStack() as stack:
             match protocol:
                 case "http":
-                    opening = open_http(self.address, target, self.store_id, payload)
+                    opening = open_http(self.address, target, self.store_id, payload, self.dial)
                     yield await stack.enter_async_context(opening)
                 case "ws":
                     rpc = RpcDialect(self.store_id, payload)

@@ -6,8 +6,8 @@ server; when somebody waits for an answer that stands behind those pages, they a
 
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import cast
 from weakref import WeakValueDictionary
 
@@ -23,7 +23,8 @@ from trio_websocket import (
 from livesync_trio.client.address import Address
 from livesync_trio.client.connection import LostError
 from livesync_trio.client.dialects import Dialect
-from livesync_trio.client.failures import Offline, failure_of_status
+from livesync_trio.client.dialing import Dial, told
+from livesync_trio.client.failures import failure_of_status
 from livesync_trio.client.limits import (
     CLIENT_BUFFER_BYTES,
     CLIENT_CLOSE_LIMIT_S,
@@ -37,18 +38,6 @@ from livesync_trio.limits import RECEIVE_BYTES
 from livesync_trio.supervision import Tasks, lent_nursery, open_tasks
 from livesync_trio.wire.answers import Done, Pages, Unusable
 
-Dial = Callable[[Address], Awaitable[trio.abc.Stream]]
-"""Opens a stream of bytes to a server, encrypted where its address says so. May raise OSError."""
-
-
-async def dial(address: Address) -> trio.abc.Stream:
-    """Connect over TCP, with TLS where the address says so."""
-    if not address.secure:
-        return await trio.open_tcp_stream(address.host, address.port)
-    stream = await trio.open_ssl_over_tcp_stream(address.host, address.port, https_compatible=True)
-    await stream.do_handshake()
-    return stream
-
 
 @asynccontextmanager
 async def open_socket(address: Address, target: str, dialect: Dialect, dial: Dial) -> AsyncIterator["SocketConnection"]:
@@ -59,11 +48,11 @@ async def open_socket(address: Address, target: str, dialect: Dialect, dial: Dia
         Refused: the server does not let this client in.
     """
     deadline = trio.current_time() + CLIENT_CONNECT_LIMIT_S
-    with _told(address, deadline):
+    with told(address, deadline):
         stream = _Watched(await dial(address))
     try:
         async with lent_nursery() as nursery:
-            with _told(address, deadline):
+            with told(address, deadline):
                 socket = await _handshake(nursery, stream, address.authority, target)
             try:
                 yield SocketConnection(socket, dialect)
@@ -76,26 +65,6 @@ async def open_socket(address: Address, target: str, dialect: Dialect, dial: Dia
         raise failure_of_status(error.status_code, error.body or b"", retry_after, address.place) from None
     finally:
         await trio.aclose_forcefully(stream)  # the library leaves it open when the server was first to go
-
-
-@contextmanager
-def _told(address: Address, deadline: float) -> Iterator[None]:
-    """Tell what goes wrong before the WebSocket is open. Raises Offline."""
-    try:
-        with trio.fail_at(deadline):
-            yield
-    except trio.TooSlowError:
-        raise Offline(f"{address.place}: it did not answer within {CLIENT_CONNECT_LIMIT_S:g} s.") from None
-    except (OSError, trio.BrokenResourceError) as error:
-        raise Offline(f"{address.place}: {_cause_of(error)}.") from error
-
-
-def _cause_of(error: BaseException) -> str:
-    """Why it was not to be had, in a few words: of several addresses that were tried, the first one."""
-    reason = error.__cause__ or error
-    while isinstance(reason, BaseExceptionGroup):
-        reason = reason.exceptions[0]
-    return getattr(reason, "strerror", None) or str(reason)
 
 
 async def _handshake(nursery: trio.Nursery, stream: "_Watched", host: str, target: str) -> WebSocketConnection:

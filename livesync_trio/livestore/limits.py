@@ -2,6 +2,9 @@
 
 from typing import Final
 
+STORE_ARGS_MAX_BYTES: Final = 890_000
+"""Arguments of one event that a program may commit: a push has room for them, and for what stands around them."""
+
 STORE_PUSH_EVENTS_MAX: Final = 50
 """Events in one push of a store, as LiveStore's leader has it (SPEC section 2)."""
 

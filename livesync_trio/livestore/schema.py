@@ -15,6 +15,7 @@ import msgspec
 
 from livesync_trio.livestore.events import Bindings, Statements
 from livesync_trio.livestore.faults import BadEvent, BadSchema
+from livesync_trio.livestore.limits import STORE_ARGS_MAX_BYTES
 from livesync_trio.wire.reading import Unreadable, plain
 
 E = TypeVar("E", bound=type)
@@ -122,7 +123,7 @@ class Schema:
         """Name and JSON of an event.
 
         Raises:
-            BadEvent: its class is not declared, or a value is not of its declared type.
+            BadEvent: its class is not declared, a value is not of its declared type, or they are too large.
         """
         kind = self._by_type.get(type(event))
         if kind is None:
@@ -130,9 +131,11 @@ class Schema:
         try:
             args = msgspec.json.encode(event)
             kind.exact.decode(args)  # a Struct takes any value until it is read
-            return kind.name, args.decode()
         except (msgspec.MsgspecError, TypeError, ValueError) as error:
             raise BadEvent(f"{kind.name}: {error}") from error
+        if len(args) > STORE_ARGS_MAX_BYTES:  # it could never be pushed, nor anything behind it
+            raise BadEvent(f"{kind.name}: its arguments take {len(args)} bytes; {STORE_ARGS_MAX_BYTES} are the most.")
+        return kind.name, args.decode()
 
     def decode(self, name: str, args: str) -> object | None:
         """An event from the log; None when its name is not declared. Members that are not declared are left out.

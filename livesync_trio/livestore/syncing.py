@@ -73,11 +73,13 @@ class Syncing:
         """
         pauses = _Pauses()
         while True:
+            logs = self._replica.logs
             try:
                 with trio.CancelScope() as self._pulling:
                     await self._pull(pauses)
             except (BackendIdMismatch, LogBroken, LogReplaced) as error:
-                self._meet_another_log(error)
+                if logs == self._replica.logs:  # else the push was told in the same moment, and started over already
+                    self._meet_another_log(error)
             except SyncError as error:
                 self._note(error)
                 await pauses.sleep()

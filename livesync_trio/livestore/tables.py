@@ -3,6 +3,7 @@
 Owns applying an event, taking its effects back, and making all of it anew. Whoever calls holds the transaction.
 """
 
+import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterator
@@ -112,8 +113,13 @@ class Tables:
             connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 1)
 
     def is_current(self) -> bool:
-        """Whether they were made by the same declarations."""
-        return bool(self._file.row("SELECT schema_hash IS ? FROM livesync_store", (self._schema.hash,))[0])
+        """Whether they were made by the same declarations, and are still there as they were made."""
+        return bool(self._file.row("SELECT schema_hash IS ? FROM livesync_store", (self._hash(),))[0])
+
+    def _hash(self) -> str:
+        """Of the declarations, and of the tables that there are: somebody may have dropped or altered one."""
+        made = "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!' ORDER BY name"
+        return hashlib.sha256(repr((self._schema.hash, self._file.rows(made))).encode()).hexdigest()
 
     def make_anew(self, progress: Progress) -> None:
         """Drop them, make them, and apply the whole log. What is interrupted is done again by the next start.
@@ -133,7 +139,7 @@ class Tables:
         self._file.statements.forget()
         with self._file.transaction():
             self._fold(progress)
-            self._execute("UPDATE livesync_store SET schema_hash = ?", (self._schema.hash,))
+            self._execute("UPDATE livesync_store SET schema_hash = ?", (self._hash(),))
 
     def _drop(self) -> None:
         for kind in ("view", "table"):

@@ -239,8 +239,6 @@ class Splitter:
         self._most_bytes = most_bytes
         self._text = bytearray()
         self._begin = self._looked = self._depth = 0
-        self.whole = False
-        """Whether the array's end has come."""
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes; gives the members that are whole now.
@@ -265,7 +263,6 @@ class Splitter:
                 self._depth -= 1
                 if self._depth == _MEMBER - 1:
                     members.append(bytes(self._text[self._begin : found.end()]))
-                self.whole = self._depth == 0
         self._forget()
         if len(self._text) > self._most_bytes:
             raise Unreadable(f"one message is larger than {self._most_bytes} bytes")

@@ -27,6 +27,9 @@ QUICK_SECONDS, QUICK_SCALE = 1.0, 0.1
 @click.option(
     "--postgres", "with_postgres", is_flag=True, help="On PostgreSQL: throughput and delivery, two servers; or curves."
 )
+@click.option(
+    "--stores", "with_stores", is_flag=True, help="A Python store beside @livestore/adapter-node: pull, commit."
+)
 @click.option("--draw", is_flag=True, help="Write docs/performance.md and its pictures again, from the JSON.")
 @click.option("--check", "with_check", is_flag=True, help="What CI asks: CPU within twice the baseline.")
 @click.option("--set-baseline", is_flag=True, help="Write scripts/benchmark/baseline.json.")
@@ -44,6 +47,7 @@ def main(
     quick: bool,
     with_curves: bool,
     with_postgres: bool,
+    with_stores: bool,
     draw: bool,
     with_check: bool,
     set_baseline: bool,
@@ -57,6 +61,17 @@ def main(
         elif draw:
             curves.draw()
             document.refresh()
+        elif with_stores:
+            from scripts.benchmark import stores  # noqa: PLC0415 -- needs the extra `store`
+
+            share = 10 if quick else 1
+            stores.measure(
+                click.echo,
+                events=stores.EVENTS // share,
+                commits=stores.COMMITS // share,
+                rounds=1 if quick else rounds,
+                limit_s=stores.LIMIT_S,
+            )
         elif with_curves:
             chosen = None if only is None else only.split(",")
             curves.measure(_say, quick=quick, only=chosen, on_postgres=with_postgres)

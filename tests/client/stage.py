@@ -28,6 +28,7 @@ class Net:
     nursery: trio.Nursery
     serve: Serve
     reachable: bool = True
+    silent: bool = False
     dialled_at: list[float] = attrs.Factory(list)
     links: list[tuple[MemoryStream, MemoryStream]] = attrs.Factory(list)
 
@@ -39,6 +40,8 @@ class Net:
             raise OSError("nobody listens")
         ours, theirs = trio.testing.memory_stream_pair()
         self.links.append((ours, theirs))
+        if self.silent:
+            self.silence()
         self.nursery.start_soon(self.serve, theirs)
         return ours
 
@@ -94,15 +97,7 @@ class Scripted:
 
     async def page(self, request: dict[str, Any], *numbers: int, parent: int | None = None, **options: Any) -> None:
         """Send a page of chained events; the first one's parent is the number before it unless given."""
-        remaining, identity = options.get("remaining", 0), options.get("identity", "id")
-        batch, before = [], (numbers[0] - 1 if numbers else 0) if parent is None else parent
-        for number in numbers:
-            event = {"name": "n", "args": None, "seqNum": number, "parentSeqNum": before}
-            batch.append({"eventEncoded": {**event, "clientId": "c", "sessionId": "s"}, "metadata": {"_tag": "None"}})
-            before = number
-        info = {"_tag": "MoreKnown", "remaining": remaining} if remaining else {"_tag": "NoMore"}
-        page = {"batch": batch, "pageInfo": info, "backendId": identity}
-        await self.say({"_tag": "Chunk", "requestId": request["id"], "values": [page]})
+        await self.say(chunk_of(request, *numbers, parent=parent, **options))
 
     async def fail(self, request: dict[str, Any], error: dict[str, Any]) -> None:
         exit_ = {"_tag": "Failure", "cause": {"_tag": "Fail", "error": error}}
@@ -115,6 +110,20 @@ class Scripted:
         """Answer pings until the client goes."""
         while True:
             await self.request()
+
+
+def chunk_of(
+    request: dict[str, Any], *numbers: int, parent: int | None = None, remaining: int = 0, identity: str = "id"
+) -> dict[str, Any]:
+    """A message with a page of chained events; the first one's parent is the number before it unless given."""
+    batch, before = [], (numbers[0] - 1 if numbers else 0) if parent is None else parent
+    for number in numbers:
+        event = {"name": "n", "args": None, "seqNum": number, "parentSeqNum": before}
+        batch.append({"eventEncoded": {**event, "clientId": "c", "sessionId": "s"}, "metadata": {"_tag": "None"}})
+        before = number
+    info = {"_tag": "MoreKnown", "remaining": remaining} if remaining else {"_tag": "NoMore"}
+    page = {"batch": batch, "pageInfo": info, "backendId": identity}
+    return {"_tag": "Chunk", "requestId": request["id"], "values": [page]}
 
 
 Play = Callable[[Scripted], Awaitable[None]]
@@ -140,6 +149,82 @@ async def scripted(play: Play, refuse: Refuse | None = None, **options: Any) -> 
         async with trio.open_nursery() as nursery:
             net = Net(nursery, serve)
             async with open_backend(URL, store_id="a", dial=net.dial, **options) as backend:
+                yield backend, net
+            nursery.cancel_scope.cancel()
+
+
+# --- the same over HTTP -----------------------------------------------------------------------------------------------
+
+
+class ScriptedHttp:
+    """One request over HTTP, which a test answers by hand."""
+
+    def __init__(self, stream: MemoryStream, head: bytes, message: dict[str, Any]) -> None:
+        self._stream = stream
+        self.head = head
+        self.message = message
+        self._begun = False
+
+    async def refuse(self, status: int, body: bytes = b"", *headers: bytes) -> None:
+        """Answer with a status, as a proxy would."""
+        lines = [b"HTTP/1.1 %d Something" % status, b"content-length: %d" % len(body), *headers]
+        await self._stream.send_all(b"\r\n".join([*lines, b"", body]))
+
+    async def send(self, text: bytes) -> None:
+        """A piece of the answer."""
+        if not self._begun:
+            self._begun = True
+            await self._stream.send_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        await self._stream.send_all(b"%x\r\n%b\r\n" % (len(text), text))
+
+    async def end(self) -> None:
+        """The answer is whole."""
+        await self._stream.send_all(b"0\r\n\r\n")
+
+    async def succeed(self) -> None:
+        """The request has succeeded, and had no pages, or these were all."""
+        done = {"_tag": "Exit", "requestId": self.message["id"], "exit": {"_tag": "Success", "value": {}}}
+        await self.send((b"," if self._begun else b"[") + msgspec.json.encode(done) + b"]")
+        await self.end()
+
+    def page(self, *numbers: int, remaining: int = 0) -> bytes:
+        """A page of chained events, as it stands in an answer."""
+        return msgspec.json.encode(chunk_of(self.message, *numbers, remaining=remaining))
+
+    @property
+    def after(self) -> int:
+        """The last event that the client has, of a pull."""
+        cursor = self.message["payload"]["cursor"]
+        return int(cursor["value"]["eventSequenceNumber"]) if cursor["_tag"] == "Some" else 0
+
+
+PlayHttp = Callable[[ScriptedHttp], Awaitable[None]]
+
+
+@asynccontextmanager
+async def scripted_http(play: PlayHttp, **options: Any) -> AsyncIterator[tuple[Backend, Net]]:
+    """A client of a server whose every answer but those to pings a test plays."""
+
+    async def serve(stream: MemoryStream) -> None:
+        data = b""
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while True:
+                while b"\r\n\r\n" not in data:
+                    if not (more := await stream.receive_some()):
+                        return
+                    data += more
+                head, _, data = data.partition(b"\r\n\r\n")
+                length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+                while len(data) < length:
+                    data += await stream.receive_some()
+                message, data = msgspec.json.decode(data[:length]), data[length:]
+                request = ScriptedHttp(stream, head, message)
+                await (request.succeed() if message["tag"].endswith(".Ping") else play(request))
+
+    with trio.fail_after(3600):
+        async with trio.open_nursery() as nursery:
+            net = Net(nursery, serve)
+            async with open_backend(URL, store_id="a", protocol="http", dial=net.dial, **options) as backend:
                 yield backend, net
             nursery.cancel_scope.cancel()
 

@@ -197,6 +197,23 @@ async def test_a_server_that_hangs_up_before_the_handshake_is_not_waited_for(
         assert trio.current_time() < 1
 
 
+async def test_a_message_that_is_too_large_costs_the_connection_and_is_not_kept(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("livesync_trio.client.socket.CLIENT_MESSAGE_MAX_BYTES", 10_000)
+
+    async def play(server: Scripted) -> None:
+        await server.request()
+        await server.ws.send_message("x" * 20_000)
+        await server.listen()
+
+    async with scripted(play) as (backend, net), backend.pull() as pull:
+        with trio.move_on_after(60):
+            await anext(pull)
+        assert "1009" in str(backend.failure)
+        assert 2 < len(net.dialled_at) <= 60, "it is tried again, with pauses"
+
+
 async def test_offline_pushes_and_pulls_wait_or_fail_as_asked(autojump_clock: trio.testing.MockClock) -> None:
     stage = Stage()
     async with staged(stage) as (backend, net):

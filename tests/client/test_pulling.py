@@ -21,7 +21,8 @@ from livesync_trio.store.commands import Accepted
 from tests.client.stage import Scripted, events, numbers_until, scripted, staged
 from tests.concurrency.stage import A, Stage, batch
 
-both = pytest.mark.parametrize("protocol", ["ws", "v3"])
+every = pytest.mark.parametrize("protocol", ["ws", "http", "v3"])
+sockets = pytest.mark.parametrize("protocol", ["ws", "v3"])
 
 
 async def fill(stage: Stage, last: int, size: int = 1, start: int = 0) -> None:
@@ -36,7 +37,7 @@ async def fill(stage: Stage, last: int, size: int = 1, start: int = 0) -> None:
 # --- what is promised -------------------------------------------------------------------------------------------------
 
 
-@both
+@every
 async def test_history_and_what_follows_come_once_and_in_order_however_often_it_is_cut(
     autojump_clock: trio.testing.MockClock, protocol: str
 ) -> None:
@@ -56,10 +57,10 @@ async def test_history_and_what_follows_come_once_and_in_order_however_often_it_
         async with trio.open_nursery() as nursery, backend.pull() as pull:
             nursery.start_soon(push_on)
             assert await numbers_until(pull, 450) == list(range(1, 451))
-        assert len(net.dialled_at) > 10
+        assert len(net.dialled_at) > 5
 
 
-@both
+@every
 async def test_a_pull_that_is_not_live_ends_and_says_what_remains(
     autojump_clock: trio.testing.MockClock, protocol: str
 ) -> None:
@@ -78,7 +79,7 @@ async def test_a_pull_that_is_not_live_ends_and_says_what_remains(
         assert {page.backend_id for page in pages} == {None if protocol == "v3" else (await stage.state()).backend_id}
 
 
-@both
+@every
 async def test_several_pulls_of_one_client_do_not_disturb_each_other(
     autojump_clock: trio.testing.MockClock, protocol: str
 ) -> None:
@@ -95,7 +96,7 @@ async def test_several_pulls_of_one_client_do_not_disturb_each_other(
             assert await numbers_until(other, 122) == [122]
 
 
-@both
+@every
 async def test_a_reader_that_gives_up_and_comes_back_loses_nothing(
     autojump_clock: trio.testing.MockClock, protocol: str
 ) -> None:
@@ -116,7 +117,7 @@ async def test_a_reader_that_gives_up_and_comes_back_loses_nothing(
     assert numbers == list(range(1, 51))
 
 
-@both
+@sockets
 async def test_what_a_slow_reader_has_not_taken_is_bounded_and_nobody_waits_for_it(
     autojump_clock: trio.testing.MockClock, protocol: str
 ) -> None:
@@ -159,7 +160,7 @@ async def test_the_server_is_told_of_pulls_that_nobody_holds_any_more(autojump_c
 # --- identity ---------------------------------------------------------------------------------------------------------
 
 
-@both
+@every
 @pytest.mark.parametrize("connected", [True, False])
 async def test_a_reset_is_told_or_begun_anew_as_asked(
     autojump_clock: trio.testing.MockClock, protocol: str, *, connected: bool

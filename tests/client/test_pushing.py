@@ -19,7 +19,7 @@ from livesync_trio.client.limits import CLIENT_PUSH_ATTEMPTS, CLIENT_PUSH_MAX_BY
 from tests.client.stage import Net, Scripted, events, scripted, staged
 from tests.concurrency.stage import A, Stage
 
-both = pytest.mark.parametrize("protocol", ["ws", "v3"])
+every = pytest.mark.parametrize("protocol", ["ws", "http", "v3"])
 
 
 async def stored(stage: Stage) -> list[tuple[int, str]]:
@@ -35,7 +35,7 @@ async def expect(error: type[Exception], function: Callable[[], Awaitable[object
         await function()
 
 
-@both
+@every
 async def test_a_push_returns_when_it_is_durable_and_tells_who_was_faster(
     autojump_clock: trio.testing.MockClock, protocol: str
 ) -> None:
@@ -121,7 +121,7 @@ async def lose_the_push(stage: Stage, net: Net) -> None:
     stage.writer.before.open()
 
 
-@both
+@every
 @pytest.mark.parametrize("lose", [lose_the_answer, lose_the_push])
 async def test_a_push_whose_answer_is_lost_is_stored_once(
     autojump_clock: trio.testing.MockClock, protocol: str, lose: Callable[[Stage, Net], Awaitable[None]]
@@ -138,7 +138,7 @@ async def test_a_push_whose_answer_is_lost_is_stored_once(
         assert await stored(stage) == [(n, '"x"') for n in (1, 2, 3)] + [(n, '"xxxxxxx"') for n in (4, 5, 6)]
 
 
-@both
+@every
 async def test_a_push_whose_answer_is_lost_is_refused_when_another_took_its_place(
     autojump_clock: trio.testing.MockClock, protocol: str
 ) -> None:
@@ -164,7 +164,7 @@ async def test_a_push_whose_answer_is_lost_is_refused_when_another_took_its_plac
         assert stage.stored() == [1, 2, 3, 4, 5]
 
 
-@both
+@every
 async def test_an_unclear_outcome_is_told_to_who_does_not_wait(
     autojump_clock: trio.testing.MockClock, protocol: str
 ) -> None:

@@ -26,8 +26,6 @@ from tests.client.stage import events, numbers_until
 from tests.conformance.proxy import TcpProxy
 from tests.conformance.servers import ServerProcess, free_port
 
-# httpx leaves generators of its own unfinished when a connection breaks while it sends.
-pytestmark = pytest.mark.filterwarnings("ignore:.*httpx:pytest.PytestUnraisableExceptionWarning")
 CUTS = 5
 LIMIT_S = 120.0
 """For one test, on a machine that has much else to do."""

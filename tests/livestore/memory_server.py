@@ -21,6 +21,7 @@ class MemoryServer:
         self.online = True
         self.refusal: SyncError | None = None
         self.lost_answers = 0
+        self.resets_at_push = 0
         self.pushes: list[int] = []
         self._changed = trio.Event()
 
@@ -81,6 +82,9 @@ class MemoryBackend:
         server.pushes.append(len(events))
         if server.refusal is not None:
             raise server.refusal
+        if server.resets_at_push:
+            server.resets_at_push -= 1
+            server.reset()
         if backend_id not in (None, server.backend_id):
             raise BackendIdMismatch("another", server.backend_id, backend_id)
         if events[0].parent_seq_num != server.head:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
+import sys
+import threading
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 import trio
 import trio.testing
@@ -14,6 +19,7 @@ from trio.testing import MockClock
 
 from livesync_trio.client import InvalidPush
 from livesync_trio.livestore import (
+    BadEvent,
     BadQuery,
     EventFailed,
     LogReplaced,
@@ -32,6 +38,7 @@ from . import notebook
 from .memory_server import MemoryServer
 from .notebook import NoteDropped, NoteStarred, NoteWritten, SettingSet
 
+ROOT = Path(__file__).resolve().parents[2]
 TITLES = "SELECT title FROM notes ORDER BY id"
 
 
@@ -341,6 +348,22 @@ async def test_a_reset_of_the_server_is_followed_if_asked(autojump_clock: MockCl
     assert [event.args for event in server.log] == [b'{"title":"new"}', b'{"title":"b"}']
 
 
+async def test_a_reset_that_push_and_pull_are_told_of_in_one_moment_is_followed_once(
+    autojump_clock: MockClock, server: MemoryServer
+) -> None:
+    """Starting over twice would give what was pushed in between another session, and so commit it twice."""
+    async with opened(server, on_reset="restart") as store:
+        store.commit(NoteWritten("a"))
+        await store.synced()
+        await trio.sleep(1)  # the pull waits for news
+        server.resets_at_push = 1
+        store.commit(NoteWritten("b"))
+        await store.synced()
+        await trio.sleep(10)
+        assert titles(store) == ["b"]
+    assert [event.args for event in server.log] == [b'{"title":"b"}']
+
+
 async def test_a_server_that_has_lost_events_is_another_log(autojump_clock: MockClock, server: MemoryServer) -> None:
     async with opened(server) as store:
         store.commit(NoteWritten("a"), NoteWritten("b"))
@@ -446,6 +469,95 @@ async def test_tables_are_made_anew_when_their_declarations_have_changed(tmp_pat
         assert told[-1] == (1200, 1200)
         assert len(titles(store)) == 1200
         store.commit(NoteWritten("more"))
+
+
+async def test_tables_that_somebody_has_dropped_or_altered_are_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    async with opened(None, path) as store:
+        store.commit(NoteWritten("a"), SettingSet("k", 1))
+        client_id, columns = store.client_id, list(store.query("SELECT * FROM notes")[0])
+    of_tables = ("DROP TABLE settings", "ALTER TABLE notes ADD COLUMN more")
+    for harm in (*of_tables, "DROP INDEX by_stars", "DROP VIEW starred"):
+        with contextlib.closing(apsw.Connection(str(path))) as foreign:
+            foreign.execute(harm)
+        async with opened(None, path) as store:
+            assert titles(store) == ["a"]
+            assert store.query("SELECT * FROM settings") == [{"key": "k", "value": f"1 {client_id}"}]
+            assert list(store.query("SELECT * FROM notes")[0]) == columns
+            assert store.query("SELECT * FROM starred") == []
+
+
+async def test_a_file_that_was_deleted_is_pulled_again(
+    autojump_clock: MockClock, server: MemoryServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.db"
+    async with opened(server, path) as store:
+        store.commit(NoteWritten("a"))
+        await store.synced()
+    for name in ("a.db", "a.db.lock"):
+        await trio.Path(tmp_path / name).unlink()
+    async with opened(server, path) as store:
+        await store.synced()
+        assert titles(store) == ["a"]
+        store.commit(NoteWritten("b"))
+        await store.synced()
+    assert len(server.log) == 2
+
+
+async def test_a_file_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    async with opened(None, path) as store:
+        store.commit(NoteWritten("a"))
+    with contextlib.closing(apsw.Connection(str(path))) as newer:
+        newer.execute("UPDATE livesync_store SET version = 2")
+    before = path.read_bytes()
+    with pytest.raises(WrongFile, match="newer version"):
+        async with opened(None, path):
+            pass
+    assert path.read_bytes() == before
+
+
+async def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    program = (
+        "import sys, trio\nfrom tests.livestore import notebook\nfrom livesync_trio.livestore import open_store\n"
+        "async def main():\n"
+        "    async with open_store(sys.argv[1], notebook.make_schema(), store_id='s'): pass\n"
+        "trio.run(main)"
+    )
+    command = [sys.executable, "-c", program, str(path)]
+    async with opened(None, path):
+        refused = await trio.run_process(command, cwd=ROOT, check=False, capture_stderr=True)
+        assert refused.returncode == 1
+        assert b"StoreInUse" in refused.stderr
+    await trio.run_process(command, cwd=ROOT)
+
+
+async def test_what_could_never_be_pushed_is_not_committed() -> None:
+    async with opened(None) as store:
+        with pytest.raises(BadEvent, match="890000 are the most"):
+            store.commit(NoteWritten("small"), NoteWritten("x" * 890_000))
+        store.commit(NoteWritten("x" * 880_000))
+        assert store.sync_status.head == 1
+
+
+async def test_a_bar_is_shown_on_a_terminal_while_tables_are_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    path = tmp_path / "a.db"
+    async with opened(None, path) as store:
+        store.commit(*[NoteWritten(str(number)) for number in range(1200)])
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setenv("TERM", "xterm")
+    async with opened(None, path, rebuild=True) as store:
+        assert len(titles(store)) == 1200
+    assert "making the tables anew" in shown.getvalue()
+    assert not [thread for thread in threading.enumerate() if "Refresh" in type(thread).__name__]
 
 
 async def test_making_tables_anew_can_be_cancelled_and_is_done_by_the_next_start(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""Runs a range of seeds in one process: `python -m tests.simulation FIRST COUNT [stop]`. Used by `scripts/torture
-simulate`.
+"""Runs a range of seeds in one process: `python -m tests.simulation FIRST COUNT [stop] [stores]`. Used by
+`scripts/torture simulate`.
 
 Prints one JSON object a failure, and one with totals at the end and after every thousand seeds. `stop`: after the
-first.
+first. `stores`: with Python stores in each.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import traceback
 from tests.simulation.run import simulate
 
 
-def main(first: int, count: int, *, stop: bool) -> int:
+def main(first: int, count: int, *, stop: bool, stores: bool) -> int:
     """Run the seeds; exit code 1 when one failed."""
     events = acknowledged = resets = failed = 0
     for done, seed in enumerate(range(first, first + count), 1):
         try:
-            outcome = simulate(seed)
+            outcome = simulate(seed, stores=stores)
         except Exception as failure:
             failed += 1
             where = "" if isinstance(failure, AssertionError) else traceback.format_exc()
@@ -40,4 +40,5 @@ def main(first: int, count: int, *, stop: bool) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(int(sys.argv[1]), int(sys.argv[2]), stop="stop" in sys.argv[3:]))
+    first, count, *words = sys.argv[1:]
+    raise SystemExit(main(int(first), int(count), stop="stop" in words, stores="stores" in words))

@@ -44,6 +44,10 @@ class Program:
         """Whether it knows what became of everything."""
         return all(sent.seq_num for sent in self.sent)
 
+    def rest(self) -> None:
+        """Begin nothing more."""
+        self.resting.set()
+
     async def run(self) -> None:
         """Append until told to rest; what was begun is finished whatever happens."""
         while not self.resting.is_set():

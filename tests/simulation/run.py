@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import random
+import tempfile
 from collections import Counter
+from pathlib import Path
 
 import attrs
 import trio
@@ -17,6 +20,7 @@ from tests.simulation.leader import Leader, Violation
 from tests.simulation.linearizability import check_linearizable
 from tests.simulation.old_client import OldClient
 from tests.simulation.program import Program, check_programs
+from tests.simulation.python_store import PythonStore, check_stores, simulated
 from tests.simulation.squeeze import squeezed
 from tests.simulation.waiting import until
 from tests.simulation.world import Trace, World
@@ -29,6 +33,9 @@ READS_OF_REPLACED_MAX = 20
 
 PROGRAMS_EACH_FIFTH = 3
 """Seeds with this remainder have programs as well; the others fall as they did before there were any."""
+
+STORES_EACH_49TH = 26
+"""Seeds with this remainder have Python stores as well, which takes them five times as long."""
 
 TROUBLES = (
     *("crash", "power", "deadly disk", "stop", "disk", "disk", "heal", "cut", "cut", "silent"),
@@ -44,6 +51,8 @@ class Outcome:
         steps: of Trio's scheduler, after each of which the invariants held.
         pushed_again: pushes that repeat one whose outcome their client did not learn.
         sent_again: events that programs sent although their store had them.
+        stored: events that Python stores committed.
+        rebases: how often Python stores gave pending events other numbers.
     """
 
     trace: Trace
@@ -56,16 +65,23 @@ class Outcome:
     actors_crashed: int
     orphans_closed: int
     sent_again: int
+    stored: int
+    rebases: int
 
 
-def simulate(seed: int) -> Outcome:
+def simulate(seed: int, *, stores: bool = False) -> Outcome:
     """Run one seed.
+
+    Args:
+        seed: what decides everything.
+        stores: whether there are Python stores in any case.
 
     Raises:
         Violation: a promise was broken; the same seed shows it again.
     """
     dice = random.Random(seed)
-    with squeezed(seed, dice) as crashes:
+    with contextlib.ExitStack() as stack:
+        crashes = stack.enter_context(squeezed(seed, dice))
         world = World(
             dice,
             servers=dice.choice([1, 1, 1, 2]),
@@ -73,10 +89,11 @@ def simulate(seed: int) -> Outcome:
             hooks=dice.random() < 0.3,
         )
         world.programs = 2 if seed % 5 == PROGRAMS_EACH_FIFTH else 0
+        python = _make_stores(world, seed, stack) if stores or seed % 49 == STORES_EACH_49TH else []
         watch = Watch(world)
         try:
             outcome = trio.run(
-                _live, world, watch, clock=trio.testing.MockClock(autojump_threshold=0), instruments=[watch]
+                _live, world, watch, python, clock=trio.testing.MockClock(autojump_threshold=0), instruments=[watch]
             )
         except* Violation as violations:
             reasons = "; ".join(str(violation) for violation in _leaves(violations))
@@ -86,6 +103,15 @@ def simulate(seed: int) -> Outcome:
     return outcome
 
 
+def _make_stores(world: World, seed: int, stack: contextlib.ExitStack) -> list[PythonStore]:
+    """Dice of their own: the other seeds fall as they did before there were any."""
+    dice = random.Random(f"stores {seed}")
+    stack.enter_context(simulated(dice))
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    names = [f"python{index}" for index in range(dice.choice([1, 1, 2]))]
+    return [PythonStore(world, name, directory / f"{name}.db", random.Random(f"{name} {seed}")) for name in names]
+
+
 def _leaves(group: BaseExceptionGroup[Violation]) -> list[BaseException]:
     leaves: list[BaseException] = []
     for member in group.exceptions:
@@ -93,7 +119,7 @@ def _leaves(group: BaseExceptionGroup[Violation]) -> list[BaseException]:
     return leaves
 
 
-async def _live(world: World, watch: Watch) -> Outcome:
+async def _live(world: World, watch: Watch, stores: list[PythonStore]) -> Outcome:
     dice = world.dice
     leaders = [
         Leader(world.connect, STORE, f"c{index}", dice, string_ids=dice.random() < 0.7)
@@ -102,6 +128,7 @@ async def _live(world: World, watch: Watch) -> Outcome:
     connect = functools.partial(world.connect, v3=True)
     old = OldClient(connect, "old", dice, lambda: len(world.disk.histories), world.logs_heard_of)
     programs = [Program(world, f"p{index}", random.Random(index)) for index in range(world.programs)]
+    others: list[Program | PythonStore] = [*programs, *stores]
     watch.leaders = leaders
     async with trio.open_nursery() as nursery:
         watch.scope = nursery.cancel_scope
@@ -109,19 +136,19 @@ async def _live(world: World, watch: Watch) -> Outcome:
         for leader in leaders:
             nursery.start_soon(leader.run)
         nursery.start_soon(old.run)
-        for program in programs:
-            nursery.start_soon(program.run)
+        for each in others:
+            nursery.start_soon(each.run)
         with trio.move_on_after(dice.choice([8.0, 15.0, 30.0])):
             async with trio.open_nursery() as troubles:
                 troubles.start_soon(_make_trouble, world, leaders, nursery)
                 for leader in leaders:
                     troubles.start_soon(_use, world, leader)
         await _make_peace(world, leaders, nursery)
-        for program in programs:
-            program.resting.set()
+        for each in others:
+            each.rest()
         if not await until(lambda: all(each.told for each in programs), HEALING_S, every_s=1.0):
             raise Violation("a program was never told what became of its events")
-        await _converge(world, leaders)
+        await _converge(world, leaders, stores)
         nursery.cancel_scope.cancel()
     if watch.violation is not None:
         raise watch.violation
@@ -130,8 +157,9 @@ async def _live(world: World, watch: Watch) -> Outcome:
         raise Violation(f"a log that is gone was asked for {world.disk.reads_of_replaced} times")
     check(histories, leaders, one_server=world.wanted == 1)
     if world.wanted == 1:
-        check_linearizable(histories, leaders, [each for one in programs for each in one.attempts(histories)])
+        check_linearizable(histories, leaders, [attempt for each in others for attempt in each.attempts(histories)])
     check_programs(histories, programs)
+    check_stores(histories, stores)
     world.trace.append(f"all that clients were sent: {world.trace.checksum:08x}")
     acknowledged = sum(attempt.outcome == "ok" for leader in leaders for attempt in leader.attempts)
     return Outcome(
@@ -145,6 +173,8 @@ async def _live(world: World, watch: Watch) -> Outcome:
         sum(counters.actors_crashed for counters in world.counters),
         sum(counters.orphans_closed for counters in world.counters),
         sum(counters.events_repeated for counters in world.counters),
+        sum(len(store.committed) for store in stores),
+        sum(store.rebases for store in stores),
     )
 
 
@@ -221,17 +251,22 @@ async def _make_peace(world: World, leaders: list[Leader], nursery: trio.Nursery
     await world.start_servers(nursery)
 
 
-async def _converge(world: World, leaders: list[Leader]) -> None:
+async def _converge(world: World, leaders: list[Leader], stores: list[PythonStore]) -> None:
     """With nobody's help, every client gets everything and has nothing left to push."""
-    if await until(lambda: _converged(world, leaders), HEALING_S, every_s=1.0):
+    if await until(lambda: _converged(world, leaders, stores), HEALING_S, every_s=1.0):
         return
     stuck = {leader.name: (len(leader.pending), leader.log.head) for leader in leaders}
+    stuck |= {store.name: store.stands_at for store in stores}
     raise Violation(f"not converged: {stuck} (pending, head), the log is at {world.disk.state}")
 
 
-def _converged(world: World, leaders: list[Leader]) -> bool:
+def _converged(world: World, leaders: list[Leader], stores: list[PythonStore]) -> bool:
     state = world.disk.state
-    return state is not None and all(
-        leader.settled and (leader.log.backend_id, leader.log.head) == (state.backend_id, state.head)
-        for leader in leaders
+    return (
+        state is not None
+        and all(
+            leader.settled and (leader.log.backend_id, leader.log.head) == (state.backend_id, state.head)
+            for leader in leaders
+        )
+        and all(store.settled_at(world.disk.histories[-1]) for store in stores)
     )

@@ -170,14 +170,17 @@ class World:
     @contextlib.asynccontextmanager
     async def connect(self, *, v3: bool = False) -> AsyncIterator[Line | None]:
         """Open a connection to any of the servers; None while none runs."""
+        yield self.link(self.dice, v3=v3)
+
+    def link(self, dice: random.Random, *, v3: bool = False) -> Link | None:
+        """A new connection to any of the servers, with delays by these dice."""
         if not self.servers:
-            yield None
-            return
-        link = Link(self.dice, self.trace.hear)
+            return None
+        link = Link(dice, self.trace.hear)
         self.links = [other for other in self.links if not other.gone]
         self.links.append(link)
-        self.dice.choice(self.servers).accept(link, v3=v3)
-        yield link
+        dice.choice(self.servers).accept(link, v3=v3)
+        return link
 
     def logs_heard_of(self) -> int:
         """How many logs of the store there were when every server last compared: one of several may serve the log

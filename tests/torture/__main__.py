@@ -41,6 +41,7 @@ class Run:
     seeds: int | None
     minutes: float
     ci: bool
+    stores: bool
 
     @property
     def dice(self) -> random.Random:
@@ -68,15 +69,18 @@ def simulate(run: Run) -> None:
     """Seeds of the simulation, `--seeds` of them from `--seed` on, in two processes."""
     seeds = run.seeds or run.size(100_000, 1_000)
     share = -(-seeds // PROCESSES)
+    stores = ["stores"] if run.stores else []
     firsts = range(run.seed, run.seed + seeds, share)
     commands = [
-        [sys.executable, "-m", "tests.simulation", str(first), str(min(share, run.seed + seeds - first))]
+        [sys.executable, "-m", "tests.simulation", str(first), str(min(share, run.seed + seeds - first)), *stores]
         for first in firsts
     ]
     running = [subprocess.Popen(command, cwd=ROOT) for command in commands]
     codes = [process.wait() for process in running]
     if any(codes):
-        raise Violation("seeds failed; replay one with: scripts/torture simulate --seeds 1 --seed N")
+        raise Violation(
+            "seeds failed; replay one: scripts/torture simulate --seeds 1 --seed N (and --stores, if given)"
+        )
 
 
 def crash_attack(run: Run) -> None:
@@ -201,11 +205,12 @@ def _needs(missing: list[str]) -> None:
 @click.argument("attack", type=click.Choice([*ATTACKS, "all"]))
 @click.option("--seed", type=int, help="What decides everything that is left to chance; printed at the start.")
 @click.option("--seeds", type=int, help="How many seeds of the simulation.")
+@click.option("--stores", is_flag=True, help="Python stores among the clients of every seed of the simulation.")
 @click.option("--minutes", type=float, default=60.0, show_default=True, help="Length of the soak.")
 @click.option("--ci", is_flag=True, help="Small: minutes in all.")
-def main(attack: str, seed: int | None, seeds: int | None, minutes: float, ci: bool) -> None:
+def main(attack: str, seed: int | None, seeds: int | None, minutes: float, *, stores: bool, ci: bool) -> None:
     """Run one attack, or all of them."""
-    run = Run(random.randrange(10**6) if seed is None else seed, seeds, minutes, ci)
+    run = Run(random.randrange(10**6) if seed is None else seed, seeds, minutes, ci, stores)
     for name in ATTACKS if attack == "all" else [attack]:
         say(f"--- {name}, seed {run.seed}")
         ATTACKS[name](run)
