@@ -170,8 +170,3 @@ def plain_items(events: Iterable[StoredEvent]) -> bytes:
 def plain_lines(events: Iterable[StoredEvent]) -> bytes:
     """Events in their plain form, one a line."""
     return b"".join([b"%b\n" % plain_text(event) for event in events])
-
-
-def plain_messages(events: Iterable[StoredEvent]) -> bytes:
-    """Events in their plain form as server-sent events; the number of each is its `id`."""
-    return b"".join([b"id: %d\ndata: %b\n\n" % (event.seq_num, plain_text(event)) for event in events])

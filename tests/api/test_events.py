@@ -229,3 +229,18 @@ async def test_who_reads_nothing_holds_nobody_up() -> None:
             with trio.fail_after(PATIENCE_S):
                 assert await quick.numbers(61) == list(range(1, 62))
                 assert await slow.numbers(61) == list(range(1, 62))
+
+
+async def test_who_reads_late_gets_everything_once_and_whole() -> None:
+    """What is written without a task, by one, and read from the log again make one stream."""
+    async with api() as program, program.stream() as stream:
+        await stream.message()
+        await program.appended({"type": "first"})
+        assert await stream.numbers(1) == [1]
+        big = "x" * 30_000
+        for number in range(60):  # more than sockets and the queue hold, a few at a time
+            await program.appended(*({"type": "a", "data": big} for _ in range(1 + number % 3)))
+        head = (await program.page(after=1, limit=1))["head"]
+        assert await stream.numbers(head - 1) == list(range(2, head + 1))
+        await program.appended({"type": "last"})
+        assert await stream.numbers(1) == [head + 1]
