@@ -261,7 +261,9 @@ class Server:
         self.feed = None if config.feed is None else self._open_feed(config.feed)
         self.door.sites = self._sites()
         self.traces = open_traces() if config.traces else None
-        self.reloader = Reloader(config, hooks, reread, self.door, self.tls, traces=self.traces)
+        self.reloader = Reloader(
+            config, hooks, reread, self.door, self.tls, traces=self.traces, webhooks=self.webhooks.reconfigure
+        )
 
     def _backups(self) -> "Backups":
         from livesync_trio.backups import Backups  # noqa: PLC0415 -- for those who want it
@@ -371,6 +373,7 @@ class Server:
             services.append(Service(self.news.run))
         if self.backups is not None:
             services.append(Service(self.backups.run))
+        self.webhooks.begin = partial(tasks.start, self.webhooks.run)
         services.append(Service(self.webhooks.run, self.webhooks.drain))
         if self.feed is not None:
             services.append(Service(self.feed.run))
