@@ -2,8 +2,8 @@
 
     {"id":"invoice-17","type":"invoicePaid","data":{"amount":3},"clientId":"billing","sessionId":"cron"}
 
-`type` is LiveStore's event name and `data` its args, kept byte for byte. A number comes from the server. `timestamp` is
-taken and not kept: a log has the time at which its server took an event.
+`type` is LiveStore's event name and `data` its args, kept byte for byte. Number and time come from the server: an event
+that brings a `timestamp` is refused, for it would be lost (decision 0018).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +20,9 @@ from livesync_trio.wire.surrogates import Restore
 _NOBODY: Final = Raw(b'"api"')
 """Client and session of an event that names none."""
 
+_ONE_TIME: Final = (
+    "A log has one time, that at which the server stores an event: put a time of your own into `data`, where it is kept"
+)
 _QUOTE: Final = ord('"')
 _NULL: Final = b"null"
 
@@ -33,7 +36,7 @@ class EventShape(msgspec.Struct, forbid_unknown_fields=True):
     type: Raw
     data: Raw = Raw(_NULL)
     id: Raw = Raw(_NULL)
-    timestamp: str | None = None
+    timestamp: Raw = Raw(_NULL)
     clientId: Raw = _NOBODY  # noqa: N815 -- the wire's names
     sessionId: Raw = _NOBODY  # noqa: N815
 
@@ -45,7 +48,7 @@ class _BodyShape(msgspec.Struct, forbid_unknown_fields=True):
     type: Raw | UnsetType = UNSET
     data: Raw = Raw(_NULL)
     id: Raw = Raw(_NULL)
-    timestamp: str | None = None
+    timestamp: Raw = Raw(_NULL)
     clientId: Raw = _NOBODY  # noqa: N815
     sessionId: Raw = _NOBODY  # noqa: N815
 
@@ -112,6 +115,8 @@ def _draft(shape: EventShape, restore: Restore, key: str | None, index: int, new
     name, client, session = restore(shape.type), restore(shape.clientId), restore(shape.sessionId)
     if not name[0] == client[0] == session[0] == _QUOTE:
         raise Unreadable(f"Expected `str` for `type`, `clientId` and `sessionId` - at `$.events[{index}]`")
+    if restore(shape.timestamp) != _NULL:
+        raise Unreadable(f"{_ONE_TIME} - at `$.events[{index}].timestamp`")
     given = restore(shape.id)
     append_id = None if given == _NULL else checked_id(plain(given), f"$.events[{index}].id")
     if append_id is None and key is not None:

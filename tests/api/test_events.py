@@ -16,7 +16,7 @@ from tests.api.serving import LINES, PATIENCE_S, STORE, api, path_of
 
 async def test_an_event_is_numbered_and_comes_back_verbatim() -> None:
     async with api() as program:
-        body = b'{"id":"one","type":"todo\\u00e4","data":{"b": 1e400,\n"a":[-0]},"timestamp":"2024-01-01T00:00:00Z"}'
+        body = b'{"id":"one","type":"todo\\u00e4","data":{"b": 1e400,\n"a":[-0]},"timestamp":null}'
         headers = {"content-type": "application/json; charset=utf-8"}
         answer = await program.http.post(path_of(), content=body, headers=headers)
         assert (answer.status_code, answer.json()["events"]) == (201, [{"id": "one", "seqNum": 1}])
@@ -26,6 +26,22 @@ async def test_an_event_is_numbered_and_comes_back_verbatim() -> None:
         (event,) = page.json()["events"]
         assert (event["id"], event["seqNum"], event["clientId"], event["sessionId"]) == ("one", 1, "api", "api")
         await program.server.check_works()
+
+
+async def test_a_time_of_its_own_is_refused_because_it_would_be_lost() -> None:
+    event = {"type": "a", "timestamp": "2024-01-01T00:00:00Z"}
+    async with api() as program:
+        client = await program.dialect()
+        for body in (event, {"events": [{"type": "b"}, event]}):
+            answer = await program.post(body)
+            assert (answer.status_code, answer.json()["code"]) == (400, "invalid-request")
+            assert "put a time of your own into `data`" in answer.json()["detail"]
+        answer = await program.http.post(
+            path_of(), content=json.dumps(event), headers={"content-type": LINES["accept"]}
+        )
+        assert "line 1: A log has one time" in answer.json()["detail"]
+        assert "events[0].timestamp" in (await client.ask(type="push", events=[event]))["message"]
+        assert (await client.ask(type="push", events=[{**event, "timestamp": None}]))["head"] == 1
 
 
 async def test_many_events_in_each_form() -> None:
