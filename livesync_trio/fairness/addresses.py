@@ -1,17 +1,12 @@
 """Which addresses count as one, and which are not counted."""
 
-import functools
 import ipaddress
 from typing import Final
 
 ADDRESS_GROUP_BITS: Final = 64
 """IPv6 addresses that share these bits count as one: a household has 2**64 of them."""
 
-ADDRESSES_KNOWN: Final = 1_024
-"""Addresses whose key is remembered: most come again with each request."""
 
-
-@functools.lru_cache(maxsize=ADDRESSES_KNOWN)
 def address_group(host: str) -> str | None:
     """The key under which an address is counted.
 

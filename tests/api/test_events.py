@@ -6,6 +6,7 @@ import gzip
 import json
 from typing import Any
 
+import pytest
 import trio
 
 from livesync_trio.model import StoreId
@@ -260,3 +261,14 @@ async def test_who_reads_late_gets_everything_once_and_whole() -> None:
         assert await stream.numbers(head - 1) == list(range(2, head + 1))
         await program.appended({"type": "last"})
         assert await stream.numbers(1) == [head + 1]
+
+
+async def test_a_quiet_stream_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proxies cut what is silent; a comment is no message, and events come behind it as before."""
+    monkeypatch.setattr("livesync_trio.api.following.API_HEARTBEAT_S", 0.01)
+    async with api() as program, program.stream() as stream:
+        await stream.message()
+        await stream.wire.read_until(b": still here\n\n")
+        await stream.wire.read_until(b"\r\n: still here\n\n\r\n")
+        await program.appended({"type": "a"})
+        assert await stream.numbers(1) == [1]
