@@ -100,7 +100,9 @@ func store(received message) {
 				fmt.Printf("%s e%d %s %s\n", data.StoreID, each.SeqNum, each.Name, each.Args)
 			}
 		}
-		known.known = max(known.known, data.UpTo)
+		if data.UpTo > known.known {
+			known.known = data.UpTo
+		}
 		places[data.StoreID] = known
 	}
 }

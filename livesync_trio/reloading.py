@@ -51,7 +51,7 @@ RELOADABLE: Final = frozenset(
         *("jwt_secret", "jwt_keys", "jwt_algorithms", "jwt_issuer", "jwt_audience", "jwt_leeway_s"),
         *("jwt_principal_claim", "jwt_stores_claim", "jwt_read_stores_claim", "jwt_stores", "jwt_read_stores"),
         *("hooks", "hook_limit_s", "cors_origins", "tls_cert", "tls_key", "audit_log", "audit_required"),
-        *("log_level", "log_format", "insecure"),
+        *("log_level", "log_format", "insecure", "webhooks", "webhook_private_hosts"),
     }
 )
 """Settings that a reload changes; the others need a restart."""
@@ -83,6 +83,7 @@ class Reloader:
         tls: Tls | None,
         *,
         traces: "Traces | None" = None,
+        webhooks: Callable[[Config], None] | None = None,
     ) -> None:
         """Put together what a reload needs.
 
@@ -93,6 +94,7 @@ class Reloader:
             door: what clients meet.
             tls: the certificate; None where there is none.
             traces: makes spans of pushes; None: nobody does.
+            webhooks: puts those of a configuration into effect; None: nobody does.
         """
         self.config = config
         """The configuration in force, with what later reloads changed of it."""
@@ -101,6 +103,7 @@ class Reloader:
         self._door = door
         self._tls = tls
         self._traces = traces
+        self._webhooks = webhooks
         self._threads = trio.CapacityLimiter(RELOAD_THREADS)
         self._watch_pushes()
 
@@ -208,6 +211,8 @@ class Reloader:
         self._door.protect_metrics(config.metrics_token)
         self._hooks = loaded.runner.hooks
         self._watch_pushes()
+        if self._webhooks is not None:
+            self._webhooks(config)
         for warning in exposure_warnings(config):
             _log.warning("a setting is weak", reason=warning)
         if self._reread is not None:  # else the log belongs to the program that embeds the server

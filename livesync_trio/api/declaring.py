@@ -4,6 +4,7 @@ Owns the values that pass between `site`, which speaks HTTP, and the handlers, w
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal, get_type_hints
 
 import attrs
@@ -125,7 +126,7 @@ class Route:
         """One sentence."""
         return (self.handler.__doc__ or "").partition("\n")[0]
 
-    @property
+    @cached_property
     def takes(self) -> type[Asked]:
         """What the query may ask."""
         hints = get_type_hints(self.handler, localns={"ApiServer": object})

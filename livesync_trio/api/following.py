@@ -12,16 +12,15 @@ from typing import Final
 import msgspec
 import trio
 
-from livesync_trio.access.client import Client
+from livesync_trio.api.declaring import Call
 from livesync_trio.api.events import wanted_only
 from livesync_trio.api.positions import position
 from livesync_trio.api.server import ApiServer
 from livesync_trio.api.structs import ListEvents
-from livesync_trio.connection.event_stream import EventStream
+from livesync_trio.connection.event_stream import AtOnce, EventStream
 from livesync_trio.errors import Refusal
 from livesync_trio.limits import API_HEARTBEAT_S
 from livesync_trio.model import BackendId, Cursor, LogState, Page, Publication, StoredEvent
-from livesync_trio.store.handle import StoreHandle
 from livesync_trio.telemetry import get_logger
 from livesync_trio.wire.plain import plain_text
 
@@ -38,19 +37,15 @@ class Following(EventStream):
     heartbeat = _HEARTBEAT
     farewell = _FAREWELL
 
-    def __init__(self, server: ApiServer, handle: StoreHandle, client: Client, asked: ListEvents) -> None:
+    def __init__(self, server: ApiServer, call: Call, asked: ListEvents) -> None:
         """Nothing is begun before `run_from`."""
-        expiry = client.rights.expiry
+        expiry = call.client.rights.expiry
         until_s = math.inf if expiry is None else expiry.trio_s
-        super().__init__(handle, server.surroundings.memory.sending, API_HEARTBEAT_S, until_s)
+        at_once = AtOnce(server.peers.note_work, call.http.send_part_now) if call.http.sends_at_once else None
+        super().__init__(call.handle, server.surroundings.memory.sending, API_HEARTBEAT_S, until_s, at_once)
         self._server = server
-        self._client = client
+        self._client = call.client
         self._asked = asked
-
-    @staticmethod
-    def render(events: Sequence[StoredEvent]) -> Sequence[Page]:
-        """Not shared: what is read is made into messages by `read`, which knows what is wanted."""
-        raise NotImplementedError
 
     async def read(self, log: LogState, after: int) -> Sequence[Page]:
         """See `Subscription`; what is not wanted is passed over."""

@@ -9,7 +9,7 @@ from livesync_trio.api.declaring import JSON, LINES, Call, Whole
 from livesync_trio.api.positions import cursor_of, etag, tags_in
 from livesync_trio.api.server import ApiServer
 from livesync_trio.api.structs import Appended, AppendedEvent, Nothing
-from livesync_trio.connection.appending import Appender, new_id
+from livesync_trio.connection.appending import Appender, NewIds
 from livesync_trio.connection.recording import HTTP
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.limits import IDEMPOTENCY_KEY_MAX_CHARACTERS
@@ -56,7 +56,7 @@ def _drafts(headers: Mapping[str, str], body: bytes) -> tuple[Draft, ...] | Refu
     if not (body.isascii() or is_utf8(body)):
         return Refusal(Kind.INVALID_REQUEST, "The body is not UTF-8.")
     try:
-        return (drafts_of_json if media == JSON else drafts_of_lines)(body, key, new_id)
+        return (drafts_of_json if media == JSON else drafts_of_lines)(body, key, NewIds())
     except Unreadable as error:
         return Refusal(Kind.INVALID_REQUEST, f"The events cannot be read: {str(error)[:300]}.")
 

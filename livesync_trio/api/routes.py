@@ -103,7 +103,7 @@ async def _followed(server: ApiServer, asked: ListEvents, call: Call, start: Cur
     state = await call.handle.inspect()
     if isinstance(state, Refusal):
         return state
-    following = Following(server, call.handle, call.client, asked)
+    following = Following(server, call, asked)
     return Parts(following.run_from(state, start))
 
 

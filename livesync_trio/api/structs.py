@@ -37,7 +37,9 @@ class NewEvent(Request, frozen=True):
     type: Annotated[str, Meta(description="LiveStore's event name.")]
     data: Annotated[Any, Meta(description="LiveStore's args, kept byte for byte.")] = None
     id: EventId | None = None
-    timestamp: Annotated[str | None, Meta(description="Taken and not kept: a log has its server's time.")] = None
+    timestamp: Annotated[
+        str | None, Meta(description="Taken for programs that send one, and not kept: the server's time counts.")
+    ] = None
     client_id: str = "api"
     session_id: str = "api"
 

@@ -173,7 +173,9 @@ class Server:
         self.feed: OpenFeed | None = open_change_feed(self)
         self.door.sites = open_sites(self, self.feed, self.control, self.api)
         self.traces = open_traces() if config.traces else None
-        self.reloader = Reloader(config, hooks, reread, self.door, self.tls, traces=self.traces)
+        self.reloader = Reloader(
+            config, hooks, reread, self.door, self.tls, traces=self.traces, webhooks=self.webhooks.reconfigure
+        )
 
     def _all_services(self, listeners: list[trio.SocketListener], tasks: Tasks) -> list[Service]:
         """All that runs, in the order in which it is started; it is drained in the opposite one."""
@@ -196,6 +198,7 @@ class Server:
             services.append(Service(self.news.run))
         if self.backups is not None:
             services.append(Service(self.backups.run))
+        self.webhooks.begin = partial(tasks.start, self.webhooks.run)
         services.append(Service(self.webhooks.run, self.webhooks.drain))
         if self.feed is not None:
             services.append(Service(self.feed.run))

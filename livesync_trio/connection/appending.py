@@ -20,9 +20,21 @@ _ID: Final = RequestId(b'"append"', Generation.PLAIN)
 """An append has no id of a request; hooks and the log are shown this."""
 
 
-def new_id() -> str:
-    """An id that no event has."""
-    return secrets.token_urlsafe(APPEND_ID_RANDOM_BYTES)
+class NewIds:
+    """Makes ids that no event has, for one request: a random name for all its events, and a number for each."""
+
+    __slots__ = ("_made", "_name")
+
+    def __init__(self) -> None:
+        """Nothing random is asked for before an event needs it."""
+        self._name = ""
+        self._made = 0
+
+    def __call__(self) -> str:
+        """The next id."""
+        self._name = self._name or secrets.token_urlsafe(APPEND_ID_RANDOM_BYTES)
+        self._made += 1
+        return f"{self._name}.{self._made}"
 
 
 @attrs.frozen

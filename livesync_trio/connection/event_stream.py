@@ -1,16 +1,18 @@
 """A live tail of a store: a subscription whose events go out as messages of one long answer.
 
-Its steps are carried out by whoever takes what is sent, so it reads no faster than its client. What it holds is bounded
-in bytes, and so is what all such answers hold together; an event is encoded once for all of them. How messages look is
-decided by subclasses: `admin.tail`, and `api.following` for server-sent events.
+Its steps are carried out by whoever takes what is sent, so it reads no faster than its client. While it follows and its
+client keeps up, what comes is written by the task that writes for all peers (decision 0005), and its own task rests.
+What it holds is bounded in bytes, and so is what all such answers hold together; an event is encoded once for all of
+them. How messages look is decided by subclasses: `admin.tail`, and `api.following` for server-sent events.
 """
 
 import abc
 import math
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
+import attrs
 import trio
 
 from livesync_trio.errors import BackendIdMismatch
@@ -24,12 +26,49 @@ EVENT_STREAM_QUEUE_BYTES: Final = 256 * 1024
 """Events queued for one stream above which it is sent back to the log (invariant 4)."""
 
 
+_THE_REST: Final = b""
+"""In the queue: the socket has not taken all that was written."""
+
+
+@attrs.frozen
+class AtOnce:
+    """How messages are written without a task.
+
+    Attributes:
+        note_work: has `flush` called soon (`Peers.note_work`).
+        send: sends what the socket takes; False: `messages` must give something, so that the rest is sent.
+    """
+
+    note_work: Callable[["EventStream"], None]
+    send: Callable[[bytes], bool]
+
+
 class EventStream(Subscription):
     """One subscription, and what is queued of it."""
 
-    __slots__ = ("_ending", "_heartbeat_s", "_lost", "_memory", "_news", "_queue", "_queued_bytes", "_until_s")
+    __slots__ = (
+        "_at_once",
+        "_ending",
+        "_heartbeat_s",
+        "_lost",
+        "_memory",
+        "_news",
+        "_queue",
+        "_queued_bytes",
+        "_resting",
+        "_until_s",
+    )
+    number = None
+    """Connections have one, for the log."""
 
-    def __init__(self, handle: StoreHandle, memory: Budget, heartbeat_s: float, until_s: float = math.inf) -> None:
+    def __init__(
+        self,
+        handle: StoreHandle,
+        memory: Budget,
+        heartbeat_s: float,
+        until_s: float = math.inf,
+        at_once: AtOnce | None = None,
+    ) -> None:
         """Nothing is begun before `messages`.
 
         Args:
@@ -37,6 +76,7 @@ class EventStream(Subscription):
             memory: what all such answers may hold of history.
             heartbeat_s: after so long without an event, a sign of life is sent.
             until_s: when it ends by itself, on Trio's clock.
+            at_once: how to write without a task; None: every message goes through `messages`.
         """
         super().__init__(handle, None, live=True)
         self._memory = memory
@@ -46,6 +86,8 @@ class EventStream(Subscription):
         self._queued_bytes = 0
         self._lost = False  # the log is another one now, and that is to be told
         self._ending = False
+        self._at_once = at_once
+        self._resting = False  # its task waits for news, and nothing that it gave is under way
         self._news = trio.lowlevel.ParkingLot()
 
     # --- how messages look -----------------------------------------------------------------------------------------
@@ -72,6 +114,7 @@ class EventStream(Subscription):
 
     def wake(self) -> None:
         """Look again at what is to be sent."""
+        self._resting = False
         self._news.unpark_all()
 
     def end_soon(self) -> None:
@@ -93,8 +136,7 @@ class EventStream(Subscription):
 
     def log_lost(self, refusal: BackendIdMismatch) -> None:
         """What is queued belongs to the log that is gone."""
-        self._queue.clear()
-        self._queued_bytes = 0
+        self._clear()
         self._lost = True
         self.ask_again()
 
@@ -107,7 +149,29 @@ class EventStream(Subscription):
         if message:
             self._queue.append(message)
             self._queued_bytes += len(message)
-            self.wake()
+            if self._resting and self._at_once is not None:
+                self._at_once.note_work(self)
+            else:
+                self.wake()
+
+    def _clear(self) -> None:
+        self._queue.clear()
+        self._queued_bytes = 0
+
+    # --- written without its task (`peers.Written`) ----------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Write what is queued, unless its task is about to."""
+        if self._resting and self._queue and self._at_once is not None:
+            message = b"".join(self._queue)
+            self._clear()
+            if not self._at_once.send(message):
+                self._queue.append(_THE_REST)
+                self.wake()
+
+    def cut(self) -> None:
+        """Something of ours has failed."""
+        self.end_soon()
 
     # --- what is sent ----------------------------------------------------------------------------------------------
 
@@ -131,13 +195,14 @@ class EventStream(Subscription):
                 elif self._queue:
                     message = self._queue.popleft()
                     self._queued_bytes -= len(message)
-                    for start in range(0, len(message), WRITE_SLICE_BYTES):
+                    for start in range(0, len(message) or 1, WRITE_SLICE_BYTES):
                         yield message[start : start + WRITE_SLICE_BYTES]
                     del message
                 elif held_bytes:
                     self._memory.give_back(held_bytes)
                     held_bytes = 0
                 elif self.following:
+                    self._resting = True
                     if not await self._wait(self._heartbeat_s):
                         yield self.heartbeat
                 elif self.standing is Standing.PAUSING:
@@ -154,6 +219,7 @@ class EventStream(Subscription):
                     await self.advance()
             yield self.farewell
         finally:
+            self._resting = False
             self._memory.give_back(held_bytes)
             self.close()
 
@@ -162,4 +228,5 @@ class EventStream(Subscription):
         with trio.move_on_at(min(trio.current_time() + limit_s, self._until_s)):
             await self._news.park()
             return True
+        self._resting = False
         return False

@@ -20,7 +20,7 @@ from livesync_trio.limits import HTTP_PULL_STORAGE_PATIENCE_S, PUSH_PATIENCE_S, 
 from livesync_trio.model import BackendId, Cursor, LogState, Page, Publication
 from livesync_trio.store.commands import UNAVAILABLE, Accepted, Waiting
 from livesync_trio.store.handle import StoreHandle
-from livesync_trio.store.subscription import Standing, Subscription
+from livesync_trio.store.subscription import AlikeSubscription, Standing
 from livesync_trio.wire import rpc
 from livesync_trio.wire.messages import (
     Invalid,
@@ -179,7 +179,7 @@ class _Request:
         return _refusal_answer((request_id,), refusal)
 
 
-class HttpPull(Subscription):
+class HttpPull(AlikeSubscription):
     """A pull whose answer ends at the head; its steps are carried out by whoever takes the messages."""
 
     render = staticmethod(rpc_history)

@@ -15,7 +15,7 @@ from livesync_trio.limits import PUBLICATION_MAX_BYTES, READ_MAX_BYTES
 from livesync_trio.memory import Budget
 from livesync_trio.model import Cursor, LogState, Page, Publication
 from livesync_trio.store.handle import StoreHandle
-from livesync_trio.store.subscription import Subscription
+from livesync_trio.store.subscription import AlikeSubscription
 from livesync_trio.telemetry import get_logger
 
 _log = get_logger("connection")
@@ -49,7 +49,7 @@ class Carrier(Protocol):
         """Whether the log shall have another line of this kind about the store."""
 
 
-class Pull(Subscription):
+class Pull(AlikeSubscription):
     """One pull, live or not; `close` ends it for good."""
 
     __slots__ = ("_carrier", "_held_bytes", "_large_comes", "_outbox")

@@ -1,13 +1,13 @@
 """The open WebSockets of a server: who is connected, who has something to be sent, who has fallen silent, the farewell.
 
-Owns the table of peers, the one task that writes what their sockets take at once (decision 0005), the one timer that
+Owns the table of peers, the one task that writes what sockets take at once (decision 0005), the one timer that
 watches the silence of all of them, and the few tasks that go on when their peer has left.
 """
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 
@@ -20,6 +20,20 @@ from livesync_trio.telemetry import get_logger
 _log = get_logger("connection")
 
 
+class Written(Protocol):
+    """Whoever has something to be sent: a peer, or an answer that follows a store (`event_stream`)."""
+
+    @property
+    def number(self) -> int | None:
+        """Names it in the log."""
+
+    def flush(self) -> None:
+        """Write what the socket takes without waiting."""
+
+    def cut(self) -> None:
+        """End it at once."""
+
+
 class Peers:
     """The table of connected peers."""
 
@@ -29,7 +43,7 @@ class Peers:
         self._probe_after_s = min(PROBE_AFTER_S, idle_limit_s / 2)  # so that nobody is closed unasked
         self._peers: dict[Peer, None] = {}  # in the order of arrival, so that a test's seed decides everything
         self._none_left = trio.lowlevel.ParkingLot()
-        self._with_work: dict[Peer, None] = {}
+        self._with_work: dict[Written, None] = {}
         self._work_came = trio.lowlevel.ParkingLot()  # the flushing task, while there is nothing to flush
         self._to_remind: deque[tuple[float, Peer]] = deque()  # when, on Trio's clock; all wait equally long
         self._reminder_came = trio.lowlevel.ParkingLot()
@@ -45,7 +59,7 @@ class Peers:
     async def run(self, peer: Peer) -> None:
         """Serve a peer until it goes."""
         self._peers[peer] = None
-        peer.outbox.on_work = partial(self._note_work, peer)
+        peer.outbox.on_work = partial(self.note_work, peer)
         peer.start_outliving = self._start_outliving
         peer.remind = partial(self._note_reminder, peer)
         try:
@@ -91,7 +105,8 @@ class Peers:
         if tasks.crash is not None:
             raise tasks.crash
 
-    def _note_work(self, peer: Peer) -> None:
+    def note_work(self, peer: Written) -> None:
+        """Write for it in the next turn."""
         self._with_work[peer] = None
         if self._work_came:
             self._work_came.unpark_all()

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from livesync_trio.access.client import Client
-from livesync_trio.connection.appending import Appender, new_id
+from livesync_trio.connection.appending import Appender, NewIds
 from livesync_trio.connection.asking import Asking
 from livesync_trio.connection.channel import Incoming
 from livesync_trio.connection.live import Pull
@@ -101,7 +101,7 @@ class PlainSession:
             self.peer.close(Kind.UNAUTHENTICATED)
             return
         try:
-            message = dialect.decode(incoming.data, new_id)
+            message = dialect.decode(incoming.data, NewIds())
         except dialect.BadMessage as bad:
             self._refuse(bad.id, Refusal(Kind.INVALID_REQUEST, f"The message cannot be read: {str(bad)[:300]}."))
             return

@@ -80,6 +80,6 @@ def v3_message(publication: Publication) -> bytes:
     """The publication as the one broadcast message of 0.3: the whole batch, nothing remaining (SPEC 5.3)."""
     made: bytes | None = publication.encoded.get("v3")
     if made is None:
-        made = v3.pull_res(v3_items(publication.events), 0, b"push", publication.request_id)
+        made = v3.broadcast(v3_items(publication.events), publication.request_id)
         publication.encoded["v3"] = made
     return made

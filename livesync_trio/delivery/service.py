@@ -69,9 +69,10 @@ class Known:
 
 @attrs.define(eq=False)
 class _Running:
-    """A webhook that this server delivers now. `ended` is set when nothing runs for it any more."""
+    """A webhook that this server delivers now, by a network. `ended` is set when nothing runs for it any more."""
 
     known: Known
+    network: httpcore.AsyncNetworkBackend
     courier: Courier | None = None
     finishing: bool = False
     ended: trio.Event = attrs.field(factory=trio.Event)
@@ -136,6 +137,12 @@ class Deliveries:
                 running.courier.compare_soon()
             else:
                 running.courier.changed(store_id)
+
+    def reconfigure(self, configured: Sequence[Webhook], network: httpcore.AsyncNetworkBackend | None) -> None:
+        """Deliver those of another configuration; `network`: by another one."""
+        self._configured = {webhook.id: webhook for webhook in configured}
+        self._network = network or self._network
+        self._look.set()
 
     async def run(self) -> None:
         """Deliver, whenever this server is the one that does, until drained or cancelled."""
@@ -212,9 +219,9 @@ class Deliveries:
         for each, running in tuple(self._running.items()):
             if running.ended.is_set():
                 del self._running[each]
-            elif each not in wanted or wanted[each].version != running.known.version:
+            elif wanted.get(each) != running.known or running.network is not self._network:
                 running.finish()
-        begun = [_Running(wanted[each]) for each in wanted if each not in self._running]
+        begun = [_Running(wanted[each], self._network) for each in wanted if each not in self._running]
         self._running |= {running.known.webhook.id: running for running in begun}
         return begun
 
@@ -244,7 +251,7 @@ class Deliveries:
             await self._begin(webhook, fresh=standing is None)
             self._look.set()
             return  # its standing has changed, so it begins again
-        sender = Sender(webhook, self._network, self._tls, self._means.wall_clock)
+        sender = Sender(webhook, running.network, self._tls, self._means.wall_clock)
         courier = Courier(webhook, self._means, sender, counts, partial(self._gone, webhook.id))
         running.courier = courier
         if running.finishing:

@@ -1,6 +1,7 @@
 """From the query of a request to a struct; strict, so that a slip is told and not ignored."""
 
 import datetime
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar, get_args
@@ -26,7 +27,7 @@ def asked(takes: type[R], given: Mapping[str, Sequence[str]]) -> R:
     Raises:
         ValueError: a parameter is unknown, repeated, missing or not of its kind.
     """
-    numbers = {field.encode_name for field in msgspec.structs.fields(takes) if _is_number(field.type)}
+    numbers = _numbers(takes)
     values: dict[str, str | int] = {}
     for name, (text, *more) in given.items():
         if more:
@@ -34,6 +35,12 @@ def asked(takes: type[R], given: Mapping[str, Sequence[str]]) -> R:
         if text:
             values[name] = int(text) if name in numbers and _WHOLE.fullmatch(text) else text
     return msgspec.convert(values, takes)
+
+
+@functools.cache
+def _numbers(takes: type[Request]) -> frozenset[str]:
+    """The parameters that are numbers."""
+    return frozenset(field.encode_name for field in msgspec.structs.fields(takes) if _is_number(field.type))
 
 
 def _is_number(kind: Any) -> bool:

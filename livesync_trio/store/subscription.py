@@ -78,11 +78,6 @@ class Subscription(abc.ABC):
 
     # --- what the subclass decides ---------------------------------------------------------------------------------
 
-    @staticmethod
-    @abc.abstractmethod
-    def render(events: Sequence[StoredEvent]) -> Sequence[Page]:
-        """How history looks; a function that all subscriptions of the kind share (`store.history.Render`)."""
-
     @abc.abstractmethod
     def wake(self) -> None:
         """There are steps to be carried out. Must not wait."""
@@ -117,9 +112,9 @@ class Subscription(abc.ABC):
         """Held while a page is read and sent; waits until there is room for one."""
         return nullcontext()
 
+    @abc.abstractmethod
     async def read(self, log: LogState, after: int) -> Sequence[Page]:
-        """The next pages; raises what `StoreHandle.pages` raises."""
-        return await self._handle.pages(log, after, log.head, self.render)
+        """The next pages of history; raises what `StoreHandle.pages` raises."""
 
     # --- how it is -------------------------------------------------------------------------------------------------
 
@@ -321,6 +316,21 @@ class Subscription(abc.ABC):
                 self.standing = Standing.ASKING
             else:
                 self._finish()
+
+
+class AlikeSubscription(Subscription):
+    """A subscription whose history looks the same for all of its kind, so that it is read once for many of them."""
+
+    __slots__ = ()
+
+    @staticmethod
+    @abc.abstractmethod
+    def render(events: Sequence[StoredEvent]) -> Sequence[Page]:
+        """How history looks (`store.history.Render`)."""
+
+    async def read(self, log: LogState, after: int) -> Sequence[Page]:
+        """See `Subscription`."""
+        return await self._handle.pages(log, after, log.head, self.render)
 
 
 _SETTLED = (Standing.FOLLOWING, Standing.OVER)

@@ -43,6 +43,8 @@ _HOW_TO_AUTHENTICATE: Final = ("www-authenticate", "Bearer")
 """What a 401 must say (RFC 9110, 15.5.2). Browsers ask nobody for a password because of it."""
 _MAX_DIGITS: Final = 20
 """Of a length that is looked at; a longer number is more than anything that is taken."""
+_CHUNKS_AT_ONCE: Final = 16
+"""Parts of a body that are taken before others have a turn."""
 _ANSWERABLE: Final = (h11.IDLE, h11.SEND_RESPONSE)
 
 
@@ -116,6 +118,7 @@ class HttpConnection:
         self.is_last = False
         """Whether the present answer is the last on this connection, and says so."""
         self._begun = b""
+        self._chunked = False
 
     async def next_request(self, limit_s: float) -> Request | None:
         """Read the next head.
@@ -166,7 +169,7 @@ class HttpConnection:
         Raises:
             BadRequest: larger than `max_bytes`, malformed, cut off, or not complete within its limit.
         """
-        body, size = bytearray(), 0
+        body, size, chunks = bytearray(), 0, 0
         keep_bytes = max_bytes if keep_bytes is None else keep_bytes
         with trio.move_on_after(REQUEST_BODY_LIMIT_S):
             while True:
@@ -181,13 +184,17 @@ class HttpConnection:
                 if size > max_bytes:
                     raise BadRequest(Kind.BODY_TOO_BIG)
                 body += event.data[: keep_bytes - len(body)]  # not a list of them: a chunk may be one byte
-                await trio.lowlevel.checkpoint()  # one read may bring ten thousand chunks
+                chunks += 1
+                if chunks % _CHUNKS_AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()  # one read may bring ten thousand
         raise BadRequest(Kind.REQUEST_TIMEOUT)
 
     async def _next_head(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         """The next event where a request begins. Always a checkpoint: one read may bring thousands of requests."""
-        async with self._turns:
-            event = self._event()
+        event: h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED] = h11.NEED_DATA
+        if any(self._h11.trailing_data):  # a request was sent behind the last one
+            async with self._turns:
+                event = self._event()
         while event is h11.NEED_DATA:
             data = await direct.receive(self.stream)
             async with self._turns:
@@ -249,7 +256,8 @@ class HttpConnection:
     # An answer in pieces, for who makes it as it goes (`asgi`): `begin_answer`, then `send_part` until the last.
 
     def begin_answer(self, status: int, headers: Headers) -> None:
-        """Begin an answer; sent together with its first part."""
+        """Begin an answer, whose length is not known; sent together with its first part."""
+        self._chunked = self._h11.their_http_version == b"1.1"  # as h11 decides
         self._begun = self._h11.send(h11.Response(status_code=status, headers=_encoded(headers))) or b""
 
     async def send_part(self, data: bytes, *, last: bool) -> None:
@@ -262,6 +270,30 @@ class HttpConnection:
         if last:
             pending += self._h11.send(h11.EndOfMessage()) or b""
         await self._send(pending)
+
+    @property
+    def sends_at_once(self) -> bool:
+        """Whether `send_part_now` can send anything: not where bytes are made anew for each connection, as by TLS."""
+        return isinstance(self.stream, trio.SocketStream)
+
+    def send_part_now(self, data: bytes) -> bool:
+        """Send of a part what the kernel takes without waiting.
+
+        h11 is not asked: to frame a chunk changes nothing in it (RFC 9112, 7.1).
+
+        Returns:
+            Whether everything has gone. If not, `send_part` must be called, with no bytes or more: it sends the rest.
+        """
+        framed = b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
+        if self._begun or self.broken:
+            self._begun += framed
+            return False
+        try:
+            self._begun = bytes(direct.send_now(self.stream, framed))
+        except direct.PeerGone:
+            self._h11.send_failed()
+        self._traffic.sent_bytes += len(framed) - len(self._begun)
+        return not self._begun and not self.broken
 
     @property
     def broken(self) -> bool:

@@ -2,8 +2,8 @@
 
     {"id":"invoice-17","type":"invoicePaid","data":{"amount":3},"clientId":"billing","sessionId":"cron"}
 
-`type` is LiveStore's event name and `data` its args, kept byte for byte. A number comes from the server. `timestamp` is
-taken and not kept: a log has the time at which its server took an event.
+`type` is LiveStore's event name and `data` its args, kept byte for byte. Number and time come from the server; a
+`timestamp` that is sent is taken and not kept (decision 0018).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,8 +17,11 @@ from livesync_trio.model import Draft, StoredEvent
 from livesync_trio.wire.reading import Unreadable, plain, read
 from livesync_trio.wire.surrogates import Restore
 
-_NOBODY: Final = Raw(b'"api"')
+_NOBODY_TEXT: Final = b'"api"'
+_NOBODY: Final = Raw(_NOBODY_TEXT)
 """Client and session of an event that names none."""
+
+_BY_NOBODY: Final = b'"clientId":%b,"sessionId":%b}' % (_NOBODY_TEXT, _NOBODY_TEXT)
 
 _QUOTE: Final = ord('"')
 _NULL: Final = b"null"
@@ -32,8 +35,8 @@ class EventShape(msgspec.Struct, forbid_unknown_fields=True):
 
     type: Raw
     data: Raw = Raw(_NULL)
-    id: Raw = Raw(_NULL)
-    timestamp: str | None = None
+    id: Raw | UnsetType = UNSET
+    timestamp: Raw | UnsetType = UNSET
     clientId: Raw = _NOBODY  # noqa: N815 -- the wire's names
     sessionId: Raw = _NOBODY  # noqa: N815
 
@@ -44,8 +47,8 @@ class _BodyShape(msgspec.Struct, forbid_unknown_fields=True):
     events: list[EventShape] | UnsetType = UNSET
     type: Raw | UnsetType = UNSET
     data: Raw = Raw(_NULL)
-    id: Raw = Raw(_NULL)
-    timestamp: str | None = None
+    id: Raw | UnsetType = UNSET
+    timestamp: Raw | UnsetType = UNSET
     clientId: Raw = _NOBODY  # noqa: N815
     sessionId: Raw = _NOBODY  # noqa: N815
 
@@ -109,19 +112,23 @@ def _too_many() -> Unreadable:
 
 
 def _draft(shape: EventShape, restore: Restore, key: str | None, index: int, new_id: NewId) -> Draft:
-    name, client, session = restore(shape.type), restore(shape.clientId), restore(shape.sessionId)
+    name, after = restore(shape.type), _BY_NOBODY
+    if shape.clientId is not _NOBODY or shape.sessionId is not _NOBODY:
+        client, session = restore(shape.clientId), restore(shape.sessionId)
+        after = b'"clientId":%b,"sessionId":%b}' % (client, session)
+    else:
+        client = session = _NOBODY_TEXT
     if not name[0] == client[0] == session[0] == _QUOTE:
         raise Unreadable(f"Expected `str` for `type`, `clientId` and `sessionId` - at `$.events[{index}]`")
-    given = restore(shape.id)
-    append_id = None if given == _NULL else checked_id(plain(given), f"$.events[{index}].id")
-    if append_id is None and key is not None:
+    if shape.timestamp is not UNSET and restore(shape.timestamp)[:1] not in b'"n':
+        raise Unreadable(f"Expected `str | null` - at `$.events[{index}].timestamp`")
+    append_id = None
+    if shape.id is not UNSET and (given := restore(shape.id)) != _NULL:
+        append_id = checked_id(plain(given), f"$.events[{index}].id")
+    elif key is not None:
         append_id = f"{key}/{index}"
-    return Draft(
-        b'{"name":%b,"args":%b' % (name, restore(shape.data)),
-        b'"clientId":%b,"sessionId":%b}' % (client, session),
-        append_id or new_id(),
-        append_id is not None,
-    )
+    before = b'{"name":%b,"args":%b' % (name, restore(shape.data))
+    return Draft(before, after, append_id or new_id(), append_id is not None)
 
 
 def checked_id(given: object, where: str) -> str:
@@ -170,8 +177,3 @@ def plain_items(events: Iterable[StoredEvent]) -> bytes:
 def plain_lines(events: Iterable[StoredEvent]) -> bytes:
     """Events in their plain form, one a line."""
     return b"".join([b"%b\n" % plain_text(event) for event in events])
-
-
-def plain_messages(events: Iterable[StoredEvent]) -> bytes:
-    """Events in their plain form as server-sent events; the number of each is its `id`."""
-    return b"".join([b"id: %d\ndata: %b\n\n" % (event.seq_num, plain_text(event)) for event in events])

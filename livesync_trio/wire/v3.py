@@ -110,6 +110,16 @@ def pull_res(items: bytes, remaining: int, context: Literal[b"pull", b"push"], r
     )
 
 
+def broadcast(items: bytes, request_id: bytes) -> bytes:
+    """What others have pushed.
+
+    Args:
+        items: the events, from `events.v3_items`.
+        request_id: JSON text of the push's id. Generation next numbers its requests; these clients read texts only.
+    """
+    return pull_res(items, 0, b"push", request_id if request_id.startswith(b'"') else b'"%b"' % request_id)
+
+
 def push_ack(request_id: RequestId) -> bytes:
     """Acknowledgement of a push: its events are durable."""
     return b'{"_tag":"WSMessage.PushAck","requestId":%b}' % request_id.json

@@ -33,7 +33,7 @@ class HttpClient(Socket):
     def ask(self) -> None:
         """Send the next request."""
         self.waiting = True
-        message = wire.post(self._address.authority, self._address.path, self.store_id, self.body())
+        message = self.request(self._address)
         self._sent_s = time.perf_counter()
         self.sendall(message)
 
@@ -43,7 +43,7 @@ class HttpClient(Socket):
         body = whole_body(got)
         if body is None:
             return
-        if not got.startswith(b"HTTP/1.1 200") or b'"Success"' not in body:
+        if not self.is_success(got, body):
             raise BenchError(f"an HTTP request failed: {got[:600]!r}")
         self._got = b""
         self.latencies_s.append(time.perf_counter() - self._sent_s)
@@ -52,6 +52,14 @@ class HttpClient(Socket):
         self.answer(body)
         if self.may_go_on:
             self.ask()
+
+    def request(self, address: Address) -> bytes:
+        """What to send next: a request of the HTTP transport, unless a subclass speaks something else."""
+        return wire.post(address.authority, address.path, self.store_id, self.body())
+
+    def is_success(self, answer: bytes, body: bytes) -> bool:
+        """Whether it was done. `answer`: head and body."""
+        return answer.startswith(b"HTTP/1.1 200") and b'"Success"' in body
 
     def body(self) -> bytes:
         """What to ask next."""

@@ -10,6 +10,7 @@ import attrs
 from rich.console import Console
 from rich.table import Table
 from scripts.benchmark.measuring import BUSY_SHARE, Figures
+from scripts.benchmark.scenarios import api
 from scripts.benchmark.scenarios.idle import PER_CONNECTION
 from scripts.benchmark.session import Result, machine
 
@@ -68,6 +69,8 @@ def versus(first: Result, result: Result) -> str:
     """How the first server compares with this one."""
     if result is first:
         figures = first.median()
+        if figures is not None and figures.more.get(api.OF_WEBSOCKET) is not None:
+            return _beside_websocket(figures)
         if figures is not None and figures.more.get("p99_ratio") is not None:
             ratio, missed = (
                 figures.more["p99_ratio"],
@@ -87,6 +90,13 @@ def versus(first: Result, result: Result) -> str:
     if mine and theirs and mine.server_cpu_us and theirs.server_cpu_us and not first.scenario.memory:
         text += f", CPU ×{theirs.server_cpu_us / mine.server_cpu_us:.2f}"
     return text
+
+
+def _beside_websocket(figures: Figures) -> str:
+    ratio, goal = figures.more[api.OF_WEBSOCKET], api.GOAL_OF_WEBSOCKET
+    text = f"×{ratio:.2f} of the WebSocket's (goal {goal:g}{'' if ratio >= goal else ', missed'})"
+    cpu = figures.more.get(api.CPU_OF_WEBSOCKET)
+    return text if cpu is None else f"{text}, CPU ×{1 / cpu:.2f}"
 
 
 def show(results: Sequence[Result]) -> None:

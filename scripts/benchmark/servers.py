@@ -13,9 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -59,8 +60,8 @@ class Server:
     data: Path | None = None
 
     @contextmanager
-    def running(self) -> Iterator[Running]:
-        """A server to be measured; ended afterwards when it was started here."""
+    def running(self, settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[Running]:
+        """A server to be measured; ended afterwards when it was started here. `settings`: in its environment."""
         if self.command is None:
             yield _found(self.url or "")
             return
@@ -72,7 +73,7 @@ class Server:
             _raise_descriptors()
             process = subprocess.Popen(
                 self.command(port, data), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.cwd,
-                start_new_session=True,
+                start_new_session=True, env={**os.environ, **settings},
             )  # fmt: skip
             try:
                 _wait_until_open(process, port, data / "server.log")

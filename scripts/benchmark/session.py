@@ -107,7 +107,7 @@ def run_once(scenario: Scenario, server: Server, seconds: float, scale: float) -
     Raises:
         BenchError: the server did not start, or did something else than it must.
     """
-    with server.running() as running:
+    with server.running(scenario.settings) as running:
         address = running.address
         answer = load.run(
             load.Job(

@@ -104,6 +104,26 @@ def post(host: str, path: str, store_id: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
+def append_request(host: str, store_id: str, batch: int) -> bytes:
+    """A POST of events to the HTTP API, with the args that pushes have."""
+    event = b'{"type":"v1.TodoCreated","data":%b}' % _ARGS
+    body = event if batch == 1 else b'{"events":[%b]}' % b",".join([event] * batch)
+    head = (
+        f"POST /v1/stores/{store_id}/events HTTP/1.1\r\nHost: {host}\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def stream_request(host: str, store_id: str) -> bytes:
+    """A GET that follows a store by server-sent events."""
+    return (f"GET /v1/stores/{store_id}/events HTTP/1.1\r\nHost: {host}\r\naccept: text/event-stream\r\n\r\n").encode()
+
+
+PLAIN_EVENT_MARK: Final = b'"seqNum":'
+"""Stands once with every event in its plain form."""
+
+
 def number_after(name: bytes, data: bytes, start: int, end: int) -> int:
     """The integer member `name` nearest to the end of `data[start:end]`.
 

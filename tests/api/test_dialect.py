@@ -78,6 +78,15 @@ async def test_what_is_no_message_is_refused_and_the_socket_stays() -> None:
             {"type": "push", "id": {"a": 1}, "events": [{"type": "a"}]},
             {"type": "push", "events": [{"type": "a", "id": "\u0000"}]},
             {"type": "push", "events": [{"type": 7}]},
+            {"type": "push", "events": {"type": "a"}},
+            {"type": "push", "events": []},
+            {"type": "push", "events": [{"type": "a"}], "head": "1"},
+            {"type": "push", "events": [{"type": "a", "seqNum": 1}]},
+            {"type": "pull", "limit": 1_001},
+            {"type": "pull", "after": 2**53},
+            {"type": "pull", "live": "yes"},
+            {"type": "auth", "token": 7},
+            {"_tag": "Ping"},
             '{"type":"push","events":[{"type":"a","data":' + "[" * 100_000 + "]" * 100_000 + "}]}",
         ]
         for message in bad:

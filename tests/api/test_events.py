@@ -6,6 +6,7 @@ import gzip
 import json
 from typing import Any
 
+import pytest
 import trio
 
 from livesync_trio.model import StoreId
@@ -16,7 +17,7 @@ from tests.api.serving import LINES, PATIENCE_S, STORE, api, path_of
 
 async def test_an_event_is_numbered_and_comes_back_verbatim() -> None:
     async with api() as program:
-        body = b'{"id":"one","type":"todo\\u00e4","data":{"b": 1e400,\n"a":[-0]},"timestamp":"2024-01-01T00:00:00Z"}'
+        body = b'{"id":"one","type":"todo\\u00e4","data":{"b": 1e400,\n"a":[-0]},"timestamp":null}'
         headers = {"content-type": "application/json; charset=utf-8"}
         answer = await program.http.post(path_of(), content=body, headers=headers)
         assert (answer.status_code, answer.json()["events"]) == (201, [{"id": "one", "seqNum": 1}])
@@ -26,6 +27,20 @@ async def test_an_event_is_numbered_and_comes_back_verbatim() -> None:
         (event,) = page.json()["events"]
         assert (event["id"], event["seqNum"], event["clientId"], event["sessionId"]) == ("one", 1, "api", "api")
         await program.server.check_works()
+
+
+async def test_a_time_of_its_own_is_taken_and_the_servers_counts() -> None:
+    event = {"type": "a", "timestamp": "2024-01-01T00:00:00Z"}
+    async with api() as program:
+        client = await program.dialect()
+        assert (await program.post(event)).status_code == 200
+        assert (await program.post({"events": [{"type": "b"}, event]})).json()["head"] == 3
+        assert (await client.ask(type="push", events=[event, {**event, "timestamp": None}]))["head"] == 5
+        assert all(one["timestamp"] > "2026" for one in (await program.page())["events"])
+        for wrong in (5, [], {"a": "b"}, True):
+            answer = await program.post({**event, "timestamp": wrong})
+            assert (answer.status_code, answer.json()["code"]) == (400, "invalid-request")
+            assert "timestamp" in answer.json()["detail"]
 
 
 async def test_many_events_in_each_form() -> None:
@@ -229,3 +244,29 @@ async def test_who_reads_nothing_holds_nobody_up() -> None:
             with trio.fail_after(PATIENCE_S):
                 assert await quick.numbers(61) == list(range(1, 62))
                 assert await slow.numbers(61) == list(range(1, 62))
+
+
+async def test_who_reads_late_gets_everything_once_and_whole() -> None:
+    """What is written without a task, by one, and read from the log again make one stream."""
+    async with api() as program, program.stream() as stream:
+        await stream.message()
+        await program.appended({"type": "first"})
+        assert await stream.numbers(1) == [1]
+        big = "x" * 30_000
+        for number in range(60):  # more than sockets and the queue hold, a few at a time
+            await program.appended(*({"type": "a", "data": big} for _ in range(1 + number % 3)))
+        head = (await program.page(after=1, limit=1))["head"]
+        assert await stream.numbers(head - 1) == list(range(2, head + 1))
+        await program.appended({"type": "last"})
+        assert await stream.numbers(1) == [head + 1]
+
+
+async def test_a_quiet_stream_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proxies cut what is silent; a comment is no message, and events come behind it as before."""
+    monkeypatch.setattr("livesync_trio.api.following.API_HEARTBEAT_S", 0.01)
+    async with api() as program, program.stream() as stream:
+        await stream.message()
+        await stream.wire.read_until(b": still here\n\n")
+        await stream.wire.read_until(b"\r\n: still here\n\n\r\n")
+        await program.appended({"type": "a"})
+        assert await stream.numbers(1) == [1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from livesync_trio.config import Secret
-from tests.api.serving import LINES, TOKEN, api, path_of
+from tests.api.serving import LINES, STREAM, TOKEN, api, path_of
 from tests.bad_input.servers import FRAME_MAX_BYTES
 from tests.bad_input.wires import head
 
@@ -98,15 +98,21 @@ async def test_queries_headers_and_paths() -> None:
     async with api() as program:
         await program.appended({"type": "a"})
         for query in QUERIES:
-            is_problem(await program.http.get(f"{path_of()}?{query}"), 400)
+            for rest in ("/events", "", "/sessions"):
+                is_problem(await program.http.get(f"{path_of(rest=rest)}?{query}"), 400)
+            is_problem(await program.http.get(f"{path_of()}?{query}", headers=LINES), 400)
+            is_problem(await program.http.get(f"{path_of()}?{query}", headers=STREAM), 400)
         for path, status in PATHS:
             answer = await program.server.ask(head(f"GET {path} HTTP/1.1"))
             assert (answer.status, answer.headers["content-type"]) == (status, "application/problem+json"), path
         for value in ("x", "1.%00x y", "99999999999999999", '"1"', "-1"):
             is_problem(await program.http.get(path_of(), headers={"last-event-id": value}), 400)
         is_problem(await program.http.get(path_of(), headers={"accept": "image/png"}), 406)
-        is_problem(await program.http.delete(path_of()), 405)
-        is_problem(await program.http.put(path_of(rest=""), content=b"x"), 405)
+        for rest in ("/events", "", "/sessions"):
+            for method in ("DELETE", "PUT", "PATCH", "TRACE", "QUERY"):
+                is_problem(await program.http.request(method, path_of(rest=rest), content=b"x"), 405)
+        for rest in ("", "/sessions"):
+            is_problem(await program.http.post(path_of(rest=rest), json={"type": "a"}), 405)
 
 
 async def test_ids_that_look_like_something_else() -> None:

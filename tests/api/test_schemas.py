@@ -10,10 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from livesync_trio.cli.main import livesync
+from livesync_trio.config import Secret
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.rules.schemas import BadSchemas, EventSchemas
 from livesync_trio.storage.sqlite.engine import SqliteEngine
-from tests.api.serving import api
+from tests.api.serving import TOKEN, api
 from tests.bad_input.clients import event, reason
 from tests.storage.making import Database, run_of
 
@@ -54,7 +55,7 @@ async def test_unknown_types_are_refused_where_that_is_wanted(schemas: str) -> N
 
 @pytest.mark.parametrize("mode", ["off", "log", "refuse"])
 async def test_pushes_of_clients(schemas: str, mode: Any) -> None:
-    async with api(event_schemas=schemas, event_schemas_pushes=mode) as program:
+    async with api(event_schemas=schemas, event_schemas_pushes=mode, metrics_token=Secret(TOKEN)) as program:
         client = await program.server.rpc("pushes")
         bad = {**event(1, 0), "name": "todoAdded", "args": {"text": 7}}
         answer = await client.push(bad)
@@ -65,6 +66,8 @@ async def test_pushes_of_clients(schemas: str, mode: Any) -> None:
             assert answer["exit"]["_tag"] == "Success", answer
         logged = program.server.logged("a push does not fit the schemas of events")
         assert len(logged) == (mode == "log")
+        page = await program.http.get("/metrics", headers={"authorization": f"Bearer {TOKEN}"})
+        assert f"livesync_pushes_misfitting_total {float(mode == 'log')}" in page.text
 
 
 def test_what_is_no_schema_is_told() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -26,7 +28,7 @@ async def doors(program: Program, store: str, bearer: str) -> list[int]:
     """Statuses of everything that can be asked of a store."""
     headers = {"authorization": f"Bearer {bearer}"}
     http, path = program.http, path_of(store)
-    wire = await program.server.wire()
+    wire, at_head = await program.server.wire(), 1
     return [
         (await http.post(path, json={"type": "a"}, headers=headers)).status_code,
         (await http.get(path, headers=headers)).status_code,
@@ -36,7 +38,15 @@ async def doors(program: Program, store: str, bearer: str) -> list[int]:
         (await program.server.ask(upgrade(path, f"authorization: Bearer {bearer}"))).status,
         (await program.server.ask(upgrade(f"{path}?token={bearer}"))).status,
         await _first_status(wire, head(f"GET {path}?token={bearer} HTTP/1.1", f"accept: {STREAM['accept']}")),
+        (await http.get(f"{path}?after={at_head}&wait=1", headers=headers)).status_code,
+        (await http.head(path, headers=headers)).status_code,
+        (await program.server.ask(upgrade(_websocket(store, bearer)))).status,
     ]
+
+
+def _websocket(store: str, bearer: str) -> str:
+    """Where clients of 0.3 and the dialect meet."""
+    return f"/websocket?{urlencode({'storeId': store, 'payload': json.dumps({'authToken': bearer})})}"
 
 
 async def _first_status(wire: Wire, request: bytes) -> int:
@@ -53,10 +63,10 @@ async def test_the_matrix(own: str) -> None:
         bearer = token(stores=[], org=own)
         for org in TENANTS:
             for store in (f"team-{org}", f"team-{org}/notes"):
-                expected = [201, 200, 200, 200, 200, 101, 101, 200] if org == own else [403] * 8
+                expected = [201, 200, 200, 200, 200, 101, 101, 200, 200, 200, 101] if org == own else [403] * 11
                 assert await doors(program, store, bearer) == expected, store
         for store in (f"team-{own}x", f"team-{own.upper()}", "team-", f"team-{own}%2Fnotes", f" team-{own}"):
-            assert await doors(program, store, bearer) == [403] * 8, store
+            assert await doors(program, store, bearer) == [403] * 11, store
 
 
 async def test_an_open_socket_is_of_its_store_alone() -> None:
@@ -67,6 +77,29 @@ async def test_an_open_socket_is_of_its_store_alone() -> None:
         assert (await client.ask(type="pull"))["code"] == "unauthenticated"
         told = await client.ask(type="auth", token=token(stores=[], org="beta"))
         assert told["type"] == "session"
+
+
+async def test_what_is_told_of_a_store_is_of_it_alone() -> None:
+    """Sessions, a stream and a socket that are open while the other tenant's store is busy."""
+    async with api(**tokens(jwt_stores=("team-{org}",))) as program:
+        acme, beta = (token(stores=[], org=org) for org in TENANTS)
+        program.http.headers["authorization"] = f"Bearer {beta}"
+        client = await program.dialect(f"{path_of('team-beta')}?token={beta}")
+        at_old_path = await program.dialect(_websocket("team-beta", beta))
+        for each in (client, at_old_path):
+            assert (await each.ask(type="pull", live=True))["events"] == []
+        async with program.stream("team-beta") as stream:
+            await stream.message()
+            other = {"authorization": f"Bearer {acme}"}
+            answer = await program.http.post(path_of("team-acme"), json={"type": "secret"}, headers=other)
+            assert answer.status_code == 201
+            sessions = (await program.http.get(path_of("team-acme", "/sessions"), headers=other)).json()["sessions"]
+            assert sessions == []
+            assert len((await program.get("team-beta", "/sessions")).json()["sessions"]) == 3
+            await program.appended({"type": "own"}, store="team-beta")
+            assert (await stream.message())[2]["type"] == "own"
+        for each in (client, at_old_path):
+            assert [event["type"] for event in (await each.receive())["events"]] == ["own"]
 
 
 async def test_reading_is_not_writing() -> None:

@@ -151,6 +151,9 @@ def test_every_scenario_of_the_issue_is_there() -> None:
         "http",
         "idle",
         "mixed",
+        "append1",
+        "append100",
+        "stream200",
     ]
 
 

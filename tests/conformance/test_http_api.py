@@ -14,6 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 from .clients import Generation
 from .conftest import MakeClient, StartServer
 from .events import chain, flatten, numbers
+from .next_client import next_client
 
 PATIENCE_S = 60.0
 
@@ -30,6 +31,7 @@ def test_programs_and_clients_of_all_generations_share_a_log(
     with (
         httpx.Client(base_url=server.url, timeout=PATIENCE_S, trust_env=False) as http,
         dialect(server.url, path) as plain,
+        next_client(server.url, store_id) as of_next,
     ):
         plain.send('{"type":"pull","live":true}')
         assert received(plain)["events"] == []
@@ -45,6 +47,10 @@ def test_programs_and_clients_of_all_generations_share_a_log(
             head += 4
             for follower in followers:
                 follower.wait_for_numbers(range(1, head + 1))
+            of_next.push(chain(head + 1, 1, clientId="next"))
+            head += 1
+            of_next.wait_for_numbers(head)
+        assert of_next.numbers == list(range(1, head + 1))
         while len(seen) < head:
             seen += [each["seqNum"] for each in received(plain)["events"]]
         assert seen == list(range(1, head + 1))

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from livesync_trio.config.declaring import Secret
+from livesync_trio.config.webhooks import Webhook
 from livesync_trio.delivery.cursors import STANDINGS, cursors_of
 from livesync_trio.delivery.definitions import from_plain, read_definition, written
 from livesync_trio.delivery.outcomes import Failed, Taken, Wrong
@@ -147,3 +148,31 @@ def test_what_is_no_webhook_is_refused(field: str, value: object) -> None:
     assert "c2hvcnQ=" not in str(refused.value)
     with pytest.raises(ValueError, match="no webhook"):
         from_plain({"id": "x", "nonsense": 1})
+
+
+async def test_another_configuration_takes_effect_at_once_and_what_stays_is_not_disturbed(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    def named(name: str, value: str) -> Webhook:
+        return webhook(name, headers={"x-key": value})
+
+    async with staged() as stage, trio.open_nursery() as nursery:
+        deliveries = stage.deliveries(named("stays", "stays"), named("changes", "before"))
+        nursery.start_soon(deliveries.run)
+        await stage.push("a", 1)
+        await until(lambda: len(stage.receiver.taken) == 2)
+        connections = stage.receiver.connections
+        deliveries.reconfigure([named("stays", "stays"), named("changes", "after"), named("new", "new")], None)
+        await until(lambda: len(stage.receiver.taken) == 3)  # the new one begins
+        await stage.push("a", 1)
+        await until(lambda: len(stage.receiver.taken) == 6)
+        keys = sorted(each.headers["x-key"] for each in stage.receiver.taken[2:])
+        assert keys == ["after", "new", "new", "stays"]
+        assert stage.receiver.connections == connections + 2  # the one that stays kept its own
+        deliveries.reconfigure([named("stays", "stays")], None)
+        await stage.push("a", 1)
+        await until(lambda: len(stage.receiver.taken) == 7)
+        await trio.sleep(60)
+        assert [each.headers["x-key"] for each in stage.receiver.taken[6:]] == ["stays"]
+        assert [known.webhook.id for known in await deliveries.known()] == ["stays"]
+        nursery.cancel_scope.cancel()

@@ -28,6 +28,7 @@ from livesync_trio.reloading import RELOAD_LIMIT_S, RELOAD_THREADS
 from livesync_trio.storage.memory import MemoryEngine
 from tests.bad_input.clients import RpcClient, V3Client, event, sync_url, v3_url
 from tests.bad_input.wires import head
+from tests.delivery.receiver import SECRET, Receiver
 from tests.telemetry.process import FAILED, RELOADED, Watched, watched
 
 OLD, NEW = {"authToken": "the old token"}, {"authToken": "the new token"}
@@ -312,3 +313,51 @@ async def test_fetched_keys_outlive_a_reload_while_their_issuer_is_away() -> Non
         other = read_keys(f"{url}/others", before)
         with structlog.testing.capture_logs():
             assert await other.find("a") == []
+
+
+async def test_webhooks_of_the_file_come_change_and_go(tmp_path: Path) -> None:
+    """The first one, too, in a server that had loaded nothing of them; a mistake in one of them changes none."""
+
+    def hooks(*keys: str) -> str:
+        table = '[[webhooks]]\nid = "{0}"\nurl = "http://127.0.0.1:{1}/"\nsecret = "{2}"\nstart = "beginning"\n'
+        return "".join(table.format(key, port, SECRET) + f'headers = {{ x-key = "{key}" }}\n' for key in keys)
+
+    def configure(text: str) -> None:
+        (tmp_path / "livesync.toml").write_text(f'log_level = "info"\n{text}')
+
+    async def push(number: int) -> None:
+        client = await server.rpc("s")
+        assert (await client.push(event(number, number - 1)))["exit"]["_tag"] == "Success"
+
+    async with watched(tmp_path) as server, trio.open_nursery() as nursery:
+        receiver = Receiver(nursery)
+        port = await receiver.listen()
+        configure(hooks("first"))
+        assert (await server.reload(RELOADED))["changed"] == ["webhooks"]
+        await push(1)
+        await _arrive(receiver, first=[1])
+        configure(hooks("other") + hooks("wrong").replace("whsec_", ""))
+        assert "secret" in (await server.reload(FAILED))["reason"]
+        await push(2)
+        await _arrive(receiver, first=[1, 2])
+        configure(hooks("other"))
+        await server.reload(RELOADED)
+        await push(3)
+        await _arrive(receiver, first=[1, 2], other=[1, 2, 3])
+        configure(hooks("first"))
+        await server.reload(RELOADED)
+        await push(4)  # it goes on where it was
+        await _arrive(receiver, first=[1, 2, 3, 4], other=[1, 2, 3])
+        nursery.cancel_scope.cancel()
+
+
+async def _arrive(receiver: Receiver, **expected: list[int]) -> None:
+    """Wait until each webhook has brought these events, in order."""
+    found: dict[str, list[int]] = {}
+    with trio.fail_after(90):
+        while sum(map(len, found.values())) < sum(map(len, expected.values())):
+            await trio.sleep(0.02)  # another process decides
+            found = {}
+            for each in receiver.taken:
+                found.setdefault(each.headers["x-key"], []).extend(each.numbers)
+    assert found == expected

@@ -153,3 +153,9 @@ def test_any_message_can_be_sent_in_an_error(message: str) -> None:
 
 def test_the_text_of_a_parent_mismatch_is_that_of_the_reference() -> None:
     assert v3.parent_mismatch(12, 5) == "Invalid parent event number. Received e5 but expected e12"
+
+
+@pytest.mark.parametrize(("request_id", "told"), [(b'"a1"', "a1"), (b"7", "7"), (b"-1.5e3", "-1.5e3")])
+def test_a_broadcast_carries_a_text_whatever_the_id_of_the_push_was(request_id: bytes, told: str) -> None:
+    """Clients of generation next number their requests; those of 0.3 drop what has no text there."""
+    assert json.loads(v3.broadcast(b"", request_id))["requestId"] == {"context": "push", "requestId": told}
