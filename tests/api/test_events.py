@@ -33,7 +33,7 @@ async def test_a_time_of_its_own_is_taken_and_the_servers_counts() -> None:
     event = {"type": "a", "timestamp": "2024-01-01T00:00:00Z"}
     async with api() as program:
         client = await program.dialect()
-        assert (await program.post(event)).status_code == 200
+        assert (await program.post(event)).status_code == 201
         assert (await program.post({"events": [{"type": "b"}, event]})).json()["head"] == 3
         assert (await client.ask(type="push", events=[event, {**event, "timestamp": None}]))["head"] == 5
         assert all(one["timestamp"] > "2026" for one in (await program.page())["events"])
