@@ -90,7 +90,7 @@ async def reset_store(server: ServerView, asked: ResetStore, caller: Caller) -> 
         return refused("`confirm` must repeat `storeId`. Nothing was changed.")
     if await state_of(server, store_id) is None:
         return unknown(store_id)
-    server.audit.record("reset", store=store_id, address=caller.address, via="control plane")
+    server.audit.record("reset", store=store_id, address=caller.address, user=caller.user, via="control plane")
     answer = await server.open_store(store_id).reset()
     if isinstance(answer, Refusal):
         return answer

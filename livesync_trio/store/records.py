@@ -3,7 +3,7 @@
 Owns nothing: it gives the records of the storage contract the shape in which services use them.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Final, Protocol, TypeVar
 
 from livesync_trio.storage import base
@@ -55,9 +55,13 @@ class Records:
         """One record. Raises as `base.Reader.record`."""
         return await self._readers.ask(lambda reader: reader.record(kind, key))
 
-    async def all_of(self, kind: str) -> AsyncIterator[Record]:
-        """All records of a kind in the order of their keys, read page by page. Raises as `base.Reader.records`."""
-        after: str | None = None
+    async def all_of(self, kind: str, after: str | None = None) -> AsyncGenerator[Record, None]:
+        """All records of a kind in the order of their keys, read page by page. Raises as `base.Reader.records`.
+
+        Args:
+            kind: which sort.
+            after: those whose key comes after this one only.
+        """
         while True:
             page = await self._readers.ask(lambda reader, after=after: reader.records(kind, after, _PAGE))  # type: ignore[misc]
             for record in page:
