@@ -118,6 +118,11 @@ Handler = Callable[["ServerView", Any, Caller], Awaitable[Answer | Raw | Stream 
 """Answers a request: the server, what is asked (`Route.takes`), who asks."""
 
 
+def _needs_of(route: "Route") -> Right:
+    """What a route asks for that does not say: whoever only looks must never be able to change something."""
+    return Right.LOOK if route.method == "GET" else Right.CHANGE
+
+
 @attrs.frozen(slots=False)
 class Route:
     """One endpoint. What it takes and answers is what its handler is annotated with.
@@ -127,7 +132,8 @@ class Route:
         path: below the root of the control plane.
         handler: answers.
         content_type: of the answer.
-        needs: what one must be allowed to; None: nothing, strangers may ask.
+        needs: what one must be allowed to: to look for a GET, to change for a POST, unless it says otherwise; None:
+            nothing, strangers may ask.
         console: whether it is there with the console only.
     """
 
@@ -135,7 +141,7 @@ class Route:
     path: str
     handler: Handler
     content_type: str = JSON
-    needs: Right | None = Right.LOOK
+    needs: Right | None = attrs.field(default=attrs.Factory(_needs_of, takes_self=True))
     console: bool = False
 
     @property

@@ -8,7 +8,6 @@ from typing import Final, Protocol, TypeVar
 
 from livesync_trio.storage import base
 from livesync_trio.storage.base import NO_RECORD, PutRecord, Record, RecordMoved
-from livesync_trio.store.persistence import Writer
 
 T = TypeVar("T")
 
@@ -22,6 +21,13 @@ class Asked(Protocol):
         """Put a question to a handle."""
 
 
+class Commits(Protocol):
+    """What writes can be given to (`persistence.Writer`)."""
+
+    async def commit(self, write: base.Write) -> base.Outcome:
+        """Carry out one write durably."""
+
+
 class Moved(Exception):
     """The record has not the version that was expected; `found` is what is there."""
 
@@ -33,7 +39,7 @@ class Moved(Exception):
 class Records:
     """The records of a server's database."""
 
-    def __init__(self, writer: Writer, readers: Asked) -> None:
+    def __init__(self, writer: Commits, readers: Asked) -> None:
         self._writer = writer
         self._readers = readers
 
