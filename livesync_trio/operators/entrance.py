@@ -4,6 +4,8 @@ Puts together what the modules beside it keep. Expected failures are refusals (i
 nothing about who has an account.
 """
 
+import time
+from collections.abc import Callable
 from typing import Final
 
 import attrs
@@ -21,9 +23,8 @@ from livesync_trio.operators.roles import Operator, Role
 from livesync_trio.operators.sessions import Session, Sessions
 from livesync_trio.operators.throttle import BY_ACCOUNT, BY_ADDRESS, MustWait, Throttle
 from livesync_trio.operators.tokens import Tokens
-from livesync_trio.store.persistence import Writer
 from livesync_trio.store.readers import ThreadReaders
-from livesync_trio.store.records import Records
+from livesync_trio.store.records import Commits, Records
 from livesync_trio.telemetry import get_logger
 
 _log = get_logger("operators")
@@ -35,6 +36,9 @@ WRONG: Final = Refusal(Kind.UNAUTHENTICATED, "The address or the password is wro
 NO_LINK: Final = Refusal(
     Kind.NOT_ALLOWED, "This link is not good, or not any more. Start the server again for a new one, or sign in."
 )
+
+
+_NOBODY: Final = Operator("0" * 16, "", Role.VIEWER, 0.0)
 
 
 @attrs.frozen
@@ -74,16 +78,18 @@ class SignedIn:
 class Entrance:
     """How people and programs get in to one server."""
 
-    def __init__(self, writer: Writer, readers: ThreadReaders, audit: Audit) -> None:
-        """Nothing is read yet. `readers`: of its own; closed by it."""
+    def __init__(
+        self, writer: Commits, readers: ThreadReaders, audit: Audit, now: Callable[[], float] = time.time
+    ) -> None:
+        """Nothing is read yet. `readers`: of its own; closed by it. `now`: seconds of the Unix epoch."""
         self._audit = audit
         self._readers = readers
         records = Records(writer, readers)
         self.passwords = Passwords()
-        self.operators = Operators(records, self.passwords)
-        self.sessions = Sessions(records, self.operators)
-        self.tokens = Tokens(records, self.operators)
-        self.throttle = Throttle(records)
+        self.operators = Operators(records, self.passwords, now)
+        self.sessions = Sessions(records, self.operators, now)
+        self.tokens = Tokens(records, self.operators, now)
+        self.throttle = Throttle(records, now)
         self.first = FirstOperator()
 
     def close(self) -> None:
@@ -119,19 +125,23 @@ class Entrance:
     async def sign_in(self, email: str, password: Secret, visitor: Visitor, lifetime_s: float) -> SignedIn | Refusal:
         """Check an address and a password, and begin a session. Raises StorageUnavailable."""
         buckets = await self._buckets(email, visitor)
+        full: list[str] = []
         for sort, who, rate in buckets:
             answer = await self.throttle.charge(sort, who, rate)
             if isinstance(answer, MustWait):
                 return TooFast.of("Too many wrong passwords.", answer.wait_s)
             if answer.last:
-                self.record("throttled", visitor.address, None, by=sort)
+                full.append(sort)
         try:
             operator = await self.operators.authenticate(email, password)
         except Busy:
             return BUSY
         if operator is None:
             known = await self.operators.find(email)  # what else was typed there may be a password
-            self.record("login-failed", visitor.address, None if known is None else known.email)
+            user = None if known is None else known.email
+            self.record("login-failed", visitor.address, user)
+            for sort in full:
+                self.record("throttled", visitor.address, user, by=sort)
             return WRONG
         for sort, who, _ in buckets:
             await self.throttle.forgive(sort, who)
@@ -199,7 +209,7 @@ class Entrance:
         address where the owner is signed in counts apart.
         """
         operator = await self.operators.find(email)
-        sessions = [] if operator is None else await self.sessions.of(operator)
+        sessions = await self.sessions.of(operator or _NOBODY)  # of nobody as well: the answer takes as long
         known = any((address_group(each.address) or each.address) == visitor.group for each in sessions)
         account = _name_of(email) + (f"\n{visitor.group}" if known else "")
         buckets = [("address", visitor.group, BY_ADDRESS)] if visitor.counted else []
