@@ -39,7 +39,7 @@ class Server:
         self.process = process
         self._visitors = 0
 
-    def browser(self, address: str | None = None, *, public: bool = False, **headers: str) -> httpx.Client:
+    def browser(self, address: str | None = None, *, public: bool = False, **headers: Any) -> httpx.Client:
         """A browser nobody is signed in with."""
         self._visitors += 1
         sent = {"x-forwarded-for": address or f"203.0.113.{self._visitors}", "user-agent": "Browser/1", **headers}
@@ -48,9 +48,9 @@ class Server:
         OPENED.append(httpx.Client(base_url=base_url, headers=sent, timeout=PATIENCE_S, limits=anew))
         return OPENED[-1]
 
-    def signed_in(self, email: str = OWNER, password: str = PASSWORD, **headers: str) -> Browser:
+    def signed_in(self, email: str = OWNER, password: str = PASSWORD) -> Browser:
         """A browser somebody is signed in with."""
-        browser = Browser(self.browser(**headers))
+        browser = Browser(self.browser())
         browser.sign_in(email, password)
         return browser
 

@@ -116,7 +116,11 @@ def test_what_a_browser_is_told_about_the_cookie(server: Server) -> None:
         assert re.fullmatch(
             r"livesync_session=[0-9a-f]{16}\.[\w-]{43}; Max-Age=43200; Path=/; HttpOnly; SameSite=Strict", header
         )
-    for behind in ({"x-forwarded-proto": "https"}, {"host": "ops.example", "origin": "https://ops.example"}):
+    behinds: list[dict[str, Any]] = [
+        {"x-forwarded-proto": "https"},
+        {"host": "ops.example", "origin": "https://ops.example"},
+    ]
+    for behind in behinds:
         with server.browser(**behind) as browser:
             header = cookie_of(browser.post("/api/v1/login", json=given))
             assert re.fullmatch(
@@ -129,7 +133,7 @@ def test_a_neighbour_cannot_set_the_cookie(server: Server) -> None:
     value = server.signed_in().client.cookies["livesync_session"]
     mine, theirs = f"livesync_session={value}", f"livesync_session={'0' * 16}.{'x' * 43}"
 
-    def asked(cookie: str, **headers: str) -> int:
+    def asked(cookie: str, **headers: Any) -> int:
         with server.browser(cookie=cookie, **headers) as browser:
             return browser.get("/api/v1/whoami").status_code
 
@@ -313,10 +317,9 @@ def test_everything_is_recorded_and_nothing_secret(server: Server) -> None:
     token = owner.post("/api/v1/tokens/create", name="temp", scopes=["look"]).json()
     owner.post("/api/v1/tokens/revoke", tokenId=token["tokenId"])
     with server.browser("198.51.100.7") as guesser:
-        for _ in range(50):  # on a slow machine some of them come back meanwhile
-            answer = guesser.post("/api/v1/login", json={"email": email, "password": "another way home"})
-            if answer.status_code == 429:
-                break
+        given = {"email": email, "password": "another way home"}
+        while (answer := guesser.post("/api/v1/login", json=given)).status_code != 429:
+            refusal(answer, 401, "unauthenticated")  # on a slow machine some attempts come back meanwhile
     refusal(answer, 429, "too-fast")
     assert int(answer.headers["retry-after"]) >= 1
     owner.post("/api/v1/operators/password", email=email, password="quite another way")

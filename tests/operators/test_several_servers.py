@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.postgres.server import fresh_schema
 from .servers import OWNER, PASSWORD, ROOT, Guesses, Server, refusal, serving
 
 
-def command(*arguments: str, typed: str = "", code: int = 0, **environment: str) -> str:
+def command(*arguments: str, typed: str = "", code: int = 0, **environment: Any) -> str:
     """Run `livesync`; what it said."""
     done = subprocess.run(
         [sys.executable, "-m", "livesync_trio", *arguments],
@@ -34,7 +35,7 @@ def command(*arguments: str, typed: str = "", code: int = 0, **environment: str)
     return done.stdout + done.stderr
 
 
-def operators(**environment: str) -> dict[str, str]:
+def operators(**environment: Any) -> dict[str, str]:
     """Who there is, by `livesync operators list`."""
     told = [json.loads(line) for line in command("operators", "list", "--json", **environment).splitlines()]
     return {one["email"]: one["role"] for one in told}
@@ -82,13 +83,13 @@ def test_a_restart_keeps_sessions_and_forgives_nobody(tmp_path: Path) -> None:
         assert server.first_link is None
         browser = server.signed_in()
         cookie = browser.client.cookies["livesync_session"]
-        beside = {"DATABASE_URL": f"sqlite:///{tmp_path}/livesync.db"}
+        beside: dict[str, Any] = {"DATABASE_URL": f"sqlite:///{tmp_path}/livesync.db"}
         exit_code = RULES[Kind.DATABASE_IN_USE].exit_code
         assert exit_code is not None
         said = command("operators", "add", "ben@example.org", typed=f"{PASSWORD}\n", code=exit_code, **beside)
         assert "--url" in said
         assert operators(**beside) == {OWNER: "owner"}
-        there = {"LIVESYNC_URL": server.url, "ADMIN_SECRET": secret}
+        there: dict[str, Any] = {"LIVESYNC_URL": server.url, "ADMIN_SECRET": secret}
         command("operators", "add", "ben@example.org", "--role", "operator", typed=f"{PASSWORD}\n", **there)
         assert operators(**there) == {OWNER: "owner", "ben@example.org": "operator"}
         command("operators", "password", "ben@example.org", typed="quite another way\n", **there)
