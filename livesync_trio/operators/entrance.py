@@ -151,20 +151,18 @@ class Entrance:
         self, token: str, email: str, password: Secret, visitor: Visitor, lifetime_s: float
     ) -> SignedIn | Refusal:
         """Make the first operator by the one-time link, and let him or her in. Raises StorageUnavailable."""
-        if not self.first.take(token):
+        if not self.first.opens(token):
             self.record("login-failed", visitor.address, None, by="first link")
             return NO_LINK
-        try:
+        try:  # of several at once one is the first: the database decides
             operator = await self.operators.create(email, password, Role.OWNER, first=True)
-            self.first.close()
         except Wrong as wrong:
             if await self.operators.all():
                 self.first.close()
             return Refusal(Kind.BAD_PARAMETER, str(wrong))
         except Busy:
             return BUSY
-        finally:
-            self.first.give_back()
+        self.first.close()
         self.record("operator", visitor.address, operator.email, did="create", operator=operator.email, role="owner")
         return await self._let_in(operator, visitor, lifetime_s)
 

@@ -16,8 +16,6 @@ class State(enum.Enum):
 
     NOT_OFFERED = enum.auto()
     OFFERED = enum.auto()
-    IN_USE = enum.auto()
-    """Somebody's request with it is being carried out."""
     OVER = enum.auto()
 
 
@@ -42,18 +40,6 @@ class FirstOperator:
         """Whether a link is good now."""
         fits = hmac.compare_digest(self._digest, _digest(token))
         return fits and self.state is State.OFFERED and trio.current_time() < self._until_s
-
-    def take(self, token: str) -> bool:
-        """Begin to use it, so that nobody else does. False: it is not good."""
-        if not self.opens(token):
-            return False
-        self.state = State.IN_USE
-        return True
-
-    def give_back(self) -> None:
-        """It was not used in the end: it is good again, as long as before; unless it has been closed."""
-        if self.state is State.IN_USE:
-            self.state = State.OFFERED
 
     def close(self) -> None:
         """It was used, or there is an operator by now: it never opens anything again."""
