@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from livesync_trio.app import serve
+    from livesync_trio.app.running import serve
     from livesync_trio.config import Config
     from livesync_trio.hooks import HookContext, HookCursor, HookEvent, HookPage, HookPushResult, Hooks, Refused
 
@@ -24,10 +24,10 @@ __all__ = [
     "serve",
 ]
 
-_ROOMS = {"serve": "app", "Config": "config"}
+_MODULES = {"serve": "app.running", "Config": "config"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_ROOMS.get(name, 'hooks')}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'hooks')}"), name)

@@ -1,4 +1,4 @@
-"""Ways to run a server, and the engines that its commands open without one."""
+"""Ways to run a server: as the whole process, or inside a Trio program."""
 
 import gc
 import os
@@ -12,8 +12,7 @@ from livesync_trio.ending import Ending
 from livesync_trio.hooks import Hooks
 from livesync_trio.limits import GC_THRESHOLDS, POSTGRES_MIGRATION_LIMIT_S
 from livesync_trio.reloading import Reread
-from livesync_trio.storage.base import Engine, SharedEngine
-from livesync_trio.storage.url import MEMORY_URL, engine_from_url
+from livesync_trio.storage.url import engine_from_url
 from livesync_trio.store.opening import open_engine
 from livesync_trio.systemd import ServiceManager
 from livesync_trio.telemetry import configure_logging, exchange_standard_streams, get_logger
@@ -53,30 +52,6 @@ def run(
     manager = ServiceManager.from_environment(os.environ)
     ending = Ending(config.drain_limit_s)
     trio.run(partial(serve, config, hooks, ready, manager, reread, on_control=on_control, ending=ending))
-
-
-def shared_engine(config: Config) -> SharedEngine | None:
-    """The engine of a database that other servers may use too, not opened; None when this server has it to itself.
-
-    Raises:
-        StartupError: no engine for the configured URL.
-    """
-    engine = engine_from_url(config.database_url, config.listen_url)
-    return engine if isinstance(engine, SharedEngine) else None
-
-
-def engine_of(config: Config) -> Engine:
-    """The engine of the configured database, not opened; for commands that work on it without a server.
-
-    Raises:
-        StartupError: no engine for the configured URL.
-    """
-    return engine_from_url(config.database_url, config.listen_url)
-
-
-def empty_engine() -> Engine:
-    """A database that holds nothing and keeps nothing, for a look at what would come in."""
-    return engine_from_url(MEMORY_URL)
 
 
 async def serve(

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from livesync_trio import app
+from livesync_trio.app import engines
 from livesync_trio.archive.staging import Target
 from livesync_trio.config import Config, is_postgresql, sqlite_path
 from livesync_trio.errors import CommandError, Kind, LogReplaced, StartupError, StorageUnavailable, StoreDamaged
@@ -27,7 +27,7 @@ def database_to_read(config: Config) -> Iterator[Engine]:
         StartupError: it is not there, or of another version.
         CommandError: it failed on the way.
     """
-    engine = app.engine_of(config)
+    engine = engines.engine_of(config)
     with _told():
         engine.open_to_read()
         try:
@@ -44,7 +44,7 @@ def database_to_change(config: Config) -> Iterator[Engine]:
         StartupError: a server holds it, or it cannot be opened.
         CommandError: it failed on the way.
     """
-    engine = app.engine_of(config)
+    engine = engines.engine_of(config)
     with _told():
         try:
             engine.open()
@@ -72,13 +72,13 @@ def target_database(config: Config, *, change: bool) -> Iterator[Target]:
         StartupError, CommandError: as above.
     """
     if not change and not is_postgresql(config.database_url) and not sqlite_path(config.database_url).exists():
-        engine = app.empty_engine()
+        engine = engines.empty_engine()
         yield Target(engine.writer(), engine.reader())
         return
     with (database_to_change if change else database_to_read)(config) as engine, ExitStack() as handles:
         reader = engine.reader()
         handles.callback(reader.close)
-        writer = engine.writer() if change else app.empty_engine().writer()
+        writer = engine.writer() if change else engines.empty_engine().writer()
         handles.callback(writer.close)
         if not isinstance(engine, SharedEngine):
             yield Target(writer, reader)

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 import attrs
 
-from livesync_trio import app
+from livesync_trio.app import engines
 from livesync_trio.archive.reading import all_stores
 from livesync_trio.config import Config, exposure_problems, is_postgresql, sqlite_path
 from livesync_trio.errors import LivesyncError
@@ -70,7 +70,7 @@ def database(config: Config) -> Iterator[Check]:
         yield from _file(path)
         if not path.exists():
             return
-    engine = app.engine_of(config)
+    engine = engines.engine_of(config)
     try:
         engine.open_to_read()
         reader = engine.reader()

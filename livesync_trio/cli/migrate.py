@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from livesync_trio import app
+from livesync_trio.app import engines
 from livesync_trio.cli.options import configuration_options
 from livesync_trio.cli.printable import tell
 from livesync_trio.config import load
@@ -29,7 +29,7 @@ def migrate(*, check: bool, sql: bool, finish: bool, **flags: Any) -> None:
 
     `livesync serve` does this automatically, except for --finish. An SQLite file is brought up to date by its server.
     """
-    engine = app.shared_engine(load(flags, os.environ))
+    engine = engines.shared_engine(load(flags, os.environ))
     if engine is None:
         tell("nothing to do: the server brings an SQLite file up to date when it starts")
         return

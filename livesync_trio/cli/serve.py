@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from livesync_trio import app
+from livesync_trio.app import running
 from livesync_trio.cli.banner import Control, banner, who_may_connect
 from livesync_trio.cli.options import GroupedCommand, configuration_options
 from livesync_trio.cli.printable import tell
@@ -32,7 +32,7 @@ def serve(**flags: Any) -> None:
     part_if_first()
     config, hooks = _read(flags)
     control: list[Control] = []
-    app.run(
+    running.run(
         config,
         hooks,
         on_ready=partial(_show_banner, config, hooks, control),

@@ -10,8 +10,8 @@ import httpx
 import structlog
 import trio
 
-from livesync_trio import app
 from livesync_trio.admin.routes import ROUTES
+from livesync_trio.app.server import Server
 from livesync_trio.config import Config, Secret
 from livesync_trio.hooks import Hooks
 from livesync_trio.storage.base import Engine
@@ -28,7 +28,7 @@ STORE = "store/ö 1"
 class Stage:
     """A running server."""
 
-    def __init__(self, server: app.Server, url: str, control_url: str, http: httpx.AsyncClient) -> None:
+    def __init__(self, server: Server, url: str, control_url: str, http: httpx.AsyncClient) -> None:
         self.server = server
         self.url = url
         self.control_url = control_url
@@ -99,7 +99,7 @@ async def seen(stage: Stage, wanted: Callable[[], bool]) -> None:
 async def running(hooks: Hooks | None = None, *, engine: Engine | None = None, **settings: Any) -> AsyncIterator[Stage]:
     """Run a server with its control plane. `settings`: of `Config`."""
     config = Config(**{"port": 0, "admin_port": 0, "admin_secret": Secret(SECRET), **settings})
-    server = app.Server(config, hooks or Hooks(), engine or MemoryEngine())
+    server = Server(config, hooks or Hooks(), engine or MemoryEngine())
     told: list[str] = []
     ready = trio.Event()
 

@@ -9,7 +9,7 @@ import pytest
 import trio
 from quart import Response
 
-from livesync_trio import app
+from livesync_trio.app.server import Server
 from livesync_trio.config import Config, Secret
 from livesync_trio.fairness.attempts import ADMIN_FAILURES
 from livesync_trio.hooks import Hooks
@@ -136,7 +136,7 @@ async def test_names_that_are_no_text_are_refused(stage: Stage) -> None:
 
 
 async def test_without_a_secret_there_is_no_control_plane() -> None:
-    server = app.Server(Config(port=0), Hooks(), MemoryEngine())
+    server = Server(Config(port=0), Hooks(), MemoryEngine())
     assert server.control is None
     assert "control_plane" not in server.health()[1]
 

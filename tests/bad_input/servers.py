@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 import trio
 
-from livesync_trio import app
+from livesync_trio.app.server import Server
 from livesync_trio.config import Config
 from livesync_trio.hooks import Hooks
 from livesync_trio.storage.base import Engine
@@ -102,7 +102,7 @@ async def running_server(
     When the block ends, the server must still serve new clients, and must have been discreet.
     """
     config = Config(port=0, **{"frame_max_bytes": FRAME_MAX_BYTES, **settings})
-    rooms = app.Server(config, hooks or Hooks(), engine or MemoryEngine())
+    whole = Server(config, hooks or Hooks(), engine or MemoryEngine())
     ready, told = trio.open_memory_channel[str](1)
 
     def on_ready(url: str, _database: str) -> None:
@@ -110,7 +110,7 @@ async def running_server(
 
     with structlog.testing.capture_logs() as logs:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(rooms.run, on_ready)
+            nursery.start_soon(whole.run, on_ready)
             with trio.fail_after(PATIENCE_S):
                 url = await told.receive()
             server = TestedServer(int(url.rpartition(":")[2]), logs, payload)

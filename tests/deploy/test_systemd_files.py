@@ -201,10 +201,10 @@ def test_the_backup_runs_as_the_service_and_keeps_what_is_new(tmp_path: Path) ->
 
 def _database(folder: Path) -> Path:
     """An SQLite file that a server has left."""
-    from livesync_trio import app
+    from livesync_trio.app import engines
     from livesync_trio.config import Config
 
-    engine = app.engine_of(Config(database_url=f"sqlite:///{folder}/made.db"))
+    engine = engines.engine_of(Config(database_url=f"sqlite:///{folder}/made.db"))
     engine.open()
     engine.close()
     return folder / "made.db"

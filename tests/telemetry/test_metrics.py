@@ -15,7 +15,7 @@ import trio.testing
 from prometheus_client import Metric as Family
 from prometheus_client.parser import text_string_to_metric_families
 
-from livesync_trio import app
+from livesync_trio.app.server import Server
 from livesync_trio.config import Config, Secret
 from livesync_trio.errors import Kind, StorageUnavailable
 from livesync_trio.fairness.attempts import ADMIN_FAILURES
@@ -41,7 +41,7 @@ WEBSOCKET = 'transport="websocket"'
 class Scraped:
     """A server in this process, and its metrics."""
 
-    def __init__(self, server: app.Server, client: TestedServer) -> None:
+    def __init__(self, server: Server, client: TestedServer) -> None:
         self.server = server
         self.client = client
 
@@ -69,7 +69,7 @@ class Scraped:
 
 @asynccontextmanager
 async def scraped(hooks: Hooks | None = None, **settings: Any) -> AsyncIterator[Scraped]:
-    server = app.Server(Config(port=0, **settings), hooks or Hooks(), MemoryEngine())
+    server = Server(Config(port=0, **settings), hooks or Hooks(), MemoryEngine())
     ready, told = trio.open_memory_channel[str](1)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.run, lambda url, _: ready.send_nowait(url))
@@ -280,7 +280,7 @@ class Gate(MemoryEngine):
 
 async def test_what_waits_while_the_disk_is_slow_and_what_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Gate()
-    server = app.Server(Config(port=0), Hooks(), engine)
+    server = Server(Config(port=0), Hooks(), engine)
     seen = Scraped(server, TestedServer(0, [], ...))
     async with trio.open_nursery() as nursery:
         started, ready = trio.open_memory_channel[str](1)

@@ -21,7 +21,7 @@ import trio
 import trio.testing
 
 from livesync_trio.access.jwks import RemoteKeys, read_keys
-from livesync_trio.app import Server
+from livesync_trio.app.server import Server
 from livesync_trio.config import Config, Secret
 from livesync_trio.hooks import Hooks
 from livesync_trio.reloading import RELOAD_LIMIT_S, RELOAD_THREADS

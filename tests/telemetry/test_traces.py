@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from livesync_trio import app
+from livesync_trio.app.server import Server
 from livesync_trio.config import Config
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.hooks import Hooks
@@ -53,7 +53,7 @@ class Stage:
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.traces = Traces(provider)
-        self.server = app.Server(Config(port=0), Hooks(), MemoryEngine())
+        self.server = Server(Config(port=0), Hooks(), MemoryEngine())
         self.server.door.surroundings.watch.tell(self.traces.tell)
 
     def spans(self, name: str) -> Sequence[ReadableSpan]:

@@ -17,7 +17,7 @@ def validate_payload(payload, context):
 
 
 class FakeApp:
-    """Stands in for `livesync_trio.app`."""
+    """Stands in for `livesync_trio.app.running`."""
 
     def __init__(self) -> None:
         self.started: list[tuple[Config, Hooks]] = []
@@ -39,7 +39,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> FakeApp:
     for name in [CONFIG_ENV, *(env for setting in SETTINGS for env in (setting.env, setting.file_env))]:
         monkeypatch.delenv(name, raising=False)
     fake = FakeApp()
-    monkeypatch.setattr(serve_module, "app", fake)
+    monkeypatch.setattr(serve_module, "running", fake)
     return fake
 
 

@@ -21,7 +21,7 @@ OF_CAPABILITIES = (
 )
 _PROGRAM = """
 import json, sys, trio
-from livesync_trio.app import Server
+from livesync_trio.app.server import Server
 from livesync_trio.cli import main as command  # the process of `livesync serve`
 from livesync_trio.config import Config
 from livesync_trio.hooks import Hooks
