@@ -107,7 +107,8 @@ class Audit:
 
         Args:
             act: `connect`, `refuse`, `close`, `inspect`, `webhook`; of stores `reset`, `delete`, `rename`, `freeze`,
-                `thaw`, `rewind`, `erase`.
+                `thaw`, `rewind`, `erase`; of operators `login`, `login-failed`, `throttled`, `logout`, `session`,
+                `operator`, `token`.
             store: the store it is about; empty where it is about none.
             address: from where.
             user: id of the principal, None for strangers and holders of the shared token.

@@ -52,6 +52,7 @@ RELOADABLE: Final = frozenset(
         *("jwt_principal_claim", "jwt_stores_claim", "jwt_read_stores_claim", "jwt_stores", "jwt_read_stores"),
         *("hooks", "hook_limit_s", "cors_origins", "tls_cert", "tls_key", "audit_log", "audit_required"),
         *("log_level", "log_format", "insecure", "webhooks", "webhook_private_hosts"),
+        *("viewers_see_payloads", "console_session_s"),
     }
 )
 """Settings that a reload changes; the others need a restart."""
@@ -229,7 +230,7 @@ class Reloader:
         if name in ("tls_cert", "tls_key"):
             return (self._tls is None) != (wanted.tls_cert is None)
         if name == "admin_secret":
-            return self.config.admin_secret is None  # the control plane is not there
+            return not self.config.has_control_plane
         return name not in RELOADABLE
 
 

@@ -155,5 +155,5 @@ async def begun(server: ServerView, asked: Confirmed, caller: Caller, act: str, 
         return refused("`confirm` must repeat `storeId`. Nothing was changed.")
     if await state_of(server, store_id) is None:
         return unknown(store_id)
-    server.audit.record(act, store=store_id, address=caller.address, via="control plane", **more)
+    server.audit.record(act, store=store_id, address=caller.address, user=caller.user, via="control plane", **more)
     return store_id

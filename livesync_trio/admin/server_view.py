@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 import trio
@@ -20,6 +20,9 @@ from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.persistence import BulkWriter
 from livesync_trio.store.readers import ThreadReaders
 from livesync_trio.telemetry import Counters
+
+if TYPE_CHECKING:
+    from livesync_trio.operators.entrance import Entrance
 
 ADMIN_TAILS_MAX_BYTES: Final = 32 * 1024 * 1024
 """History that all tails together hold; a single event may be larger."""
@@ -51,6 +54,7 @@ class ServerView:
         client_address: who really asks, from the address of the socket, its host, and the headers (proxies).
         metrics: renders the metrics; None: there are none.
         webhooks: the webhooks; None: there can be none.
+        entrance: how operators get in; None: there are none, since the console is off.
         attempts: wrong secrets so far at its own address, by who sent them.
         public_attempts: those under `/admin` of the public port; apart, so that strangers there keep nobody out here.
         started_s: when the server started, on Trio's clock.
@@ -77,6 +81,7 @@ class ServerView:
     client_address: Callable[[str, str, Mapping[str, str]], str]
     metrics: MetricsPage | None = None
     webhooks: Webhooks | None = None
+    entrance: "Entrance | None" = None
     attempts: Attempts = attrs.field(factory=Attempts)
     public_attempts: Attempts = attrs.field(factory=Attempts)
     started_s: float = attrs.field(factory=trio.current_time)

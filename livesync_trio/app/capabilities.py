@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from livesync_trio.api.site import ApiSite
     from livesync_trio.backups import Backups
     from livesync_trio.feed.opening import OpenFeed
+    from livesync_trio.operators.entrance import Entrance
 
 
 class Core(Protocol):
@@ -68,11 +69,11 @@ def open_backups(config: Config) -> "Backups | None":
 
 
 def open_control_plane(server: Core) -> "ControlPlane | None":
-    """The control plane (decision 0006); None without an operator's secret.
+    """The control plane (decision 0006); None without an operator's secret and without the console.
 
     Quart and Hypercorn take a fifth of a second and 13 MB.
     """
-    if server.config.admin_secret is None:
+    if not server.config.has_control_plane:
         return None
     from livesync_trio.admin.plane import ControlPlane  # noqa: PLC0415
     from livesync_trio.admin.server_view import ServerView  # noqa: PLC0415
@@ -95,8 +96,17 @@ def open_control_plane(server: Core) -> "ControlPlane | None":
             client_address=server.access.proxies.client,
             metrics=server.metrics.render,
             webhooks=server.webhooks,
+            entrance=_open_entrance(server) if server.config.console else None,
         )
     )
+
+
+def _open_entrance(server: Core) -> "Entrance":
+    """How operators get in, with a reader of its own: nobody who signs in waits for a search through a log."""
+    from livesync_trio.operators.entrance import Entrance  # noqa: PLC0415
+
+    readers = ThreadReaders(server.engine.reader, 1, server.counters)
+    return Entrance(server.registry.writer, readers, server.audit)
 
 
 def open_change_feed(server: Core) -> "OpenFeed | None":

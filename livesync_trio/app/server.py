@@ -73,11 +73,12 @@ OnReady = Callable[[str, str], None]
 """Told once, when clients may connect: the base URL, and where the data is."""
 
 
-OnControl = Callable[[str], None]
-"""Told once, before `OnReady`, if a control plane was asked for: its URL, empty when it has no address yet."""
+OnControl = Callable[[str, str | None], None]
+"""Told once, before `OnReady`, if a control plane was asked for: its URL, empty when it has no address yet, and the
+path of the page on which the first operator is made, if nobody can sign in yet."""
 
 
-def nobody(*_: str) -> None:
+def nobody(*_: str | None) -> None:
     """Nobody wants to know."""
 
 
@@ -140,7 +141,7 @@ class Server:
                 feed=lambda: None if self.feed is None else self.feed.measured(),
             )
         )
-        if config.metrics_token is not None or config.admin_secret is not None:
+        if config.metrics_token is not None or config.has_control_plane:
             self.metrics.prepare()
         self.control = open_control_plane(self)
         self.door: Door = Door(
@@ -258,13 +259,14 @@ class Server:
         await self._open_readers()
         if self.control is not None:
             await self.control.listen()
-            on_control(self.control.url)
         url = base_url(listeners[0], "http" if self.tls is None else "https")
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with open_tasks("server") as tasks:
                 self._services = self._all_services(listeners, tasks)
                 await start(self._services, tasks)
                 tasks.start(self._stop_on_signal, signals, tasks)
+                if self.control is not None:
+                    on_control(self.control.url, await self.control.first_link())
                 _log.info("listening", url=url, engine=self.engine.name, database=self.engine.describe())
                 for warning in exposure_warnings(self.config):
                     _log.warning("a setting is weak", reason=warning)

@@ -10,6 +10,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 OF_CAPABILITIES = (
     *("livesync_trio.admin", "quart", "quart_trio", "hypercorn", "werkzeug", "jinja2"),  # the control plane
+    *("livesync_trio.operators", "argon2"),  # the console
     *("livesync_trio.api", "jsonschema_rs"),  # the HTTP API, schemas of events
     *("livesync_trio.delivery.service", "httpx", "httpcore", "standardwebhooks"),  # webhooks
     *("livesync_trio.feed", "sqlglot"),  # the change feed
