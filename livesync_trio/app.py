@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from livesync_trio.admin.plane import ControlPlane
     from livesync_trio.api.site import ApiSite
     from livesync_trio.backups import Backups
+    from livesync_trio.console import Console
     from livesync_trio.feed.opening import OpenFeed
 
 _log = get_logger("app")
@@ -230,7 +231,6 @@ class Server:
         )
         if config.metrics_token is not None or config.admin_secret is not None:
             self.metrics.prepare()
-        self.control = None if config.admin_secret is None else self._control_plane()
         self.door = Door(
             DoorSettings(config.frame_max_bytes, config.handshake_limit_s, config.stall_limit_s),
             access=self.access,
@@ -259,9 +259,12 @@ class Server:
         )
         self.api: ApiSite | None = None
         self.feed = None if config.feed is None else self._open_feed(config.feed)
-        self.door.sites = self._sites()
         self.traces = open_traces() if config.traces else None
         self.reloader = Reloader(config, hooks, reread, self.door, self.tls, traces=self.traces)
+        self._url = ""  # once it listens
+        self.console: Console | None = None
+        self.control = None if config.admin_secret is None else self._control_plane()
+        self.door.sites = self._sites()
 
     def _backups(self) -> "Backups":
         from livesync_trio.backups import Backups  # noqa: PLC0415 -- for those who want it
@@ -274,25 +277,34 @@ class Server:
         from livesync_trio.admin.plane import ControlPlane  # noqa: PLC0415
         from livesync_trio.admin.server_view import ServerView  # noqa: PLC0415
 
-        return ControlPlane(
-            ServerView(
-                config=lambda: self.reloader.config,
-                engine=self._engine.name,
-                database=self._engine.describe,
-                counters=self.counters,
-                health=self.health,
-                peers=self.peers,
-                open_store=self.registry.handle,
-                active=lambda store_id: self.registry.running(store_id) is not None,
-                readers=ThreadReaders(self._engine.reader, ADMIN_READER_THREADS, self.counters),
-                audit=self.audit,
-                secret=lambda: self.door.surroundings.admin_secret,
-                trusts=self.access.proxies.trusts,
-                client_address=self.access.proxies.client,
-                metrics=self.metrics.render,
-                webhooks=self.webhooks,
-            )
+        view = ServerView(
+            config=lambda: self.reloader.config,
+            engine=self._engine.name,
+            database=self._engine.describe,
+            counters=self.counters,
+            health=self.health,
+            peers=self.peers,
+            open_store=self.registry.handle,
+            active=lambda store_id: self.registry.running(store_id) is not None,
+            readers=ThreadReaders(self._engine.reader, ADMIN_READER_THREADS, self.counters),
+            audit=self.audit,
+            secret=lambda: self.door.surroundings.admin_secret,
+            trusts=self.access.proxies.trusts,
+            client_address=self.access.proxies.client,
+            metrics=self.metrics.render,
+            webhooks=self.webhooks,
+            access=lambda: self.door.access,
+            public_url=lambda: self._url,
+            reloads=self.reloader,
+            backups=self.backups,
+            feed=None if self.feed is None else self.feed.described,
         )
+        plane = ControlPlane(view)
+        if self._config.console:
+            from livesync_trio.console import Console  # noqa: PLC0415 - its templates and assets; off means not loaded
+
+            self.console = Console(view, plane.app)
+        return plane
 
     def _open_feed(self, table: FeedTable) -> "OpenFeed":
         """The change feed, whose history is opened by now."""
@@ -363,6 +375,8 @@ class Server:
             services.append(Service(self.arrivals.run))
         if self.control is not None:
             services.append(Service(self.control.run, self.control.stop))
+        if self.console is not None:
+            services.append(Service(self.console.run))
         services += [
             Service(self.peers.watch, self.peers.say_goodbye),
             Service(self.registry.run, self.registry.drain, reports=True),
@@ -429,7 +443,7 @@ class Server:
         if self.control is not None:
             await self.control.listen()
             on_control(self.control.url)
-        url = base_url(listeners[0], "http" if self.tls is None else "https")
+        url = self._url = base_url(listeners[0], "http" if self.tls is None else "https")
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with open_tasks("server") as tasks:
                 self._services = self._all_services(listeners, tasks)

@@ -5,7 +5,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from livesync_trio.admin import connections, events, openapi, process, stores, tail, webhooks
+from livesync_trio.admin import access, connections, events, log, openapi, process, series, stores, tail, webhooks
 from livesync_trio.admin.declaring import (
     EVENT_STREAM,
     Caller,
@@ -73,6 +73,7 @@ ROUTES: Final = (
     Route("GET", "/api/v1/store/events", events.list_events),
     Route("GET", "/api/v1/store/sessions", events.list_sessions),
     Route("GET", "/api/v1/store/tail", tail_store, EVENT_STREAM),
+    Route("POST", "/api/v1/store/append", stores.append_test),
     Route("POST", "/api/v1/store/reset", stores.reset_store),
     Route("GET", "/api/v1/connections", connections.list_connections),
     Route("POST", "/api/v1/connections/close", connections.close_connection),
@@ -83,7 +84,17 @@ ROUTES: Final = (
     Route("POST", "/api/v1/webhooks/switch", webhooks.switch_webhook),
     Route("POST", "/api/v1/webhooks/test", webhooks.test_webhook),
     Route("POST", "/api/v1/webhooks/replay", webhooks.replay_webhook),
+    Route("GET", "/api/v1/series", series.show_series),
+    Route("GET", "/api/v1/series/live", series.follow_series, EVENT_STREAM),
+    Route("GET", "/api/v1/log", log.list_log),
+    Route("GET", "/api/v1/audit", log.list_acts),
+    Route("POST", "/api/v1/access/explain", access.explain_access),
+    Route("POST", "/api/v1/access/token", access.make_token),
+    Route("GET", "/api/v1/backups", process.list_backups),
+    Route("GET", "/api/v1/feed", process.show_feed),
     Route("GET", "/api/v1/config", process.show_config),
+    Route("GET", "/api/v1/config/reload", process.look_at_reload),
+    Route("POST", "/api/v1/config/reload", process.reload),
     Route("GET", "/api/v1/openapi.json", show_document),
     Route("GET", "/metrics", process.show_metrics, "text/plain"),
 )

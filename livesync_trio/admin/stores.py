@@ -3,14 +3,18 @@
 from collections import Counter
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta
 
 from livesync_trio.admin.declaring import PAGE, Answer, Caller, Limit, Request, StoreName, Time
 from livesync_trio.admin.reading import refused
 from livesync_trio.admin.server_view import ServerView
+from livesync_trio.connection.appending import new_id
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import StoreSummary
+from livesync_trio.wire.plain import drafts_of_json
+from livesync_trio.wire.reading import Unreadable
 
 
 class ListStores(Request, frozen=True):
@@ -46,6 +50,21 @@ class StorePage(Answer, frozen=True):
 
     stores: list[Store]
     next: str | None
+
+
+class AppendTest(Request, frozen=True):
+    """A test event for a store: its name, and its args as JSON."""
+
+    store_id: str
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    args: msgspec.Raw
+
+
+class AppendedTest(Answer, frozen=True):
+    """The event is durable."""
+
+    store_id: str
+    seq_num: int
 
 
 class ResetStore(Request, frozen=True):
@@ -95,6 +114,23 @@ async def reset_store(server: ServerView, asked: ResetStore, caller: Caller) -> 
     if isinstance(answer, Refusal):
         return answer
     return StoreReset(store_id=store_id, backend_id=answer.backend_id, head=answer.head)
+
+
+async def append_test(server: ServerView, asked: AppendTest, caller: Caller) -> AppendedTest | Refusal:
+    """Append an event to a store that exists, as a program would by the HTTP API; every client gets it."""
+    store_id = StoreId(asked.store_id)
+    if await state_of(server, store_id) is None:
+        return unknown(store_id)
+    body = msgspec.json.encode({"type": asked.name, "data": asked.args, "clientId": "console"})
+    try:
+        drafts = drafts_of_json(body, None, new_id)
+    except Unreadable as error:
+        return refused(f"The event cannot be read: {error}.")
+    server.audit.record("append", store=store_id, address=caller.address, via="control plane")
+    answer = await server.open_store(store_id).append(drafts, None, None, server)
+    if isinstance(answer, Refusal):
+        return answer
+    return AppendedTest(store_id=store_id, seq_num=answer.seq_nums[0])
 
 
 async def state_of(server: ServerView, store_id: StoreId) -> LogState | None:

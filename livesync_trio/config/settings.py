@@ -10,6 +10,7 @@ from typing import Any, Final
 import attrs
 
 from livesync_trio.config.api import ApiSettings
+from livesync_trio.config.console import ConsoleSettings
 from livesync_trio.config.declaring import Secret, Setting, settings_of
 from livesync_trio.config.feed import FeedSettings
 from livesync_trio.config.groups import (
@@ -32,6 +33,7 @@ GROUPS: Final[Mapping[type[Group], str]] = {
     FairUseSettings: "Rate limits and quotas",
     LimitSettings: "Limits of a connection",
     ControlSettings: "Control plane",
+    ConsoleSettings: "Console and operators",
     ApiSettings: "HTTP API and event schemas",
     FeedSettings: "Change feed",
     ObservingSettings: "Logs, audit, metrics, traces",
@@ -49,6 +51,7 @@ class Config(
     FairUseSettings,
     LimitSettings,
     ControlSettings,
+    ConsoleSettings,
     ApiSettings,
     FeedSettings,
     ObservingSettings,
