@@ -8,6 +8,7 @@ from msgspec import Meta
 from livesync_trio.admin.declaring import Answer, Caller, Nothing, Request, Stream
 from livesync_trio.admin.server_view import ServerView
 from livesync_trio.errors import Kind, Refusal
+from livesync_trio.limits import SEQ_NUM_MAX
 
 SERIES_STREAMS_MAX: Final = 64
 """Streams of rows open at the same time."""
@@ -25,7 +26,7 @@ _OFF: Final = Refusal(Kind.NOT_FOUND, "This server records no series: LIVESYNC_C
 class AskSeries(Request, frozen=True):
     """Which rows."""
 
-    after: Annotated[float, Meta(ge=0, description="Rows whose `at` is greater only.")] = 0
+    after: Annotated[int, Meta(ge=0, le=SEQ_NUM_MAX, description="Rows whose `at` is greater only.")] = 0
 
 
 class Series(Answer, frozen=True):

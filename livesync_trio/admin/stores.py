@@ -1,7 +1,8 @@
 """Stores: which there are, how each is, and its reset."""
 
 from collections import Counter
-from typing import Annotated
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -12,16 +13,27 @@ from livesync_trio.admin.server_view import ServerView
 from livesync_trio.connection.appending import new_id
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.model import LogState, StoreId
-from livesync_trio.storage.base import StoreSummary
+from livesync_trio.storage.base import Rank, Reader, StoreOrder, StoreSummary, rank_of
 from livesync_trio.wire.plain import drafts_of_json
 from livesync_trio.wire.reading import Unreadable
+
+Sort = Literal["name", "size", "head", "lastPush", "connections"]
+_DIGITS_MAX: Final = 19
+_ORDERS: Final[dict[str, StoreOrder]] = {"size": "size", "head": "head", "lastPush": "last push"}
 
 
 class ListStores(Request, frozen=True):
     """Which stores."""
 
     containing: Annotated[str, Meta(description="Stores whose name has this text in it only.")] = ""
-    after: Annotated[str, Meta(description="Stores whose name comes after this one only; what `next` said.")] = ""
+    after: Annotated[str, Meta(description="Stores behind this place only; what `next` said.")] = ""
+    sort: Annotated[
+        Sort,
+        Meta(
+            description="By name, or the largest, longest, latest or most used first. `after` is a name, or what "
+            "`next` said. Sorted by connections, only stores with a connection to this server are listed."
+        ),
+    ] = "name"
     limit: Limit = PAGE
 
 
@@ -83,13 +95,46 @@ class StoreReset(Answer, frozen=True):
 
 
 async def list_stores(server: ServerView, asked: ListStores, _caller: Caller) -> StorePage:
-    """Stores in the order of their names, page by page."""
-    after = StoreId(asked.after) if asked.after else None
-    found = await server.readers.ask(lambda reader: reader.stores(after, asked.limit + 1, asked.containing))
-    shown = found[: asked.limit]
+    """Stores in the order of their names, or by what they hold, page by page."""
     connected = _connected(server)
-    more = shown[-1].store_id if len(found) > asked.limit else None
+    if asked.sort == "connections":
+        ranked = sorted((-count, name) for name, count in connected.items() if asked.containing in name)
+        place = _place(asked.after)
+        names = [name for count, name in ranked if place is None or (count, name) > (-int(place[0]), place[1])]
+        found = await server.readers.ask(lambda reader: _summaries(reader, names[: asked.limit + 1]))
+    elif asked.sort == "name":
+        after = StoreId(asked.after) if asked.after else None
+        found = await server.readers.ask(lambda reader: reader.stores(after, asked.limit + 1, asked.containing))
+    else:
+        order, behind = _ORDERS[asked.sort], _place(asked.after)
+        found = await server.readers.ask(
+            lambda reader: reader.ranked(order, behind, asked.limit + 1, asked.containing),
+        )
+    shown = found[: asked.limit]
+    more = _place_of(shown[-1], asked.sort, connected) if len(found) > asked.limit else None
     return StorePage(stores=[_told(server, summary, connected) for summary in shown], next=more)
+
+
+def _place_of(summary: StoreSummary, sort: Sort, connected: Mapping[str, int]) -> str:
+    """Where the next page begins."""
+    if sort == "name":
+        return summary.store_id
+    value = connected[summary.store_id] if sort == "connections" else rank_of(summary, _ORDERS[sort])[0]
+    return f"{value}/{summary.store_id}"
+
+
+def _place(after: str) -> Rank | None:
+    """What `_place_of` wrote."""
+    value, _, name = after.partition("/")
+    if not after:
+        return None
+    return int(value) if value.isascii() and value.isdigit() and len(value) < _DIGITS_MAX else value, StoreId(name)
+
+
+def _summaries(reader: Reader, names: Iterable[str]) -> list[StoreSummary]:
+    """Those that have been written to; a store that was only connected to is not there yet."""
+    found = (reader.summary(StoreId(name)) for name in names)
+    return [summary for summary in found if summary is not None]
 
 
 async def show_store(server: ServerView, asked: ShowStore, _caller: Caller) -> Store | Refusal:

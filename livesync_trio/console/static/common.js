@@ -120,7 +120,7 @@ const Console = (() => {
     else if (button.id === 'theme') switchTheme()
   })
   const dark = () => (document.documentElement.dataset.theme ?? (matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light')) === 'dark'
-  const nameTheme = () => { const button = one('#theme'); if (button) button.textContent = dark() ? 'dark' : 'light' }
+  const nameTheme = () => { const button = one('#theme'); if (button) button.textContent = dark() ? 'dark theme' : 'light theme' }
   const switchTheme = () => {
     const theme = dark() ? 'light' : 'dark'
     document.documentElement.dataset.theme = theme

@@ -14,7 +14,7 @@
     if (value instanceof Written) return make('span', value.text, 'other')
     return typeof value === 'string' ? make('span', JSON.stringify(value), 'string') : make('span', String(value), 'other')
   }
-  const branch = (key, value, open) => {
+  const branch = (key, value, open, depth = 0) => {
     const name = key === null ? [] : [make('span', key, 'key'), ': ']
     if (value === null || typeof value !== 'object' || value instanceof Written) {
       const line = make('div')
@@ -31,7 +31,7 @@
       const list = make('ul')
       for (const [member, inner] of members.slice(0, MEMBERS_MAX)) {
         const item = make('li')
-        item.append(branch(member, inner, false))
+        item.append(branch(member, inner, depth > 0, Math.max(0, depth - 1)))
         list.append(item)
       }
       if (members.length > MEMBERS_MAX) list.append(make('li', `… ${members.length - MEMBERS_MAX} more`, 'count'))
@@ -50,7 +50,7 @@
       if (value === null || typeof value !== 'object') continue
       const tree = make('div', '', 'tree')
       tree.tabIndex = 0
-      tree.append(branch(null, value, true))
+      tree.append(branch(null, value, true, text.textContent.length < 3000 ? 3 : 0))
       const toggle = make('button', 'as text', 'quiet')
       toggle.type = 'button'
       toggle.addEventListener('click', () => {

@@ -46,6 +46,7 @@
     const axis = { stroke: soft, grid: { stroke: line, width: 1 }, ticks: { show: false }, font: '11px system-ui' }
     const plot = new uPlot({
       width: figure.clientWidth, height: 112, padding: [8, 2, 0, 0],
+      legend: { show: false },
       cursor: { sync: { key: 'overview' }, points: { size: 5 }, drag: { x: false, y: false } },
       scales: {
         x: { time: true, range: () => { const end = rows.at(-1)?.[0] ?? Date.now() / 1000; return [end - SPAN_S, end] } },
@@ -56,7 +57,7 @@
         { ...axis, size: 58, space: 34, values: (_plot, ticks) => ticks.map(told) },
       ],
       series: [{}, ...series.map((_, at) => ({ stroke: colour(COLOURS[at]), width: 1.4, points: { show: false }, spanGaps: figure.dataset.unit === 'ms' }))],
-      hooks: { setLegend: [() => name()] },
+      hooks: { setCursor: [() => name()] },
     }, [[], ...series.map(() => [])], canvas)
     const indices = series.map(([column]) => columns.indexOf(column))
     const name = () => {
@@ -109,7 +110,8 @@
     for (const plot of plots) plot.update()
     if (told.row[columns.indexOf('refusals')] > 0 || Date.now() - before > 60_000) {
       before = Date.now()
-      refused((await ask('/api/v1/series?after=9007199254740991').catch(() => ({ refusals: {} }))).refusals)
+      const now = Math.floor(told.row[0])
+      refused((await ask(`/api/v1/series?after=${now}`).catch(() => ({ refusals: {} }))).refusals)
     }
   })
   onShow(() => { if (one('[data-plot]') && !one('.canvas')) { plots = []; load() } })
