@@ -247,7 +247,7 @@ def test_the_browser_checks_that_apps_get_through(site: Site) -> None:
 
 def test_settings_are_found_and_a_reload_says_what_it_would_do(site: Site) -> None:
     page = site.page("/configuration")
-    page.get_by_label("Setting contains").fill("jwt_secret")
+    page.get_by_label("Setting contains").fill("signs JSON Web")
     expect(page.locator(".settings tbody tr")).to_have_count(1)
     expect(page.locator(".settings")).to_contain_text("set")
     page.get_by_role("link", name="Show what a reload would change").click()
@@ -275,8 +275,8 @@ def test_keys_alone_are_enough(site: Site) -> None:
     page.keyboard.type("b-st")
     expect(page.locator("tbody tr")).to_have_count(1)
     expect(page.get_by_label("Name contains")).to_be_focused()
-    page.keyboard.press("Tab")
-    page.keyboard.press("Tab")
+    for _ in range(3):  # the choice of an order, the table, which may have to be scrolled, and its first link
+        page.keyboard.press("Tab")
     expect(page.locator("tbody a")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text("b-store")
@@ -290,7 +290,7 @@ def test_times_are_the_readers_with_utc_at_hand(site: Site) -> None:
     assert utc is not None
     local = time.inner_text()
     assert local[14:] == f"{(int(utc[14:16]) + 45) % 60:02d}{utc[16:19]}"
-    page.get_by_role("button", name="times in Asia/Kathmandu").click()
+    page.get_by_role("button", name=re.compile("times in Asia")).click()
     expect(time).to_have_text(utc[:19].replace("T", " "))
     page.context.close()
 
