@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from livesync_trio.backups import Backups
     from livesync_trio.console import Console
     from livesync_trio.feed.opening import OpenFeed
+    from livesync_trio.operators.entrance import Entrance
 
 _log = get_logger("app")
 
@@ -81,11 +82,12 @@ OnReady = Callable[[str, str], None]
 """Told once, when clients may connect: the base URL, and where the data is."""
 
 
-OnControl = Callable[[str], None]
-"""Told once, before `OnReady`, if a control plane was asked for: its URL, empty when it has no address yet."""
+OnControl = Callable[[str, str | None], None]
+"""Told once, before `OnReady`, if a control plane was asked for: its URL, empty when it has no address yet, and the
+path of the page on which the first operator is made, if nobody can sign in yet."""
 
 
-def _nobody(*_: str) -> None:
+def _nobody(*_: str | None) -> None:
     """Nobody wants to know."""
 
 
@@ -229,7 +231,7 @@ class Server:
                 feed=lambda: None if self.feed is None else self.feed.measured(),
             )
         )
-        if config.metrics_token is not None or config.admin_secret is not None:
+        if config.metrics_token is not None or config.has_control_plane:
             self.metrics.prepare()
         self.door = Door(
             DoorSettings(config.frame_max_bytes, config.handshake_limit_s, config.stall_limit_s),
@@ -263,7 +265,7 @@ class Server:
         self.reloader = Reloader(config, hooks, reread, self.door, self.tls, traces=self.traces)
         self._url = ""  # once it listens
         self.console: Console | None = None
-        self.control = None if config.admin_secret is None else self._control_plane()
+        self.control = self._control_plane() if config.has_control_plane else None
         self.door.sites = self._sites()
 
     def _backups(self) -> "Backups":
@@ -298,6 +300,7 @@ class Server:
             reloads=self.reloader,
             backups=self.backups,
             feed=None if self.feed is None else self.feed.described,
+            entrance=self._entrance() if self._config.console else None,
         )
         plane = ControlPlane(view)
         if self._config.console:
@@ -305,6 +308,12 @@ class Server:
 
             self.console = Console(view, plane.app)
         return plane
+
+    def _entrance(self) -> "Entrance":
+        """How operators get in, with a reader of its own: nobody who signs in waits for a search through a log."""
+        from livesync_trio.operators.entrance import Entrance  # noqa: PLC0415 - for those who want the console
+
+        return Entrance(self.registry.writer, ThreadReaders(self._engine.reader, 1, self.counters), self.audit)
 
     def _open_feed(self, table: FeedTable) -> "OpenFeed":
         """The change feed, whose history is opened by now."""
@@ -442,13 +451,14 @@ class Server:
         await self._open_readers()
         if self.control is not None:
             await self.control.listen()
-            on_control(self.control.url)
         url = self._url = base_url(listeners[0], "http" if self.tls is None else "https")
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with open_tasks("server") as tasks:
                 self._services = self._all_services(listeners, tasks)
                 await start(self._services, tasks)
                 tasks.start(self._stop_on_signal, signals, tasks)
+                if self.control is not None:
+                    on_control(self.control.url, await self.control.first_link())
                 _log.info("listening", url=url, engine=self._engine.name, database=self._engine.describe())
                 for warning in exposure_warnings(self._config):
                     _log.warning("a setting is weak", reason=warning)

@@ -52,7 +52,7 @@ RELOADABLE: Final = frozenset(
         *("jwt_secret", "jwt_keys", "jwt_algorithms", "jwt_issuer", "jwt_audience", "jwt_leeway_s"),
         *("jwt_principal_claim", "jwt_stores_claim", "jwt_read_stores_claim", "jwt_stores", "jwt_read_stores"),
         *("hooks", "hook_limit_s", "cors_origins", "tls_cert", "tls_key", "audit_log", "audit_required"),
-        *("log_level", "log_format", "insecure"),
+        *("log_level", "log_format", "insecure", "viewers_see_payloads", "console_session_s"),
     }
 )
 """Settings that a reload changes; the others need a restart."""
@@ -263,7 +263,7 @@ class Reloader:
         if name in ("tls_cert", "tls_key"):
             return (self._tls is None) != (wanted.tls_cert is None)
         if name == "admin_secret":
-            return self.config.admin_secret is None  # the control plane is not there
+            return not self.config.has_control_plane
         return name not in RELOADABLE
 
 

@@ -105,7 +105,9 @@ async def make_token(server: ServerView, asked: MakeToken, caller: Caller) -> To
     from livesync_trio.access.tokens import made_token  # noqa: PLC0415 - see there for what it costs
 
     named = {config.jwt_stores_claim: asked.stores, config.jwt_read_stores_claim: asked.read_stores}
-    server.audit.record("token", store=",".join(asked.stores)[:200], address=caller.address, user=asked.user)
+    server.audit.record(
+        "token", store=",".join(asked.stores)[:200], address=caller.address, user=caller.user, of=asked.user
+    )
     claims = {claim: stores for claim, stores in named.items() if stores}
     return Token(token=made_token(config, asked.user, asked.hours, claims))
 

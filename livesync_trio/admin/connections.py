@@ -82,7 +82,12 @@ async def close_connection(server: ServerView, asked: CloseConnection, caller: C
     if peer.label != store_id:
         return refused("`storeId` is not the store of this connection. Nothing was changed.")
     server.audit.record(
-        "close", store=store_id, address=caller.address, connection=str(number), peer=peer.client.context.client_address
+        "close",
+        store=store_id,
+        address=caller.address,
+        user=caller.user,
+        connection=str(number),
+        peer=peer.client.context.client_address,
     )
     peer.close(Kind.CLOSED_BY_OPERATOR)
     return Closing(connection_id=number, store_id=store_id)

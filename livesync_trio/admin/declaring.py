@@ -4,6 +4,7 @@ Requests and answers are msgspec structs: the reading of a request, the JSON of 
 from their annotations. Knows neither Quart nor Hypercorn.
 """
 
+import enum
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from functools import cached_property
@@ -17,9 +18,11 @@ from livesync_trio.limits import ADMIN_PAGE, ADMIN_PAGE_MAX, SEQ_NUM_MAX
 from livesync_trio.openapi.structs import Answer as Answer
 from livesync_trio.openapi.structs import Request as Request
 from livesync_trio.openapi.structs import camel as camel
+from livesync_trio.operators.roles import Operator, Right, Role
 
 if TYPE_CHECKING:
     from livesync_trio.admin.server_view import ServerView
+    from livesync_trio.operators.sessions import Session
 
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
@@ -55,6 +58,19 @@ class Stream:
     parts: AsyncGenerator[bytes, None]
 
 
+class CallerKind(enum.StrEnum):
+    """By what somebody got in."""
+
+    SECRET = "secret"  # noqa: S105 - a name
+    """`ADMIN_SECRET`."""
+    TOKEN = "token"  # noqa: S105 - a name
+    """A token for programs."""
+    SESSION = "session"
+    """A browser's cookie."""
+    NOBODY = "nobody"
+    """Nobody got in, and nobody needs to: the page on which operators sign in."""
+
+
 @attrs.frozen
 class Caller:
     """Who asks.
@@ -62,16 +78,49 @@ class Caller:
     Attributes:
         headers: names in lower case.
         address: from where, `host:port`.
+        kind: by what he, she or it got in.
+        rights: what may be done.
+        operator: who it is; None: a program with the secret, or one whose token was made with that.
+        session: the browser's.
+        secure: whether the browser speaks TLS, be it to a proxy in front.
+        local: whether it is a user of this machine, at an address that nobody else reaches.
         until_answered: what is given back when the answer has been sent, or cannot be.
+        answer_headers: what the answer is to carry besides its own.
     """
 
     headers: Mapping[str, str]
     address: str
+    kind: CallerKind = CallerKind.SECRET
+    rights: frozenset[Right] = frozenset(Right)
+    operator: Operator | None = None
+    session: "Session | None" = None
+    secure: bool = False
+    local: bool = False
     until_answered: ExitStack = attrs.field(factory=ExitStack)
+    answer_headers: list[tuple[str, str]] = attrs.field(factory=list)
+
+    @property
+    def role(self) -> Role:
+        """What the operator is; whoever has the secret is as good as an owner."""
+        return Role.OWNER if self.operator is None else self.operator.role
+
+    @property
+    def user(self) -> str | None:
+        """Who it is, for the record."""
+        return None if self.operator is None else self.operator.email
+
+    def may(self, right: Right | None) -> bool:
+        """Whether something may be done; what asks for nothing, anybody may."""
+        return right is None or right in self.rights
 
 
 Handler = Callable[["ServerView", Any, Caller], Awaitable[Answer | Raw | Stream | Refusal]]
 """Answers a request: the server, what is asked (`Route.takes`), who asks."""
+
+
+def _needs_of(route: "Route") -> Right:
+    """What a route asks for that does not say: whoever only looks must never be able to change something."""
+    return Right.LOOK if route.method == "GET" else Right.CHANGE
 
 
 @attrs.frozen(slots=False)
@@ -83,12 +132,17 @@ class Route:
         path: below the root of the control plane.
         handler: answers.
         content_type: of the answer.
+        needs: what one must be allowed to: to look for a GET, to change for a POST, unless it says otherwise; None:
+            nothing, strangers may ask.
+        console: whether it is there with the console only.
     """
 
     method: Literal["GET", "POST"]
     path: str
     handler: Handler
     content_type: str = JSON
+    needs: Right | None = attrs.field(default=attrs.Factory(_needs_of, takes_self=True))
+    console: bool = False
 
     @property
     def name(self) -> str:

@@ -1,15 +1,28 @@
-"""Who may use the control plane, and what every answer carries: the secret, its throttle, origins, headers."""
+"""Who may use the control plane, and what every answer carries.
 
+By the secret, a token or a session; the throttle of secrets, origins, headers.
+"""
+
+import hmac
 from collections.abc import Mapping
-from typing import Final
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
 
+from livesync_trio.admin.cookies import session_cookie
+from livesync_trio.admin.declaring import Caller, CallerKind
 from livesync_trio.admin.server_view import ServerView
 from livesync_trio.config import is_loopback
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.hooks import host_of
+from livesync_trio.operators.roles import Operator, Right
+
+if TYPE_CHECKING:
+    from livesync_trio.operators.entrance import Entrance
+    from livesync_trio.operators.sessions import Session
+    from livesync_trio.operators.tokens import Token
 
 Header = tuple[str, str]
 
@@ -23,8 +36,33 @@ PROTECTION: Final[tuple[Header, ...]] = (
 )
 """On every answer that does not say otherwise: a page has a policy of its own."""
 
+SIGN_IN: Final = Refusal(Kind.UNAUTHENTICATED, "Sign in, or send the admin secret: `Authorization: Bearer …`.")
+
 _SCHEME: Final = "bearer "
 _FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-real-ip", "via")
+
+
+@attrs.frozen
+class Asking:
+    """A request as far as the gate looks at it.
+
+    Attributes:
+        headers: names in lower case.
+        address: from where it really comes, `host:port`.
+        public: whether it came in at the public port.
+        secure: whether it came by TLS, be it to a proxy in front.
+        changes: whether it may change something: its method is neither GET nor HEAD.
+        needs: what one must be allowed to; None: nothing.
+        until_answered: see `Caller`.
+    """
+
+    headers: Mapping[str, str]
+    address: str
+    public: bool
+    secure: bool
+    changes: bool
+    needs: Right | None
+    until_answered: ExitStack
 
 
 @attrs.frozen
@@ -33,36 +71,114 @@ class Gate:
 
     server: ServerView
 
-    def refusal(self, headers: Mapping[str, str], address: str, *, public: bool) -> Refusal | None:
-        """Why a request is not served; None when it is.
-
-        Args:
-            headers: of the request, names in lower case.
-            address: from where it really comes, `host:port`.
-            public: whether it came in at the public port.
-        """
+    async def admit(self, asking: Asking) -> Caller | Refusal:
+        """Who asks, or why nothing is done. Raises StorageUnavailable."""
+        headers, needs = asking.headers, asking.needs
         origin = headers.get("origin")
         if origin is not None and not self._allows(origin, headers):
             return Refusal(
                 Kind.ORIGIN_REFUSED, "Web pages of this origin may not use the control plane (admin_origins)."
             )
-        host, now_s = host_of(address), trio.current_time()
-        attempts = self.server.public_attempts if public else self.server.attempts
+        if "authorization" in headers or self.server.entrance is None:
+            caller = await self._by_secret(asking)
+        else:
+            caller = await self._by_cookie(asking, self.server.entrance)
+        if isinstance(caller, Refusal) or caller.may(needs):
+            return caller
+        if caller.kind is CallerKind.TOKEN:
+            return Refusal(Kind.NOT_ALLOWED, f"This token was not made for that: it asks for the scope {needs}.")
+        return Refusal(Kind.NOT_ALLOWED, f"Your role, {caller.role}, does not allow that. Ask an owner.")
+
+    # --- programs ----------------------------------------------------------------------------------------------------
+
+    async def _by_secret(self, asking: Asking) -> Caller | Refusal:
+        headers, now_s = asking.headers, trio.current_time()
+        host = host_of(asking.address)
+        attempts = self.server.public_attempts if asking.public else self.server.attempts
         waiting = attempts.refusal(host, now_s)
-        if waiting is not None and (public or not self._local(host, headers)):
+        if waiting is not None and (asking.public or not self._local(host, headers)):
             return waiting
         given = headers.get("authorization", "")
         if given[: len(_SCHEME)].lower() != _SCHEME:
             return Refusal(Kind.UNAUTHENTICATED, "Send the admin secret: `Authorization: Bearer …`.")
+        text = given[len(_SCHEME) :].strip()
         expected = self.server.secret()
-        if expected is not None and expected.matches(given[len(_SCHEME) :].strip()):
-            return None
+        if expected is not None and expected.matches(text):
+            return self._caller(asking, CallerKind.SECRET, frozenset(Right))
+        if (token := await self._token(text)) is not None:
+            return self._caller(asking, CallerKind.TOKEN, self._rights_of(token), token.operator)
         if waiting is None:  # of local guesses that go on, no more are recorded than of a stranger's
             attempts.failed(host, now_s)
             self.server.audit.record(
-                "refuse", store="", address=address, via="control plane", kind=str(Kind.UNAUTHENTICATED)
+                "refuse", store="", address=asking.address, via="control plane", kind=str(Kind.UNAUTHENTICATED)
             )
         return Refusal(Kind.UNAUTHENTICATED, "This is not the admin secret.")
+
+    async def _token(self, text: str) -> "Token | None":
+        return None if self.server.entrance is None else await self.server.entrance.tokens.find(text)
+
+    def _rights_of(self, token: "Token") -> frozenset[Right]:
+        return token.rights if token.operator is None else token.rights & self._rights(token.operator)
+
+    # --- people ------------------------------------------------------------------------------------------------------
+
+    async def _by_cookie(self, asking: Asking, entrance: "Entrance") -> Caller | Refusal:
+        cookie = session_cookie(asking.headers, secure=asking.secure)
+        session = None if cookie is None else await entrance.sessions.find(cookie)
+        if asking.changes and not self._from_own_page(asking):
+            return Refusal(Kind.ORIGIN_REFUSED, "This did not come from a page of the console. Nothing was changed.")
+        if session is None:
+            return self._caller(asking, CallerKind.NOBODY, frozenset()) if asking.needs is None else SIGN_IN
+        operator = session.operator
+        return self._caller(asking, CallerKind.SESSION, self._rights(operator), operator, session)
+
+    def _from_own_page(self, asking: Asking) -> bool:
+        """Whether a browser says that a page of this very origin asks, or nobody says anything.
+
+        A page at another port or neighbouring name is another origin. Who says nothing is no browser of our days; what
+        decides then is the session's token.
+        """
+        site, origin = asking.headers.get("sec-fetch-site"), asking.headers.get("origin")
+        host = asking.headers.get("host")
+        own = origin is None or origin in (f"http://{host}", f"https://{host}")
+        return own and site in (None, "same-origin")
+
+    async def still_in(self, caller: Caller, right: Right | None) -> bool:
+        """Whether somebody whose request lasts would be let in again. Raises StorageUnavailable."""
+        if caller.kind is CallerKind.TOKEN:
+            token = await self._token(caller.headers.get("authorization", "")[len(_SCHEME) :].strip())
+            return token is not None and (right is None or right in self._rights_of(token))
+        if caller.kind is CallerKind.SESSION and self.server.entrance is not None:
+            cookie = session_cookie(caller.headers, secure=caller.secure)
+            session = None if cookie is None else await self.server.entrance.sessions.find(cookie)
+            return session is not None and (right is None or right in self._rights(session.operator))
+        return True
+
+    def _rights(self, operator: Operator) -> frozenset[Right]:
+        return operator.rights(viewers_see_payloads=self.server.config().viewers_see_payloads)
+
+    def _caller(
+        self,
+        asking: Asking,
+        kind: CallerKind,
+        rights: frozenset[Right],
+        operator: Operator | None = None,
+        session: "Session | None" = None,
+    ) -> Caller:
+        local = not asking.public and self._local(host_of(asking.address), asking.headers)
+        return Caller(
+            asking.headers,
+            asking.address,
+            kind,
+            rights,
+            operator,
+            session,
+            asking.secure,
+            local,
+            asking.until_answered,
+        )
+
+    # --- headers -----------------------------------------------------------------------------------------------------
 
     def headers(self, headers: Mapping[str, str]) -> list[Header]:
         """What an answer to this request carries besides its own."""
@@ -98,3 +214,8 @@ class Gate:
         """
         forwarded = any(name in headers for name in _FORWARDED)
         return is_loopback(host) and not forwarded and is_loopback(self.server.config().admin_host)
+
+
+def same_csrf(expected: str, given: str) -> bool:
+    """Whether a page of a session sent what it should, in a time that tells nothing about it."""
+    return hmac.compare_digest(expected.encode(), given.encode(errors="replace"))

@@ -7,6 +7,7 @@ import trio
 from livesync_trio.admin.server_view import ServerView
 from livesync_trio.admin.serving import Connections
 from livesync_trio.admin.web import ControlApp
+from livesync_trio.errors import Kind, StartupError, StorageUnavailable
 from livesync_trio.limits import ADMIN_GRACE_S, CRASH_BACKOFF_FIRST_S, CRASH_BACKOFF_MAX_S
 from livesync_trio.supervision import open_tasks
 from livesync_trio.telemetry import get_logger
@@ -59,6 +60,20 @@ class ControlPlane:
         _log.info("control plane listening", url=self.url)
         return True
 
+    async def first_link(self) -> str | None:
+        """Path and query of the page on which the first operator is made; None: somebody can sign in, or nobody may.
+
+        Raises:
+            StartupError: the operators cannot be read.
+        """
+        if self._server.entrance is None:
+            return None
+        try:
+            token = await self._server.entrance.prepare(self._server.config())
+        except StorageUnavailable as error:
+            raise StartupError(Kind.DATABASE_UNUSABLE, f"the operators cannot be read: {error}") from error
+        return None if token is None else f"/first?token={token}"
+
     async def run(self) -> None:
         """Serve until stopped or cancelled; an address that cannot be had is tried again. Raises nothing of ours."""
         self._started = True
@@ -102,6 +117,8 @@ class ControlPlane:
         """Release what it holds; called when nobody asks any more."""
         self._close_listeners()
         self._server.readers.close()
+        if self._server.entrance is not None:
+            self._server.entrance.close()
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:

@@ -135,7 +135,7 @@ async def reload(server: ServerView, _asked: Nothing, caller: Caller) -> Reload 
     """Read the configuration and the hooks again, as SIGHUP does: all of it takes effect, or nothing."""
     if server.reloads is None:
         return _FIXED
-    server.audit.record("reload", store="", address=caller.address)
+    server.audit.record("reload", store="", address=caller.address, user=caller.user)
     done = await server.reloads.reload()
     return _reload(done) if done.problem is None else refused(f"Nothing was changed: {done.problem}")
 

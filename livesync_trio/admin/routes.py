@@ -5,7 +5,21 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from livesync_trio.admin import access, connections, events, log, openapi, process, series, stores, tail, webhooks
+from livesync_trio.admin import (
+    access,
+    connections,
+    events,
+    log,
+    openapi,
+    operators,
+    process,
+    series,
+    sessions,
+    stores,
+    tail,
+    tokens,
+    webhooks,
+)
 from livesync_trio.admin.declaring import (
     EVENT_STREAM,
     Caller,
@@ -21,6 +35,7 @@ from livesync_trio.admin.server_view import ServerView
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.limits import LAST_EVENT_ID_MAX_DIGITS, SEQ_NUM_MAX
 from livesync_trio.model import StoreId
+from livesync_trio.operators.roles import Right
 
 ADMIN_TAILS_MAX: Final = 64
 """Tails open at the same time; each follows a store and may hold a queue."""
@@ -70,9 +85,9 @@ ROUTES: Final = (
     Route("GET", "/api/v1/info", process.info),
     Route("GET", "/api/v1/stores", stores.list_stores),
     Route("GET", "/api/v1/store", stores.show_store),
-    Route("GET", "/api/v1/store/events", events.list_events),
+    Route("GET", "/api/v1/store/events", events.list_events, needs=Right.PAYLOADS),
     Route("GET", "/api/v1/store/sessions", events.list_sessions),
-    Route("GET", "/api/v1/store/tail", tail_store, EVENT_STREAM),
+    Route("GET", "/api/v1/store/tail", tail_store, EVENT_STREAM, needs=Right.PAYLOADS),
     Route("POST", "/api/v1/store/append", stores.append_test),
     Route("POST", "/api/v1/store/reset", stores.reset_store),
     Route("GET", "/api/v1/connections", connections.list_connections),
@@ -97,4 +112,19 @@ ROUTES: Final = (
     Route("POST", "/api/v1/config/reload", process.reload),
     Route("GET", "/api/v1/openapi.json", show_document),
     Route("GET", "/metrics", process.show_metrics, "text/plain"),
+    Route("POST", "/api/v1/login", operators.login, needs=None, console=True),
+    Route("POST", "/api/v1/logout", operators.logout, needs=Right.ENTER, console=True),
+    Route("POST", "/api/v1/logout/everywhere", operators.logout_everywhere, needs=Right.ENTER, console=True),
+    Route("POST", "/api/v1/operators/first", operators.make_first_operator, needs=None, console=True),
+    Route("GET", "/api/v1/whoami", operators.who_am_i, needs=Right.ENTER, console=True),
+    Route("GET", "/api/v1/operators", operators.list_operators, needs=Right.ADMINISTER, console=True),
+    Route("POST", "/api/v1/operators/create", operators.create_operator, needs=Right.ADMINISTER, console=True),
+    Route("POST", "/api/v1/operators/role", operators.set_operator_role, needs=Right.ADMINISTER, console=True),
+    Route("POST", "/api/v1/operators/password", operators.set_operator_password, needs=Right.ENTER, console=True),
+    Route("POST", "/api/v1/operators/remove", operators.remove_operator, needs=Right.ADMINISTER, console=True),
+    Route("GET", "/api/v1/operators/sessions", sessions.list_sign_ins, needs=Right.ENTER, console=True),
+    Route("POST", "/api/v1/operators/sessions/end", sessions.end_sign_in, needs=Right.ENTER, console=True),
+    Route("GET", "/api/v1/tokens", tokens.list_tokens, needs=Right.ENTER, console=True),
+    Route("POST", "/api/v1/tokens/create", tokens.create_token, needs=Right.ENTER, console=True),
+    Route("POST", "/api/v1/tokens/revoke", tokens.revoke_token, needs=Right.ENTER, console=True),
 )

@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 import trio
@@ -21,6 +21,9 @@ from livesync_trio.openapi.queries import wire_time
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.readers import ThreadReaders
 from livesync_trio.telemetry import Counters
+
+if TYPE_CHECKING:
+    from livesync_trio.operators.entrance import Entrance
 
 ADMIN_TAILS_MAX_BYTES: Final = 32 * 1024 * 1024
 """History that all tails together hold; a single event may be larger."""
@@ -99,6 +102,7 @@ class ServerView:
         backups: those that are made by the clock; None: there are none.
         feed: tells how the change feed is; None: there is none.
         recorder: records what the console plots; None: there is no console.
+        entrance: how operators get in; None: there are none, since the console is off.
         attempts: wrong secrets so far at its own address, by who sent them.
         public_attempts: those under `/admin` of the public port; apart, so that strangers there keep nobody out here.
         started_s: when the server started, on Trio's clock.
@@ -129,6 +133,7 @@ class ServerView:
     backups: Backups | None = None
     feed: Callable[[], dict[str, Any]] | None = None
     recorder: Recorder | None = None
+    entrance: "Entrance | None" = None
     attempts: Attempts = attrs.field(factory=Attempts)
     public_attempts: Attempts = attrs.field(factory=Attempts)
     started_s: float = attrs.field(factory=trio.current_time)

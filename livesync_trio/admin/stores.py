@@ -154,7 +154,7 @@ async def reset_store(server: ServerView, asked: ResetStore, caller: Caller) -> 
         return refused("`confirm` must repeat `storeId`. Nothing was changed.")
     if await state_of(server, store_id) is None:
         return unknown(store_id)
-    server.audit.record("reset", store=store_id, address=caller.address, via="control plane")
+    server.audit.record("reset", store=store_id, address=caller.address, user=caller.user, via="control plane")
     answer = await server.open_store(store_id).reset()
     if isinstance(answer, Refusal):
         return answer
@@ -171,7 +171,7 @@ async def append_test(server: ServerView, asked: AppendTest, caller: Caller) -> 
         drafts = drafts_of_json(body, None, new_id)
     except Unreadable as error:
         return refused(f"The event cannot be read: {error}.")
-    server.audit.record("append", store=store_id, address=caller.address, via="control plane")
+    server.audit.record("append", store=store_id, address=caller.address, user=caller.user, via="control plane")
     answer = await server.open_store(store_id).append(drafts, None, None, server)
     if isinstance(answer, Refusal):
         return answer

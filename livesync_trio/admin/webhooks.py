@@ -247,7 +247,7 @@ def _deliveries(server: ServerView) -> "Deliveries":
 
 
 def _record(server: ServerView, caller: Caller, webhook_id: str, did: str, store: str = "") -> None:
-    server.audit.record("webhook", store=store, address=caller.address, webhook=webhook_id, did=did)
+    server.audit.record("webhook", store=store, address=caller.address, user=caller.user, webhook=webhook_id, did=did)
 
 
 def _told(deliveries: "Deliveries", known: "Known") -> Webhook:

@@ -2,6 +2,8 @@
 
 from urllib.parse import urlsplit
 
+import attrs
+
 from livesync_trio.config import Config, is_loopback, is_placeholder
 from livesync_trio.version import VERSION
 
@@ -9,7 +11,30 @@ THIS_MACHINE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - only comp
 """Under which address this machine reaches a server that listens on all of them."""
 
 
-def banner(config: Config, url: str, database: str, who_may_connect: str, control: str | None = None) -> str:
+@attrs.frozen
+class Control:
+    """The control plane, as it was told.
+
+    Attributes:
+        url: where it listens; empty when it has no address.
+        first: path and query of the page on which the first operator is made; None: that is not needed.
+    """
+
+    url: str
+    first: str | None = None
+
+    def line(self, config: Config, url: str) -> str:
+        """Where it is. Not to have it is no reason not to serve, but one to be told."""
+        line = self.url or f"NOT YET: {config.admin_host}:{config.admin_port} cannot be listened on; see the log"
+        return f"{line}   and   {url}/admin" if config.admin_public else line
+
+    def first_line(self, config: Config, url: str) -> str:
+        """Where the first operator is made, and how long."""
+        own = self.url or (f"{url}/admin" if config.admin_public else f"http://{config.admin_host}:{config.admin_port}")
+        return f"{own}{self.first}   (makes the first operator, once, within 30 minutes)"
+
+
+def banner(config: Config, url: str, database: str, who_may_connect: str, control: Control | None = None) -> str:
     """The text.
 
     Args:
@@ -17,25 +42,20 @@ def banner(config: Config, url: str, database: str, who_may_connect: str, contro
         url: where the server listens, `http://host:port`, as bound.
         database: where the events are kept, in the engine's words.
         who_may_connect: in words.
-        control: where the control plane listens, empty when it has no address; None where there is none.
+        control: the control plane; None where there is none.
     """
     lines = [
         ("listening on", url),
         ("database", database),
         ("may connect", who_may_connect),
-        *([] if control is None else [("control", control_line(config, url, control))]),
+        *([] if control is None else [("control", control.line(config, url))]),
+        *([] if control is None or control.first is None else [("sign in", control.first_line(config, url))]),
         ("in the app", client_line(config, url)),
     ]
     for env, secret in (("AUTH_TOKEN", config.auth_token), ("ADMIN_SECRET", config.admin_secret)):
         if secret is not None and is_placeholder(secret):
             lines.append(("warning", f"{env} is a placeholder that everybody knows; a proxy in front would expose it"))
     return "\n".join([f"livesync {VERSION}", *(f"  {label:<13}{text}" for label, text in lines)])
-
-
-def control_line(config: Config, url: str, control: str) -> str:
-    """Where the control plane is. Not to have it is no reason not to serve, but one to be told."""
-    line = control or f"NOT YET: {config.admin_host}:{config.admin_port} cannot be listened on; see the log"
-    return f"{line}   and   {url}/admin" if config.admin_public else line
 
 
 def client_line(config: Config, url: str) -> str:

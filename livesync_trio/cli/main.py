@@ -38,6 +38,7 @@ _GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "info": ("inspect:info", "Tell what the database holds, or how a server is."),
         "connections": ("inspect:connections", "List the open WebSockets of a running server."),
         "webhooks": ("webhooks:webhooks", "List, test and replay the webhooks of a running server."),
+        "operators": ("operators:operators", "Say who may sign in to the console."),
     },
     "Keep and move data": {
         "backup": ("export:backup", "Save all stores as of one moment into a file."),

@@ -10,13 +10,16 @@ from typing import Any
 import click
 
 from livesync_trio import app
-from livesync_trio.cli.banner import banner, who_may_connect
+from livesync_trio.cli.banner import Control, banner, who_may_connect
 from livesync_trio.cli.options import GroupedCommand, configuration_options
 from livesync_trio.cli.printable import tell
 from livesync_trio.cli.process_one import part_if_first
 from livesync_trio.config import Config, exposure_problems, load
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.hooks import Hooks, load_hooks
+from livesync_trio.telemetry import get_logger
+
+_log = get_logger("app")
 
 
 @click.command(cls=GroupedCommand)
@@ -28,13 +31,13 @@ def serve(**flags: Any) -> None:
     """
     part_if_first()
     config, hooks = _read(flags)
-    control: list[str] = []
+    control: list[Control] = []
     app.run(
         config,
         hooks,
         on_ready=partial(_show_banner, config, hooks, control),
         reread=partial(_read, flags, again=True),
-        on_control=control.append,
+        on_control=lambda url, first: control.append(Control(url, first)),
     )
 
 
@@ -66,8 +69,10 @@ def refuse_exposure(config: Config, hooks: Hooks) -> None:
         )
 
 
-def _show_banner(config: Config, hooks: Hooks, control: list[str], url: str, database: str) -> None:
+def _show_banner(config: Config, hooks: Hooks, told: list[Control], url: str, database: str) -> None:
     # Where lines are made for machines, the server's own log line says the same and nothing else is printed.
+    control = told[0] if told else None
     if config.log_format != "json":
-        who = who_may_connect(config, hooks.decide_who_connects)
-        tell(banner(config, url, database, who, control[0] if control else None))
+        tell(banner(config, url, database, who_may_connect(config, hooks.decide_who_connects), control))
+    elif control is not None and control.first is not None:
+        _log.info("nobody can sign in yet", link=control.first_line(config, url))

@@ -3,34 +3,12 @@
 import ipaddress
 from typing import Final
 
-from livesync_trio.config.declaring import Secret
+from livesync_trio.config.placeholders import is_placeholder
 from livesync_trio.config.settings import Config
 
 AUTH_TOKEN_LEAST_CHARACTERS: Final = 8
 AUTH_TOKEN_GOOD_CHARACTERS: Final = 16
 """A shared token shorter than the first is refused on a network, one shorter than the second is warned of."""
-
-_PLACEHOLDERS: Final = frozenset(
-    {
-        "admin",
-        "admin-secret",
-        "auth-token",
-        "default",
-        "example",
-        "insecure",
-        "password",
-        "placeholder",
-        "secret",
-        "test",
-        "token",
-        "your-secret",
-        "your-token",
-    }
-)
-"""Values that examples carry and that everybody can guess; besides everything that asks to be changed."""
-
-_ASKS_TO_BE_CHANGED: Final = ("changeme", "change-me", "change-this", "replace-me", "replace-this")
-"""`insecure-token-change-me` and `change-me-admin-secret` of LiveStore's examples, and their kin."""
 
 
 def exposure_problems(config: Config, has_validate_payload: bool) -> list[str]:
@@ -82,19 +60,14 @@ def exposure_warnings(config: Config) -> list[str]:
 
 def _control_problems(config: Config) -> list[str]:
     """What speaks against a control plane that others can reach."""
-    if config.admin_secret is None:
+    if not config.has_control_plane:
         return [f"there is no control plane to listen on ADMIN_HOST={config.admin_host} without ADMIN_SECRET. Set it"]
-    return [_placeholder("ADMIN_SECRET")] if is_placeholder(config.admin_secret) else []
+    secret = config.admin_secret
+    return [_placeholder("ADMIN_SECRET")] if secret is not None and is_placeholder(secret) else []
 
 
 def _placeholder(env: str) -> str:
     return f"{env} is a placeholder that everybody knows. Choose a long random one"
-
-
-def is_placeholder(secret: Secret) -> bool:
-    """Whether a secret is one that stands in examples, and so is none."""
-    text = secret.reveal().strip().casefold().replace("_", "-").replace(" ", "-")
-    return text in _PLACEHOLDERS or any(plea in text for plea in _ASKS_TO_BE_CHANGED)
 
 
 def is_loopback(host: str) -> bool:

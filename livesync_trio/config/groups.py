@@ -312,12 +312,13 @@ class LimitSettings(Group):
 
 @attrs.frozen(kw_only=True, slots=False)
 class ControlSettings(Group):
-    """The control plane. See `docs/control-plane.md`; without `admin_secret` there is none."""
+    """The control plane. See `docs/control-plane.md`; without `admin_secret` and `console` there is none."""
 
     admin_secret: Secret | None = declare(
         None,
         _TEXT,
-        "The operator's secret. It opens the control plane and the admin messages of 0.3; without it, both are off.",
+        "The operator's secret. It opens the control plane and the admin messages of 0.3; without it, and without the "
+        "console, both are off.",
         env="ADMIN_SECRET",
         check=not_empty,
     )
@@ -332,13 +333,6 @@ class ControlSettings(Group):
         "Web pages of other origins that may use the control plane.",
         check=checks.origins,
     )
-
-    def misfits(self) -> list[tuple[str, str]]:
-        """See `Group`."""
-        if self.admin_public and self.admin_secret is None:
-            wrong = "it asks for ADMIN_SECRET, without which nobody could use the control plane"
-            return [("LIVESYNC_ADMIN_PUBLIC", wrong)]
-        return []
 
 
 @attrs.frozen(kw_only=True, slots=False)

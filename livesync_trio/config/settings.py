@@ -33,7 +33,7 @@ GROUPS: Final[Mapping[type[Group], str]] = {
     FairUseSettings: "Rate limits and quotas",
     LimitSettings: "Limits of a connection",
     ControlSettings: "Control plane",
-    ConsoleSettings: "Console and operators",
+    ConsoleSettings: "Console",
     ApiSettings: "HTTP API and event schemas",
     FeedSettings: "Change feed",
     ObservingSettings: "Logs, audit, metrics, traces",
@@ -82,9 +82,17 @@ class Config(
         """Whether a client must bring a token, shared or its own."""
         return self.auth_token is not None or self.jwt_secret is not None or self.jwt_keys is not None
 
+    @property
+    def has_control_plane(self) -> bool:
+        """Whether there is somebody who could use a control plane: programs with the secret, operators who sign in."""
+        return self.admin_secret is not None or self.console
+
     def misfits(self) -> list[tuple[str, str]]:
         """See `Group`; of all groups, and of what must fit across them."""
         problems = [misfit for group in GROUPS for misfit in group.misfits(self)]
+        if self.admin_public and not self.has_control_plane:
+            wrong = "it asks for ADMIN_SECRET or LIVESYNC_CONSOLE, without which nobody could use the control plane"
+            problems.append(("LIVESYNC_ADMIN_PUBLIC", wrong))
         if self.auth_cookie is not None and ("*" in self.cors_origins or not self.cors_origins):
             wrong = "browsers send cookies for any page: name the pages that may connect in LIVESYNC_CORS_ORIGINS"
             problems.append(("LIVESYNC_AUTH_COOKIE", wrong))

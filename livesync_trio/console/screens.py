@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 import attrs
 import msgspec
 
-from livesync_trio.admin import access, connections, events, log, process, stores, webhooks
+from livesync_trio.admin import access, connections, events, log, operators, process, sessions, stores, tokens, webhooks
 from livesync_trio.admin.declaring import Caller, Nothing, Request
 from livesync_trio.admin.server_view import ServerView
 from livesync_trio.console.comparing import differences
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.openapi import queries
+from livesync_trio.operators.roles import SCOPES, Right, Role
 from livesync_trio.telemetry import LOG_LEVELS, recent_lines
 
 ARGS_SHOWN_MAX_BYTES: Final = 256 * 1024
@@ -60,6 +61,7 @@ class Screen:
         label: in the navigation; empty: it is reached from another screen.
         show: makes it.
         there: whether this server has it.
+        needs: what one must be allowed to.
     """
 
     path: str
@@ -67,6 +69,7 @@ class Screen:
     label: str
     show: Show
     there: Callable[[ServerView], bool] = _always
+    needs: Right = Right.LOOK
 
     @property
     def template(self) -> str:
@@ -91,7 +94,9 @@ async def store(server: ServerView, given: Mapping[str, str], caller: Caller) ->
     found = await stores.show_store(server, _asked(stores.ShowStore, given), caller)
     if isinstance(found, Refusal):
         return found
-    tab = given.get("tab", "events")
+    tab = given.get("tab", "events" if caller.may(Right.PAYLOADS) else "sessions")
+    if tab in ("events", "live") and not caller.may(Right.PAYLOADS):
+        return Refusal(Kind.NOT_ALLOWED, "Your role does not see the events of stores.")
     values: dict[str, Any] = {"store": found, "tab": tab if tab in _STORE_TABS else "events", "tabs": _STORE_TABS}
     asked: Any = None
     page: Any = None
@@ -217,12 +222,28 @@ async def feed(server: ServerView, _given: Mapping[str, str], caller: Caller) ->
     return state if isinstance(state, Refusal) else Shown({"state": state, "table": server.config().feed})
 
 
+async def operator_list(server: ServerView, _given: Mapping[str, str], caller: Caller) -> Shown | Refusal:
+    """Who may sign in."""
+    page = await operators.list_operators(server, Nothing(), caller)
+    return page if isinstance(page, Refusal) else Shown({"page": page, "roles": list(Role)})
+
+
+async def account(server: ServerView, _given: Mapping[str, str], caller: Caller) -> Shown | Refusal:
+    """One's own sessions, tokens and password."""
+    signed_in = await sessions.list_sign_ins(server, sessions.ListSignIns(), caller)
+    if isinstance(signed_in, Refusal):
+        return signed_in
+    made = await tokens.list_tokens(server, Nothing(), caller)
+    scopes = [right for right in SCOPES if caller.may(right)]
+    return Shown({"sessions": signed_in.sessions, "tokens": made.tokens, "scopes": scopes})
+
+
 SCREENS: Final = (
     Screen("/", "overview", "Overview", overview),
     Screen("/stores", "stores", "Stores", store_list),
     Screen("/store", "store", "", store),
-    Screen("/store/event", "event", "", event),
-    Screen("/store/compare", "compare", "", compare),
+    Screen("/store/event", "event", "", event, needs=Right.PAYLOADS),
+    Screen("/store/compare", "compare", "", compare, needs=Right.PAYLOADS),
     Screen("/connections", "connections", "Connections", connection_list),
     Screen("/connect", "connect", "Connect an app", connect),
     Screen("/access", "access", "Access", access_screen),
@@ -231,6 +252,8 @@ SCREENS: Final = (
     Screen("/backups", "backups", "Backups", backup_list, lambda server: server.backups is not None),
     Screen("/configuration", "configuration", "Configuration", configuration),
     Screen("/log", "log", "Log & audit", log_screen),
+    Screen("/operators", "operators", "Operators", operator_list, needs=Right.ADMINISTER),
+    Screen("/account", "account", "Sessions & tokens", account, needs=Right.ENTER),
 )
 """Every screen, in the order of the navigation."""
 

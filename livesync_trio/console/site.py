@@ -5,33 +5,28 @@ screen shows is decided by `screens`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import ExitStack
 from typing import Any, Final
 from urllib.parse import urlencode
 
 import trio
-from quart import Blueprint, Response, g, render_template, request
-from quart_trio import QuartTrio
+from quart import Response, g, render_template, request
 
 from livesync_trio.admin.declaring import Caller
+from livesync_trio.admin.pages import PAGE_HEADERS
 from livesync_trio.admin.server_view import UNAVAILABLE, ServerView
+from livesync_trio.admin.web import ControlApp
 from livesync_trio.config import sqlite_path
 from livesync_trio.console import formats
 from livesync_trio.console.assets import read_assets
 from livesync_trio.console.recorder import Recorder
 from livesync_trio.console.screens import SCREENS, Screen, Shown
 from livesync_trio.errors import Kind, Refusal, StorageUnavailable, StoreDamaged
+from livesync_trio.operators.roles import Right
 from livesync_trio.telemetry import recent_lines
 from livesync_trio.version import VERSION
 
 SCREEN_LIMIT_S: Final = 20.0
 """How long a screen may take to be made before the reader is told that the server is busy."""
-
-_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'{more}; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-"""No inline code, no other origin. `more`: on one screen, the server that an app would connect to."""
 
 _DAMAGED: Final = Refusal(Kind.STORE_DAMAGED, "What the database holds of this store is not a whole log.")
 _BUSY: Final = Refusal(Kind.STORAGE_UNAVAILABLE, "The server did not answer in time. Try again.")
@@ -40,7 +35,7 @@ _BUSY: Final = Refusal(Kind.STORAGE_UNAVAILABLE, "The server did not answer in t
 class Console:
     """The console of one server."""
 
-    def __init__(self, server: ServerView, app: QuartTrio) -> None:
+    def __init__(self, server: ServerView, app: ControlApp) -> None:
         """Put its pages into the control plane's app, and let acts and lines of the log be kept for them."""
         self._server = server
         self._assets = read_assets()
@@ -49,11 +44,9 @@ class Console:
         server.recorder = self._recorder
         server.audit.keep_recent()
         recent_lines.keep()
-        pages = Blueprint("console", __name__, template_folder="templates")
         for screen in SCREENS:
-            pages.add_url_rule(screen.path, screen.name, self._view(screen), methods=["GET"])
-        pages.add_url_rule("/static/<path:name>", "static", self._static, methods=["GET"])
-        app.register_blueprint(pages)
+            app.add_page(screen.path, self._view(screen), needs=screen.needs)
+        app.add_page("/static/<path:name>", self._static, needs=None)
         app.jinja_env.filters.update(formats.FILTERS)
         app.jinja_env.globals.update(version=VERSION, href=href, asset=self._asset_url)
         app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
@@ -64,8 +57,7 @@ class Console:
 
     def _view(self, screen: Screen) -> Callable[[], Awaitable[Response]]:
         async def view() -> Response:
-            with ExitStack() as until_answered:
-                shown = await self._shown(screen, Caller(_headers(), _address(), until_answered))
+            shown = await self._shown(screen, g.caller)
             if isinstance(shown, Refusal):
                 return await self._page(screen, "refused.html", {"refusal": shown}, shown.rule.http_status or 400)
             if shown.moved is not None:
@@ -97,13 +89,16 @@ class Console:
             **values,
             screen=screen,
             layout="part.html" if part else "page.html",
-            navigation=[each for each in SCREENS if each.label and each.there(self._server)],
-            caller=g.get("caller"),
-            may=_may,
+            navigation=[
+                each for each in SCREENS if each.label and each.there(self._server) and g.caller.may(each.needs)
+            ],
+            caller=g.caller,
+            may=lambda right: g.caller.may(Right(right)),
             given=request.args,
         )
         response = Response(body, status, content_type="text/html; charset=utf-8")
-        response.headers["content-security-policy"] = _POLICY.format(more=connects)
+        for name, value in PAGE_HEADERS:
+            response.headers[name] = value.replace("connect-src 'self'", f"connect-src 'self'{connects}")
         response.headers["vary"] = "hx-request"
         return response
 
@@ -119,18 +114,3 @@ def href(path: str, **query: object) -> str:
     """A URL of the control plane as this page reaches it."""
     given = urlencode({name: value for name, value in query.items() if value not in (None, "")})
     return f"{request.scope.get('root_path', '')}{path}{'?' if given else ''}{given}"
-
-
-def _may(action: str) -> bool:
-    """Whether whoever looks may do something; who has the admin secret may do everything."""
-    caller = g.get("caller")
-    return caller is None or bool(caller.may(action))
-
-
-def _headers() -> dict[str, str]:
-    return {name.lower(): value for name, value in request.headers.items()}
-
-
-def _address() -> str:
-    host, port = (request.scope.get("client") or ("", 0))[:2]
-    return f"{host}:{port}"

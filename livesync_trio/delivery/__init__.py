@@ -52,7 +52,7 @@ class Webhooks:
 
     async def _run(self) -> None:
         while not self._config.webhooks and not self._wanted.is_set() and not await self._stored():
-            if not self._shared and self._config.admin_secret is None:
+            if not self._shared and not self._config.has_control_plane:
                 return  # nobody can make one
             with trio.move_on_after(WEBHOOK_WATCH_S if self._shared else float("inf")):
                 await self._wanted.wait()

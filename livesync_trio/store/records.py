@@ -3,12 +3,11 @@
 Owns nothing: it gives the records of the storage contract the shape in which services use them.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Final, Protocol, TypeVar
 
 from livesync_trio.storage import base
 from livesync_trio.storage.base import NO_RECORD, PutRecord, Record, RecordMoved
-from livesync_trio.store.persistence import Writer
 
 T = TypeVar("T")
 
@@ -22,6 +21,13 @@ class Asked(Protocol):
         """Put a question to a handle."""
 
 
+class Commits(Protocol):
+    """What writes can be given to (`persistence.Writer`)."""
+
+    async def commit(self, write: base.Write) -> base.Outcome:
+        """Carry out one write durably."""
+
+
 class Moved(Exception):
     """The record has not the version that was expected; `found` is what is there."""
 
@@ -33,7 +39,7 @@ class Moved(Exception):
 class Records:
     """The records of a server's database."""
 
-    def __init__(self, writer: Writer, readers: Asked) -> None:
+    def __init__(self, writer: Commits, readers: Asked) -> None:
         self._writer = writer
         self._readers = readers
 
@@ -55,9 +61,13 @@ class Records:
         """One record. Raises as `base.Reader.record`."""
         return await self._readers.ask(lambda reader: reader.record(kind, key))
 
-    async def all_of(self, kind: str) -> AsyncIterator[Record]:
-        """All records of a kind in the order of their keys, read page by page. Raises as `base.Reader.records`."""
-        after: str | None = None
+    async def all_of(self, kind: str, after: str | None = None) -> AsyncGenerator[Record, None]:
+        """All records of a kind in the order of their keys, read page by page. Raises as `base.Reader.records`.
+
+        Args:
+            kind: which sort.
+            after: those whose key comes after this one only.
+        """
         while True:
             page = await self._readers.ask(lambda reader, after=after: reader.records(kind, after, _PAGE))  # type: ignore[misc]
             for record in page:

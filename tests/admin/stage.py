@@ -36,6 +36,8 @@ class Stage:
         """Asks the control plane, with the secret."""
         self.logs: list[MutableMapping[str, Any]] = []
         self._wires: list[Wire] = []
+        self.first_link: str | None = None
+        """Path and query of the page on which the first operator is made."""
 
     async def get(self, path: str, **query: Any) -> Any:
         """The JSON of an answer that must be 200."""
@@ -105,9 +107,15 @@ async def running(hooks: Hooks | None = None, *, engine: Engine | None = None, *
         told.append(url)
         ready.set()
 
+    links: list[str | None] = []
+
+    def on_control(url: str, first_link: str | None) -> None:
+        told.append(url)
+        links.append(first_link)
+
     with structlog.testing.capture_logs() as logs:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(server.run, on_ready, told.append)
+            nursery.start_soon(server.run, on_ready, on_control)
             with trio.fail_after(PATIENCE_S):
                 await ready.wait()
             control_url, url = told
@@ -115,6 +123,7 @@ async def running(hooks: Hooks | None = None, *, engine: Engine | None = None, *
             async with httpx.AsyncClient(base_url=control_url, headers=headers, timeout=PATIENCE_S) as http:
                 stage = Stage(server, url, control_url, http)
                 stage.logs = logs
+                stage.first_link = links[0]
                 try:
                     yield stage
                 finally:

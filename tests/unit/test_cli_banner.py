@@ -1,6 +1,6 @@
 import pytest
 
-from livesync_trio.cli.banner import banner, client_line, who_may_connect
+from livesync_trio.cli.banner import Control, banner, client_line, who_may_connect
 from livesync_trio.config import Config, Secret
 
 TOKEN = Secret("canary-8f2a")
@@ -62,7 +62,9 @@ def test_a_placeholder_is_warned_of_where_it_is_not_refused() -> None:
 def test_the_control_plane_is_shown_where_it_is() -> None:
     def shown(control: str | None, **settings: bool) -> str:
         config = Config(admin_secret=TOKEN, admin_port=8100, **settings)  # type: ignore[arg-type]
-        return banner(config, "http://127.0.0.1:8000", "memory", "anyone", control)
+        return banner(
+            config, "http://127.0.0.1:8000", "memory", "anyone", None if control is None else Control(control)
+        )
 
     assert "control" not in shown(None)
     assert "control      http://127.0.0.1:8100\n" in shown("http://127.0.0.1:8100")

@@ -60,6 +60,7 @@ def test_secrets_have_no_flag_with_the_value() -> None:
     assert secrets == {
         "auth_token": "--auth-token-file",
         "admin_secret": "--admin-secret-file",
+        "admin_password": "--admin-password-file",
         "metrics_token": "--metrics-token-file",
         "jwt_secret": "--jwt-secret-file",
     }

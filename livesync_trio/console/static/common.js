@@ -67,7 +67,7 @@ const Console = (() => {
       case 'json': return JSON.parse(text)
       case 'number': return Number(text)
       case 'list': return text.split(',').map((part) => part.trim()).filter(Boolean)
-      default: return field.name === 'token' ? text : field.value
+      default: return field.name === 'token' ? text : field.value // a password is as it was typed
     }
   }
   const bodyOf = (form) => Object.fromEntries(
@@ -78,6 +78,7 @@ const Console = (() => {
 
   const doneWith = {
     refresh: () => refresh(),
+    made: (answer) => { const made = one('#made'); made.textContent = `${answer.token}\nThis is shown once.`; made.hidden = false },
     go: (_answer, path) => { location.href = root + path },
     say: (answer, text, out) => { (out ?? {}).textContent = text.replace(/\{(\w+)\}/g, (_, name) => answer[name]); if (!out) say(text) },
     answer: (answer) => say(Object.entries(answer).map(([name, value]) => `${name}: ${value}`).join(', ')),
