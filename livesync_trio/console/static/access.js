@@ -65,11 +65,7 @@
     const text = (await answer.text()).slice(0, 300)
     if (answer.status === 426) {
       told(list, 'passed', 'An ordinary request gets through to the server, and would be let in.')
-      const headers = await ask('/api/v1/connect/seen').catch(() => null)
-      const missing = headers?.missing ?? []
-      told(list, 'refused', missing.length
-        ? `The proxy does not pass on ${missing.join(' and ')}. nginx needs: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";`
-        : 'The upgrade does not: the proxy must pass on the headers Upgrade: websocket and Connection: Upgrade, by HTTP/1.1.')
+      told(list, 'refused', 'The WebSocket does not: something in between drops the headers Upgrade and Connection. nginx needs: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";')
     } else {
       told(list, 'refused', `The server, or a proxy, answered ${answer.status}: ${text}`)
     }
