@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from .site import Site
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = shutil.which("chromium")
 
 
 @pytest.fixture(scope="session")
