@@ -80,7 +80,7 @@ class Operators:
             found = await self._account(email_read(email))
         except ValueError:
             return None
-        return None if found is None else await self._operator(found.account)
+        return await self._operator(None if found is None else found.account)  # reads as much for nobody
 
     async def create(self, email: str, password: Secret, role: Role, *, first: bool = False) -> Operator:
         """Make an operator.

@@ -165,6 +165,7 @@ async def test_unknown_accounts_are_answered_with_the_same_work_and_words(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, real_cost: None
 ) -> None:
     await desk.operator()
+    await desk.sign_in("anybody@example.org", WRONG_PASSWORD)  # what is read once and kept
     work: list[str] = []
     verify, record = Passwords.matches, desk.entrance.operators._records.get
     pages = desk.entrance.operators._records.all_of
