@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 from livesync_trio.client import open_backend_blocking
 
@@ -140,7 +140,7 @@ def main() -> None:
             open_backend_blocking(url, store_id="demo", payload={"authToken": token}),
         ):
             browser = playwright.chromium.launch(executable_path=given.chromium)
-            size = {"width": given.width, "height": given.height}
+            size = ViewportSize(width=given.width, height=given.height)
             page = browser.new_page(viewport=size, extra_http_headers=headers)
             page.on("console", lambda said: print(f"  {said.type}: {said.text}") if said.type == "error" else None)
             page.on("pageerror", lambda error: print(f"  {error}"))

@@ -7,6 +7,7 @@ token counts against nobody. Hooks are really called.
 from typing import Annotated, Any, Literal
 
 import attrs
+import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from livesync_trio.access.admission import Access
@@ -54,8 +55,8 @@ class MakeToken(Request, frozen=True):
     """For whom, which stores (a name, or a prefix that ends in `*`), and for how long."""
 
     user: Annotated[str, Meta(min_length=1, max_length=200)]
-    stores: tuple[str, ...] = ()
-    read_stores: tuple[str, ...] = ()
+    stores: list[str] = msgspec.field(default_factory=list)
+    read_stores: list[str] = msgspec.field(default_factory=list)
     hours: Annotated[float, Meta(gt=0, le=TOKEN_HOURS_MAX)] = 1.0
 
 

@@ -20,7 +20,7 @@ COLUMNS: Final = (
 )
 """What the numbers of a row are, in their order. `at` is Unix time in seconds; what is counted is per second."""
 
-_OFF: Final = Refusal(Kind.NOT_FOUND, "This server records no series: LIVESYNC_CONSOLE is off.")
+_OFF: Final = Refusal(Kind.NOT_FOUND, "This server records no series.")
 
 
 class AskSeries(Request, frozen=True):

@@ -107,7 +107,7 @@ async def store(server: ServerView, given: Mapping[str, str], caller: Caller) ->
         asked = _asked(events.ListSessions, given)
         page = await events.list_sessions(server, asked, caller)
     elif values["tab"] == "connections":
-        asked = _asked(connections.ListConnections, given | {"storeId": found.store_id})
+        asked = _asked(connections.ListConnections, {**given, "storeId": found.store_id})
         page = await connections.list_connections(server, asked, caller)
     if isinstance(page, Refusal):
         return page

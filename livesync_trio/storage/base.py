@@ -212,7 +212,11 @@ Rank = tuple[int | str, StoreId]
 
 def rank_of(summary: StoreSummary, order: StoreOrder) -> Rank:
     """Where a store stands in a ranking."""
-    by = {"size": summary.text_bytes, "head": summary.state.head, "last push": summary.last_push_at or ""}
+    by: dict[str, int | str] = {
+        "size": summary.text_bytes,
+        "head": summary.state.head,
+        "last push": summary.last_push_at or "",
+    }
     return by[order], summary.store_id
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
-from playwright.sync_api import Browser, ConsoleMessage, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "canary-of-the-console"
@@ -86,9 +86,8 @@ class Site:
 
     def page(self, path: str = "/", width: int = 1280, *, stranger: bool = False, **context: Any) -> Page:
         """A page in a context of its own, whose faults are kept. `stranger`: it brings no secret."""
-        size = {"width": width, "height": 900}
         opened = self._browser.new_context(
-            viewport=size,  # type: ignore[arg-type] # playwright's own kind of dict
+            viewport=ViewportSize(width=width, height=900),
             extra_http_headers={} if stranger else {"authorization": f"Bearer {SECRET}"},
             permissions=["clipboard-read", "clipboard-write"],
             **context,
