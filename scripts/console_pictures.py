@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ from typing import Any, Final
 import httpx
 from playwright.sync_api import Page, ViewportSize, sync_playwright
 
-from livesync_trio.client import open_backend_blocking
+from livesync_trio.client import Event, open_backend_blocking
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SECRET: Final = "the-secret-of-these-pictures"
@@ -105,13 +105,27 @@ def _event(number: int) -> dict[str, Any]:
     return {"type": kinds[number % 4], "data": data, "clientId": client, "sessionId": f"s{number // 40}"}
 
 
-def take(page: Page, name: str, address: str, into: Path, theme: str) -> None:
-    """One picture."""
+def take(page: Page, name: str, address: str, file: Path, theme: str, *, post: Callable[[int], None]) -> None:
+    """One picture. `post`: stores an event, for screens that show what comes."""
     page.goto(address)
+    if name == "live":
+        page.wait_for_selector("#state.well")
+        for number in range(9):
+            post(number)
+    if name == "access":
+        page.get_by_label("Store", exact=True).fill("team/roadmap")
+        page.get_by_role("button", name="Make a token").click()
+        page.wait_for_selector("#made:visible")
+        page.get_by_role("button", name="Decide").click()
+        page.wait_for_selector("#explained li")
+    if name == "connect":
+        page.get_by_role("button", name="make a token").click()
+        page.wait_for_timeout(1000)
+        page.get_by_role("button", name="Check").click()
+        page.wait_for_selector("#checked li")
     page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
     page.evaluate("document.dispatchEvent(new Event('theme'))")
     page.wait_for_timeout(1500 if name in ("overview", "live") else 400)
-    file = into / f"{name}-{theme}.png"
     page.screenshot(path=file)
     print(f"{file} {file.stat().st_size // 1000} kB")
 
@@ -122,8 +136,8 @@ def main() -> None:
     options.add_argument("screens", nargs="*")
     options.add_argument("--into", type=Path, default=ROOT / "docs" / "assets" / "console")
     options.add_argument("--chromium", default="/usr/bin/chromium")
-    options.add_argument("--width", type=int, default=1280)
-    options.add_argument("--height", type=int, default=800)
+    options.add_argument("--width", type=int, default=1000)
+    options.add_argument("--height", type=int, default=640)
     options.add_argument("--busy", type=float, default=20.0, help="seconds of work before the first picture")
     given = options.parse_args()
     given.into.mkdir(parents=True, exist_ok=True)
@@ -136,9 +150,10 @@ def main() -> None:
         fill(url, token)
         with (
             sync_playwright() as playwright,
-            open_backend_blocking(url, store_id="team/roadmap", payload={"authToken": token}),
+            open_backend_blocking(url, store_id="team/roadmap", payload={"authToken": token}) as roadmap,
             open_backend_blocking(url, store_id="demo", payload={"authToken": token}),
         ):
+            roadmap.push([Event(241, 240, "v1.TaskMoved", b'{"id":"task-059","position":3}', "web-4b1c", "s6")])
             browser = playwright.chromium.launch(executable_path=given.chromium)
             size = ViewportSize(width=given.width, height=given.height)
             page = browser.new_page(viewport=size, extra_http_headers=headers)
@@ -150,13 +165,18 @@ def main() -> None:
                 while time.monotonic() < until:
                     at += 1
                     http.post(f"{url}/v1/stores/team%2Fnotes/events", json=_event(at))
-                    if at % 7 == 0:
+                    if at % 40 == 0:
                         http.post(f"{url}/v1/stores/demo/events", json={"events": []})
                     time.sleep(0.02 + 0.05 * ((at // 60) % 3))
+
+            def post(number: int) -> None:
+                bearer = {"authorization": f"Bearer {token}"}
+                httpx.post(f"{url}/v1/stores/team%2Froadmap/events", json=_event(number), headers=bearer)
+
             for theme in ("light", "dark"):
                 for screen, path in SCREENS.items():
                     if not given.screens or screen in given.screens:
-                        take(page, screen, control + path, given.into, theme)
+                        take(page, screen, control + path, given.into / f"{screen}-{theme}.png", theme, post=post)
             browser.close()
 
 

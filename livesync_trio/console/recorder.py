@@ -99,8 +99,11 @@ class Recorder:
         self._server.tails[ending] = None
         try:
             yield self._encoded()
-            while not (ending.soon or self._server.ending):
-                await self._came.park()
+            while True:
+                if not (ending.soon or self._server.ending):
+                    await self._came.park()
+                if ending.soon or self._server.ending:
+                    break
                 yield self._message
             yield b"event: end\ndata: {}\n\n"
         finally:

@@ -66,11 +66,15 @@
         let found = rows[at]?.[indices[which]]
         if (found == null && figure.dataset.unit === 'ms') found = rows.findLast((row) => row[indices[which]] != null)?.[indices[which]]
         value.textContent = found == null ? '–' : told(found)
-        if (series.length > 2) legend.hidden = !rows.some((row) => row[indices[which]])
       })
     }
     const update = () => {
       plot.setData([rows.map((row) => row[0]), ...indices.map((index) => rows.map((row) => row[index]))])
+      legends.forEach(({ legend }, which) => { // of many lines, those that say nothing are left out
+        const wanted = series.length < 3 || rows.some((row) => row[indices[which]])
+        legend.hidden = !wanted
+        if (plot.series[which + 1].show !== wanted) plot.setSeries(which + 1, { show: wanted })
+      })
       name()
     }
     return { figure, plot, update, width: () => plot.setSize({ width: figure.clientWidth, height: 112 }) }
