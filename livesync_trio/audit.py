@@ -116,7 +116,8 @@ class Audit:
         """Record an act. Never waits, never raises.
 
         Args:
-            act: `connect`, `refuse`, `reset`, `close`, `inspect`, `webhook`.
+            act: `connect`, `refuse`, `reset`, `close`, `inspect`, `webhook`; of operators `login`, `login-failed`,
+                `throttled`, `logout`, `session`, `operator`, `token`.
             store: the store it is about; empty where it is about none.
             address: from where.
             user: id of the principal, None for strangers and holders of the shared token.

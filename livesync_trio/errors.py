@@ -172,7 +172,7 @@ RULES: Final[dict[Kind, Rule]] = {
         retry=True,
     ),
     Kind.NOT_ALLOWED: Rule(
-        "The token or the validation hook does not allow this store.",
+        "The token or the validation hook does not allow this store, or an operator's role not this act.",
         wire_tag=_UNKNOWN,
         http_status=403,
         log_level=logging.WARNING,

@@ -41,7 +41,7 @@ SCREENS: Final = {
     "connect": "/connect?storeId=demo",
     "access": "/access",
     "configuration": "/configuration?only=given",
-    "log": "/log?level=info",
+    "log": "/log?level=info&limit=8",
     "audit": "/log?tab=audit",
     "backups": "/backups",
 }
@@ -136,8 +136,8 @@ def main() -> None:
     options.add_argument("screens", nargs="*")
     options.add_argument("--into", type=Path, default=ROOT / "docs" / "assets" / "console")
     options.add_argument("--chromium", default="/usr/bin/chromium")
-    options.add_argument("--width", type=int, default=1000)
-    options.add_argument("--height", type=int, default=640)
+    options.add_argument("--width", type=int, default=920)
+    options.add_argument("--height", type=int, default=580)
     options.add_argument("--busy", type=float, default=20.0, help="seconds of work before the first picture")
     given = options.parse_args()
     given.into.mkdir(parents=True, exist_ok=True)

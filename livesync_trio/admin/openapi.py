@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
+from livesync_trio.admin.cookies import HOST, PLAIN
 from livesync_trio.admin.declaring import JSON, Answer, Route
 from livesync_trio.errors import Kind
 from livesync_trio.openapi import document as parts
@@ -50,12 +51,29 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
             "title": "livesync control plane",
             "version": VERSION,
             "summary": "What operators ask of a running sync server. See docs/control-plane.md.",
+            "description": "`x-needs` of an operation is what one must be allowed to: see docs/console.md.",
         },
-        "security": [{"adminSecret": []}],
+        "security": [{"adminSecret": []}, {"session": [], "csrf": []}],
         "paths": paths,
         "components": {
             "securitySchemes": {
-                "adminSecret": {"type": "http", "scheme": "bearer", "description": "The value of ADMIN_SECRET."}
+                "adminSecret": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The value of ADMIN_SECRET; with the console, also a token for programs.",
+                },
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": PLAIN,
+                    "description": f"With the console: what `login` sets. Behind TLS it is called {HOST}.",
+                },
+                "csrf": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "X-CSRF-Token",
+                    "description": "With a session, for a POST: `csrf` of `whoAmI`.",
+                },
             },
             "schemas": schemas,
         },
@@ -71,7 +89,10 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
         "summary": route.meaning,
         "responses": {"200": {"description": "As asked.", "content": {route.content_type: {"schema": answer}}}}
         | parts.refusals(_REFUSALS, JSON, Error),
+        "x-needs": None if route.needs is None else str(route.needs),
     }
+    if route.needs is None:
+        operation["security"] = []
     if route.method == "POST":
         operation["requestBody"] = {"required": True, "content": {JSON: {"schema": parts.ref(route.takes)}}}
     else:

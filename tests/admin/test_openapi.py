@@ -15,7 +15,7 @@ from livesync_trio.admin.openapi import document
 from livesync_trio.admin.routes import ROUTES
 from tests.bad_input.clients import event, pull
 
-from .stage import STORE, Stage
+from .stage import STORE, Stage, running
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "control-plane.md").read_text(encoding="utf-8")
 
@@ -81,7 +81,12 @@ def required(route: Route) -> set[str]:
     return {field.name for field in msgspec.structs.fields(route.takes) if field.required}
 
 
-async def test_real_answers_keep_to_the_document(stage: Stage) -> None:
+async def test_real_answers_keep_to_the_document() -> None:
+    async with running(console=True) as stage:
+        await _real_answers(stage)
+
+
+async def _real_answers(stage: Stage) -> None:
     client = await stage.client()
     await client.push(event(1, 0, {"n": [1]}))
     await client.send(pull("1", STORE, live=True))

@@ -51,6 +51,11 @@ RUN_BY = (
     Rule("docs/livestore-cli.md", ("npx livestore",), _LIVESTORE),
     Rule("docs/change-feed.md", ("livesync feed ",), "tests/feed/test_commands.py::test_the_commands"),
     Rule(
+        "docs/console.md",
+        ("livesync operators ",),
+        "tests/operators/test_several_servers.py::test_the_commands_shown_work",
+    ),
+    Rule(
         "docs/webhooks.md",
         ("livesync webhooks ",),
         "tests/delivery/test_command_line.py::test_the_commands_shown_work",

@@ -95,6 +95,7 @@ def _fill(directory: Path, page: str) -> None:
         (directory / "bin" / name).chmod(0o755)
     (directory / ".curlrc").write_text("fail\nsilent\nshow-error\n")
     (directory / "secrets" / "token").write_text("a-token-for-tests")
+    (directory / "secrets" / "admin-password").write_text("a password for tests")
     (directory / "secrets" / "jwt").write_text("a-secret-for-tests-of-more-than-32-bytes")
     key = Ed25519PrivateKey.generate().public_key()
     pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

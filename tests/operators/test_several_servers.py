@@ -14,6 +14,7 @@ import pytest
 from livesync_trio.cli.main import main
 from livesync_trio.config import BadConfig, load
 from livesync_trio.errors import RULES, Kind
+from tests.docs.pages import blocks, commands
 from tests.postgres.server import fresh_schema
 
 from .servers import OWNER, PASSWORD, ROOT, Guesses, Server, refusal, serving
@@ -127,6 +128,16 @@ def test_what_cannot_be_done_is_told(
     said = capsys.readouterr()
     assert told in said.err
     assert typed == "" or typed not in said.err + said.out
+
+
+def test_the_commands_shown_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/livesync.db")
+    shown = [command.text for block in blocks("docs/console.md") for command in commands(block)]
+    mine = [text.split()[1:] for text in shown if text.startswith("livesync operators ")]
+    assert {arguments[1] for arguments in mine} == {"add", "list", "password", "remove"}
+    for arguments in mine:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{PASSWORD}\n"))
+        assert main(arguments) == 0, arguments
 
 
 @pytest.mark.parametrize(
