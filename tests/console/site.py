@@ -20,7 +20,10 @@ SECRET = "canary-of-the-console"
 SIGNING = "signs-the-tokens-of-the-console-tests"
 PATIENCE_S = 90.0
 PATIENCE_MS = 1000 * PATIENCE_S
-HARMLESS = ("Failed to load resource: net::", "Failed to load resource: the server responded with a status of 40")
+HARMLESS = (
+    *("Failed to load resource: net::", "Failed to load resource: the server responded with a status of 40"),
+    "WebSocket connection to",
+)
 """What a browser says by itself when a server is gone or refuses, which some tests want."""
 
 
