@@ -74,7 +74,12 @@ async def test_nothing_is_encoded_while_nobody_listens_and_once_for_all_who_do(m
     ring, server = recorder()
     encoded: list[object] = []
     encode = msgspec.json.encode
-    monkeypatch.setattr(msgspec.json, "encode", lambda told: encoded.append(told) or encode(told))
+
+    def encode_and_note(told: object) -> bytes:
+        encoded.append(told)
+        return encode(told)
+
+    monkeypatch.setattr(msgspec.json, "encode", encode_and_note)
     ring.record()
     assert encoded == []
     streams = [ring.follow() for _ in range(3)]
