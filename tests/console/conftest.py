@@ -34,4 +34,5 @@ def site(browser: Browser) -> Iterator[Site]:
         site.start()
         yield site
         site.stop()
+        site.http.close()
         assert site.faults == []
