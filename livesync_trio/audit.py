@@ -7,6 +7,7 @@ refused meanwhile is a setting.
 
 import os
 import stat
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
@@ -23,6 +24,8 @@ NOT_RECORDED: Final = Refusal(
     Kind.AUDIT_UNAVAILABLE, "The server cannot record this now, and does nothing that it cannot record. Try again."
 )
 STANDARD_OUTPUT: Final = "-"
+RECENT_ACTS: Final = 2_000
+"""Acts kept in memory while somebody shows them; an act takes some hundred bytes, at most a few thousand."""
 _MODE: Final = stat.S_IRUSR | stat.S_IWUSR
 """Of a file that is made: it names users and their addresses, like the database."""
 
@@ -30,7 +33,7 @@ _MODE: Final = stat.S_IRUSR | stat.S_IWUSR
 class Audit:
     """Where acts are recorded; nowhere unless opened with a path."""
 
-    __slots__ = ("_lost_before", "_output", "_owned", "_required")
+    __slots__ = ("_lost_before", "_output", "_owned", "_required", "recent")
 
     def __init__(self, path: str | None = None, *, required: bool = False) -> None:
         """Open the record.
@@ -46,12 +49,19 @@ class Audit:
         self._owned = False
         self._required = required
         self._lost_before = 0
+        self.recent: deque[bytes] | None = None
+        """The last acts, a line each; None: nobody wants them (`keep_recent`)."""
         self.prepare(path, required=required)()
 
     @property
     def on(self) -> bool:
         """Whether anything is recorded."""
-        return self._output is not None
+        return self._output is not None or self.recent is not None
+
+    def keep_recent(self) -> None:
+        """Keep the last acts in memory from now on, whether or not there is a record."""
+        if self.recent is None:
+            self.recent = deque(maxlen=RECENT_ACTS)
 
     @property
     def refusal(self) -> Refusal | None:
@@ -114,8 +124,13 @@ class Audit:
             user: id of the principal, None for strangers and holders of the shared token.
             more: what else belongs to it, such as the kind of a refusal.
         """
+        if not self.on:
+            return
+        line = _line(act, {"store": store, "from": address, "user": user, **more})
         if self._output is not None:
-            self._output.put(_line(act, {"store": store, "from": address, "user": user, **more}))
+            self._output.put(line)
+        if self.recent is not None:
+            self.recent.append(line)
 
 
 def _line(act: str, fields: dict[str, str | None]) -> bytes:

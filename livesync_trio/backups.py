@@ -114,6 +114,10 @@ class Backups:
         names = ((_NAME.fullmatch(path.name), path) for path in self._directory.iterdir())
         return sorted((_begun_s(found[1]), path) for found, path in names if found is not None)
 
+    def files(self) -> list[tuple[float, str, int]]:
+        """The backups in the folder, the oldest first: when each was begun (Unix time), its name, its size."""
+        return [(begun_s, path.name, path.stat().st_size) for begun_s, path in self._found()]
+
     def _look(self) -> None:
         """See when the newest one was made; the server may have been started anew."""
         found = self._found()

@@ -16,7 +16,7 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 import trio
@@ -41,6 +41,7 @@ RELOAD_THREADS: Final = 4
 before no more is begun."""
 
 _log = get_logger("app")
+_T = TypeVar("_T")
 
 Reread = Callable[[], tuple[Config, Hooks]]
 """Reads the configuration and the hooks from where they came, checked; raises StartupError. Called in a thread."""
@@ -59,12 +60,35 @@ RELOADABLE: Final = frozenset(
 
 
 @attrs.frozen
-class _Loaded:
-    """What was read and can be used. `config` is what will be in force."""
+class Reloading:
+    """What a reload would change, or has changed; both by the names of settings.
+
+    Attributes:
+        changed: what takes effect at once.
+        needs_restart: what differs, but stays as it is.
+        problem: why nothing can change; None: nothing is in the way.
+    """
+
+    changed: list[str] = attrs.field(factory=list)
+    needs_restart: list[str] = attrs.field(factory=list)
+    problem: str | None = None
+
+
+@attrs.frozen
+class _Found:
+    """What was read and fits together. `config` is what will be in force."""
 
     config: Config
+    hooks: Hooks
     changed: list[str]
     needs_restart: list[str]
+
+
+@attrs.frozen
+class _Loaded:
+    """What can be put in place."""
+
+    found: _Found
     runner: HookRunner
     authentication: Authentication
     pages: Pages
@@ -134,28 +158,37 @@ class Reloader:
                 with reloading():
                     await self.reload()
 
-    async def reload(self) -> bool:
-        """Read everything again. False: a mistake was found, and nothing has changed."""
+    def takes_effect(self, name: str) -> bool:
+        """Whether a reload changes a setting."""
+        return name in RELOADABLE
+
+    async def look(self) -> Reloading:
+        """What a reload would change now. Nothing is changed, nothing is opened but what is read."""
+        found = await self._in_thread(self._compare)
+        return Reloading(problem=found) if isinstance(found, str) else Reloading(found.changed, found.needs_restart)
+
+    async def reload(self) -> Reloading:
+        """Read everything again; with a problem, nothing has changed, and the log says why."""
+        loaded = await self._in_thread(self._load)
+        if isinstance(loaded, str):
+            _log.error("reload failed, everything stays as it was", reason=loaded)
+            return Reloading(problem=loaded)
+        self.config = loaded.found.config
+        self._put_in_place(loaded)
+        changed, needs_restart = loaded.found.changed, loaded.found.needs_restart
+        _log.info("reloaded", changed=changed, needs_restart=needs_restart)
+        return Reloading(changed, needs_restart)
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T | str:
+        """Do something that reads and may hang; why it could not be done, in a sentence, if it could not."""
         if not self._threads.available_tokens:
-            _log.error("reload failed, everything stays as it was", reason=f"{RELOAD_THREADS} reloads before it hang")
-            return False
-        loaded: _Loaded | None = None
+            return f"{RELOAD_THREADS} reloads before it hang"
         try:
             with trio.move_on_after(RELOAD_LIMIT_S):
-                loaded = await trio.to_thread.run_sync(self._load, abandon_on_cancel=True, limiter=self._threads)
+                return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
         except (Exception, SystemExit) as error:  # a hooks file is a program, and may do anything
-            reason = str(error) if isinstance(error, StartupError | OSError) else f"{type(error).__name__}: {error}"
-            _log.error("reload failed, everything stays as it was", reason=reason)
-            return False
-        if loaded is None:
-            what = "hooks" if self._reading_hooks else "configuration"
-            reason = f"{what} did not load in {RELOAD_LIMIT_S:g} s"
-            _log.error("reload failed, everything stays as it was", reason=reason)
-            return False
-        self.config = loaded.config
-        self._put_in_place(loaded)
-        _log.info("reloaded", changed=loaded.changed, needs_restart=loaded.needs_restart)
-        return True
+            return str(error) if isinstance(error, StartupError | OSError) else f"{type(error).__name__}: {error}"
+        return f"{'hooks' if self._reading_hooks else 'configuration'} did not load in {RELOAD_LIMIT_S:g} s"
 
     @property
     def _reading_hooks(self) -> bool:
@@ -164,7 +197,8 @@ class Reloader:
 
     # --- loading: in a thread, changes nothing ---------------------------------------------------------------------
 
-    def _load(self) -> _Loaded:
+    def _compare(self) -> _Found:
+        """What is there now, and how it differs from what is in force."""
         wanted, hooks = (self.config, self._hooks) if self._reread is None else self._reread()
         differing = [setting.name for setting in SETTINGS if _differ(self.config, wanted, setting.name)]
         needs_restart = [name for name in differing if self._needs_restart(name, wanted)]
@@ -176,6 +210,12 @@ class Reloader:
         config = attrs.evolve(wanted, **kept, origins=origins)
         if needs_restart:
             self._refuse_problems(config, hooks, needs_restart)
+        changed = [name for name in differing if name not in needs_restart]
+        return _Found(config, hooks, changed, needs_restart)
+
+    def _load(self) -> _Loaded:
+        found = self._compare()
+        config, hooks = found.config, found.hooks
         runner = HookRunner(hooks, config.hook_limit_s, self._door.surroundings.flood, self._door.surroundings.counters)
         authentication = Authentication.of(config, runner, before=self._door.access.authentication)
         pages = Pages.of(config, hooks.decide_who_connects)
@@ -183,8 +223,7 @@ class Reloader:
         if self._tls is not None and config.tls_cert is not None and config.tls_key is not None:
             certificate = self._tls.prepare(config.tls_cert, config.tls_key)
         audit = prepare_audit(self._door.surroundings.audit, config)  # the last, since it opens something
-        changed = [name for name in differing if name not in needs_restart]
-        return _Loaded(config, changed, needs_restart, runner, authentication, pages, certificate, audit)
+        return _Loaded(found, runner, authentication, pages, certificate, audit)
 
     def _refuse_problems(self, config: Config, hooks: Hooks, needs_restart: list[str]) -> None:
         """What was read is sound as a whole, but only a part of it can take effect: judge that together with the rest.

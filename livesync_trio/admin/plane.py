@@ -24,7 +24,7 @@ class ControlPlane:
 
     def __init__(self, server: ServerView) -> None:
         """Nothing is opened before `listen`."""
-        self._server = server
+        self.server = server
         self._listeners: list[trio.SocketListener] = []
         self.app = ControlApp(server)
         """For the public door, which calls it without Hypercorn."""
@@ -45,7 +45,7 @@ class ControlPlane:
 
     async def listen(self) -> bool:
         """Try to get the address. False: it cannot be had now, the log says why, and `run` tries again."""
-        config = self._server.config()
+        config = self.server.config()
         try:
             self._listeners = list(await trio.open_tcp_listeners(config.admin_port, host=config.admin_host))
         except (OSError, UnicodeError) as error:  # the latter: a name that DNS cannot have
@@ -66,10 +66,10 @@ class ControlPlane:
         Raises:
             StartupError: the operators cannot be read.
         """
-        if self._server.entrance is None:
+        if self.server.entrance is None:
             return None
         try:
-            token = await self._server.entrance.prepare(self._server.config())
+            token = await self.server.entrance.prepare(self.server.config())
         except StorageUnavailable as error:
             raise StartupError(Kind.DATABASE_UNUSABLE, f"the operators cannot be read: {error}") from error
         return None if token is None else f"/first?token={token}"
@@ -105,7 +105,7 @@ class ControlPlane:
 
     def end(self) -> None:
         """The server begins to shut down: whoever listens for ever is told. Requests are still answered."""
-        self._server.end()
+        self.server.end()
 
     async def stop(self) -> None:
         """End in order: requests are finished, within the grace. Returns when it has ended."""
@@ -116,9 +116,9 @@ class ControlPlane:
     def close(self) -> None:
         """Release what it holds; called when nobody asks any more."""
         self._close_listeners()
-        self._server.readers.close()
-        if self._server.entrance is not None:
-            self._server.entrance.close()
+        self.server.readers.close()
+        if self.server.entrance is not None:
+            self.server.entrance.close()
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:

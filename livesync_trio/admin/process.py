@@ -1,15 +1,16 @@
 """The server process itself: what it is, how it is set up, its metrics."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import msgspec
 import trio
 
 from livesync_trio.admin.declaring import Answer, Caller, Nothing, Raw, Time, camel
-from livesync_trio.admin.server_view import ServerView, moment
-from livesync_trio.config import shown_settings
+from livesync_trio.admin.reading import refused
+from livesync_trio.admin.server_view import Reloading, ServerView, moment, wire_time_of
+from livesync_trio.config import SETTINGS, shown_settings
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.version import VERSION
 
@@ -36,12 +37,49 @@ class Setting(Answer, frozen=True):
     secret: bool
     set: bool
     origin: str
+    group: str
+    meaning: str
+    accepts: str
+    default: str
+    reloadable: bool
 
 
 class Settings(Answer, frozen=True):
     """Every setting."""
 
     settings: list[Setting]
+
+
+class Reload(Answer, frozen=True):
+    """Settings, by name, that a reload changes, and those that differ but need a restart."""
+
+    changed: list[str]
+    needs_restart: list[str]
+    problem: str | None
+
+
+class Backup(Answer, frozen=True):
+    """One backup."""
+
+    name: str
+    bytes: int
+    began_at: Time
+
+
+class BackupsState(Answer, frozen=True):
+    """The backups by the clock, newest first."""
+
+    directory: str
+    every_seconds: float
+    keep: int
+    failed: int
+    files: list[Backup]
+
+
+class Feed(Answer, frozen=True):
+    """The change feed."""
+
+    feed: dict[str, Any]
 
 
 async def info(server: ServerView, _asked: Nothing, _caller: Caller) -> Info:
@@ -73,7 +111,62 @@ def _counters(server: ServerView) -> dict[str, Any]:
 
 async def show_config(server: ServerView, _asked: Nothing, _caller: Caller) -> Settings:
     """Every setting, its value and where it was given; of secrets only whether there is one."""
-    return Settings(settings=msgspec.convert(shown_settings(server.config()), list[Setting]))
+    shown = zip(shown_settings(server.config()), SETTINGS, strict=True)
+    told = [
+        {
+            **setting,
+            "group": declared.group,
+            "meaning": declared.help,
+            "accepts": declared.accepts,
+            "default": declared.default_text,
+            "reloadable": server.reloads is not None and server.reloads.takes_effect(declared.name),
+        }
+        for setting, declared in shown
+    ]
+    return Settings(settings=msgspec.convert(told, list[Setting]))
+
+
+async def look_at_reload(server: ServerView, _asked: Nothing, _caller: Caller) -> Reload | Refusal:
+    """What a reload of the configuration would change now; nothing is changed."""
+    return _FIXED if server.reloads is None else _reload(await server.reloads.look())
+
+
+async def reload(server: ServerView, _asked: Nothing, caller: Caller) -> Reload | Refusal:
+    """Read the configuration and the hooks again, as SIGHUP does: all of it takes effect, or nothing."""
+    if server.reloads is None:
+        return _FIXED
+    server.audit.record("reload", store="", address=caller.address, user=caller.user)
+    done = await server.reloads.reload()
+    return _reload(done) if done.problem is None else refused(f"Nothing was changed: {done.problem}")
+
+
+def _reload(found: Reloading) -> Reload:
+    return Reload(changed=found.changed, needs_restart=found.needs_restart, problem=found.problem)
+
+
+async def list_backups(server: ServerView, _asked: Nothing, _caller: Caller) -> BackupsState | Refusal:
+    """The backups that this server makes by the clock."""
+    backups, config = server.backups, server.config()
+    if backups is None:
+        return Refusal(Kind.NOT_FOUND, "This server makes no backups by the clock (LIVESYNC_BACKUP_DIR).")
+    files = await trio.to_thread.run_sync(backups.files)
+    return BackupsState(
+        directory=str(config.backup_dir),
+        every_seconds=config.backup_every_s,
+        keep=config.backup_keep,
+        failed=backups.failed,
+        files=[Backup(name=name, bytes=size, began_at=wire_time_of(at)) for at, name, size in reversed(files)],
+    )
+
+
+async def show_feed(server: ServerView, _asked: Nothing, _caller: Caller) -> Feed | Refusal:
+    """How the change feed is."""
+    if server.feed is None:
+        return Refusal(Kind.NOT_FOUND, "This server has no change feed (the table [feed] of its file).")
+    return Feed(feed=server.feed())
+
+
+_FIXED: Final = Refusal(Kind.NOT_FOUND, "This server cannot read its configuration again.")
 
 
 async def show_metrics(server: ServerView, _asked: Nothing, _caller: Caller) -> Raw | Refusal:

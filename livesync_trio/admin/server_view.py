@@ -1,13 +1,15 @@
 """What the control plane is given of the server: ways in and snapshots of the layers below, never their insides."""
 
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 import trio
 
+from livesync_trio.access.admission import Access
 from livesync_trio.audit import Audit
+from livesync_trio.backups import Backups
 from livesync_trio.config import Config, Secret
 from livesync_trio.connection.peers import Peers
 from livesync_trio.delivery import Webhooks
@@ -29,6 +31,48 @@ ADMIN_TAILS_MAX_BYTES: Final = 32 * 1024 * 1024
 
 MetricsPage = Callable[[], tuple[bytes, str]]
 """Renders the metrics: body and content type."""
+
+
+class Recorder(Protocol):
+    """Who records what the server does, second by second (`console.recorder`)."""
+
+    streams: int
+
+    def kept(self, after: float) -> Any:
+        """What is kept, behind a moment of Unix time, as `series.Series`."""
+
+    def follow(self) -> AsyncGenerator[bytes, None]:
+        """Rows as they come, as server-sent events."""
+
+
+class Reloading(Protocol):
+    """What a reload would change, or has changed (`reloading.Reloading`)."""
+
+    @property
+    def changed(self) -> list[str]:
+        """Settings that take effect at once."""
+
+    @property
+    def needs_restart(self) -> list[str]:
+        """Settings that differ, but stay as they are."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can change; None: nothing is in the way."""
+
+
+class Reloads(Protocol):
+    """Who reads the configuration again (`reloading.Reloader`)."""
+
+    def takes_effect(self, name: str) -> bool:
+        """Whether a reload changes a setting."""
+
+    async def look(self) -> Reloading:
+        """What a reload would change now."""
+
+    async def reload(self) -> Reloading:
+        """Reload."""
+
 
 UNAVAILABLE: Final = Refusal(Kind.STORAGE_UNAVAILABLE, "The server's database cannot be read at the moment. Try again.")
 
@@ -54,6 +98,12 @@ class ServerView:
         client_address: who really asks, from the address of the socket, its host, and the headers (proxies).
         metrics: renders the metrics; None: there are none.
         webhooks: the webhooks; None: there can be none.
+        access: the rules by which clients come in.
+        public_url: where clients reach the server, as far as it knows itself; asked anew each time.
+        reloads: reads the configuration again.
+        backups: those that are made by the clock; None: there are none.
+        feed: tells how the change feed is; None: there is none.
+        recorder: records what the console plots; None: there is no console.
         entrance: how operators get in; None: there are none, since the console is off.
         attempts: wrong secrets so far at its own address, by who sent them.
         public_attempts: those under `/admin` of the public port; apart, so that strangers there keep nobody out here.
@@ -81,6 +131,12 @@ class ServerView:
     client_address: Callable[[str, str, Mapping[str, str]], str]
     metrics: MetricsPage | None = None
     webhooks: Webhooks | None = None
+    access: Callable[[], Access] | None = None
+    public_url: Callable[[], str] = str
+    reloads: Reloads | None = None
+    backups: Backups | None = None
+    feed: Callable[[], dict[str, Any]] | None = None
+    recorder: Recorder | None = None
     entrance: "Entrance | None" = None
     attempts: Attempts = attrs.field(factory=Attempts)
     public_attempts: Attempts = attrs.field(factory=Attempts)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from livesync_trio.admin.plane import ControlPlane
     from livesync_trio.api.site import ApiSite
     from livesync_trio.backups import Backups
+    from livesync_trio.console import Console
     from livesync_trio.feed.opening import OpenFeed
     from livesync_trio.operators.entrance import Entrance
 
@@ -54,6 +55,8 @@ class Core(Protocol):
     door: Door
     tls: Tls | None
     reloader: Reloader
+    backups: "Backups | None"
+    url: str
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Whether all is well, and what /health says."""
@@ -68,7 +71,7 @@ def open_backups(config: Config) -> "Backups | None":
     return Backups(config)
 
 
-def open_control_plane(server: Core) -> "ControlPlane | None":
+def open_control_plane(server: Core, feed: "OpenFeed | None") -> "ControlPlane | None":
     """The control plane (decision 0006); None without an operator's secret and without the console.
 
     Quart and Hypercorn take a fifth of a second and 13 MB.
@@ -96,9 +99,23 @@ def open_control_plane(server: Core) -> "ControlPlane | None":
             client_address=server.access.proxies.client,
             metrics=server.metrics.render,
             webhooks=server.webhooks,
+            access=lambda: server.door.access,
+            public_url=lambda: server.url,
+            reloads=server.reloader,
+            backups=server.backups,
+            feed=None if feed is None else feed.described,
             entrance=_open_entrance(server) if server.config.console else None,
         )
     )
+
+
+def open_console(server: Core, control: "ControlPlane | None") -> "Console | None":
+    """The control plane's pages (decision 0021); None unless they are switched on."""
+    if control is None or not server.config.console:
+        return None
+    from livesync_trio.console import Console  # noqa: PLC0415
+
+    return Console(control.server, control.app)
 
 
 def _open_entrance(server: Core) -> "Entrance":

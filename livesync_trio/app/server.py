@@ -18,6 +18,7 @@ from livesync_trio.app.capabilities import (
     open_api,
     open_backups,
     open_change_feed,
+    open_console,
     open_control_plane,
     open_sites,
     read_schemas,
@@ -65,6 +66,7 @@ from livesync_trio.transport.tls import Tls
 from livesync_trio.version import VERSION
 
 if TYPE_CHECKING:
+    from livesync_trio.console import Console
     from livesync_trio.feed.opening import OpenFeed
 
 _log = get_logger("app")
@@ -143,7 +145,6 @@ class Server:
         )
         if config.metrics_token is not None or config.has_control_plane:
             self.metrics.prepare()
-        self.control = open_control_plane(self)
         self.door: Door = Door(
             DoorSettings(config.frame_max_bytes, config.handshake_limit_s, config.stall_limit_s, config.proxy_protocol),
             access=self.access,
@@ -172,11 +173,14 @@ class Server:
         )
         self.api = open_api(self)
         self.feed: OpenFeed | None = open_change_feed(self)
-        self.door.sites = open_sites(self, self.feed, self.control, self.api)
         self.traces = open_traces() if config.traces else None
         self.reloader = Reloader(
             config, hooks, reread, self.door, self.tls, traces=self.traces, webhooks=self.webhooks.reconfigure
         )
+        self.url = ""  # once it listens
+        self.control = open_control_plane(self, self.feed)
+        self.console: Console | None = open_console(self, self.control)
+        self.door.sites = open_sites(self, self.feed, self.control, self.api)
 
     def _all_services(self, listeners: list[trio.SocketListener], tasks: Tasks) -> list[Service]:
         """All that runs, in the order in which it is started; it is drained in the opposite one."""
@@ -191,6 +195,8 @@ class Server:
             services.append(Service(self.arrivals.run))
         if self.control is not None:
             services.append(Service(self.control.run, self.control.stop))
+        if self.console is not None:
+            services.append(Service(self.console.run))
         services += [
             Service(self.peers.watch, self.peers.say_goodbye),
             Service(self.registry.run, self.registry.drain, reports=True),
@@ -259,7 +265,7 @@ class Server:
         await self._open_readers()
         if self.control is not None:
             await self.control.listen()
-        url = base_url(listeners[0], "http" if self.tls is None else "https")
+        url = self.url = base_url(listeners[0], "http" if self.tls is None else "https")
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with open_tasks("server") as tasks:
                 self._services = self._all_services(listeners, tasks)

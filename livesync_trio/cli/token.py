@@ -9,11 +9,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
-import jwt
 import trio
 
 from livesync_trio.access.grants import Grants
-from livesync_trio.access.tokens import Identified, TokenVerifier
+from livesync_trio.access.tokens import Identified, TokenVerifier, made_token
 from livesync_trio.cli import printing
 from livesync_trio.cli.completing import complete_store
 from livesync_trio.cli.options import configuration_options, json_option
@@ -21,7 +20,6 @@ from livesync_trio.cli.printable import tell
 from livesync_trio.config import Config, load
 from livesync_trio.errors import CommandError, Kind
 
-_HOUR_S: Final = 3_600
 _STANDARD_INPUT: Final = "-"
 _REASONS: Final = {
     "InvalidSignatureError": "it is not signed with this secret or one of these keys",
@@ -84,16 +82,7 @@ def _made(config: Config, user: str, hours: float, more: Mapping[str, Any]) -> s
             "A token is signed with LIVESYNC_JWT_SECRET, which is not set. "
             "With LIVESYNC_JWT_KEYS only whoever has the private key can make one; --check explains it.",
         )
-    now_s = int(time.time())
-    times = {"iat": now_s, "exp": now_s + int(hours * _HOUR_S)}
-    wanted = {"iss": config.jwt_issuer, "aud": config.jwt_audience}
-    claims = {
-        config.jwt_principal_claim: user,
-        **times,
-        **{name: value for name, value in wanted.items() if value is not None},
-        **more,
-    }
-    return jwt.encode(claims, config.jwt_secret.reveal(), algorithm=TokenVerifier.of(config).hmac[0])
+    return made_token(config, user, hours, more)
 
 
 def _claim(text: str) -> tuple[str, Any]:

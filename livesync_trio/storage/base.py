@@ -22,7 +22,7 @@ What an engine guarantees:
 """
 
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Literal, Protocol, runtime_checkable
 
 import attrs
 
@@ -230,6 +230,23 @@ class StoreSummary:
     last_push_at: str | None
 
 
+StoreOrder = Literal["size", "head", "last push"]
+"""By what stores are ranked: `text_bytes`, `head`, `last_push_at`."""
+
+Rank = tuple[int | str, StoreId]
+"""Where a store stands in a ranking: its number, or the time of its last push (empty: never), and its name."""
+
+
+def rank_of(summary: StoreSummary, order: StoreOrder) -> Rank:
+    """Where a store stands in a ranking."""
+    by: dict[str, int | str] = {
+        "size": summary.text_bytes,
+        "head": summary.state.head,
+        "last push": summary.last_push_at or "",
+    }
+    return by[order], summary.store_id
+
+
 class Writer(Protocol):
     """The one handle that changes the database. Used by a single thread."""
 
@@ -356,6 +373,21 @@ class Reader(Protocol):
             ValueError: `after` or `containing` is not Unicode (a lone surrogate).
             StoreDamaged: what is kept of one of them makes no sense.
             StorageUnavailable: try again later.
+        """
+
+    def ranked(self, order: StoreOrder, after: Rank | None, limit: int, containing: str = "") -> list[StoreSummary]:
+        """Stores with the largest, or latest, first; those that are equal in the order of `stores`.
+
+        It looks at every store: for people, not for each request of a client.
+
+        Args:
+            order: by what.
+            after: stores that come after this place only (`rank_of`); None: from the beginning.
+            limit: at most this many, 1 or more.
+            containing: as in `stores`.
+
+        Returns, raises:
+            As `stores`.
         """
 
     def record(self, kind: str, key: str) -> Record | None:

@@ -27,13 +27,16 @@ from livesync_trio.storage.base import (
     OpenStore,
     Outcome,
     PutRecord,
+    Rank,
     Record,
     RecordMoved,
     RecordStored,
     Reset,
+    StoreOrder,
     StoreSummary,
     StoreWrite,
     Write,
+    rank_of,
 )
 from livesync_trio.storage.chain import (
     adopted,
@@ -325,6 +328,19 @@ class MemoryReader:
             names = nsmallest(limit, names, key=str.encode)
             return [self._data.logs[store_id].summary(store_id) for store_id in names]
 
+    def ranked(self, order: StoreOrder, after: Rank | None, limit: int, containing: str = "") -> list[StoreSummary]:
+        """Stores by rank; see the contract."""
+        _check_open(self._closed)
+        _check_text(containing)
+        with self._data.lock:
+            found = [log.summary(name) for name, log in self._data.logs.items() if containing in name]
+        found.sort(key=lambda summary: summary.store_id.encode())
+        found.sort(key=lambda summary: rank_of(summary, order)[0], reverse=True)
+        if after is not None:
+            value, name = after[0], after[1].encode()
+            found = [one for one in found if _behind(rank_of(one, order), value, name)]
+        return found[:limit]
+
     def record(self, kind: str, key: str) -> Record | None:
         """One record; see the contract."""
         _check_open(self._closed)
@@ -355,3 +371,10 @@ def _check_open(closed: bool) -> None:
     """As a database would: a closed handle answers nothing."""
     if closed:
         raise StorageUnavailable("the handle is closed")
+
+
+def _behind(rank: Rank, value: int | str, name: bytes) -> bool:
+    """Whether a place in a ranking comes after another one."""
+    own, named = rank
+    assert isinstance(own, int) is isinstance(value, int)
+    return own < value or (own == value and named.encode() > name)  # type: ignore[operator]

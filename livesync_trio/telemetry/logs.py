@@ -14,6 +14,8 @@ from typing import Any, Final, Literal
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
+from livesync_trio.telemetry.recent import recent_lines
+
 LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 """Values of the setting `log_level`, least severe first."""
 
@@ -37,6 +39,7 @@ def configure_logging(level: str, style: Literal["console", "json"]) -> None:
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
+        recent_lines,
         structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
         if style == "console" and at_terminal
         else structlog.processors.TimeStamper(fmt="iso", utc=True),

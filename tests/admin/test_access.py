@@ -203,7 +203,7 @@ async def test_a_fault_of_the_control_plane_is_an_answer_and_a_line_in_the_log(s
         raise RuntimeError("canary of the traceback")
 
     assert stage.server.control is not None
-    stage.server.control._server.metrics = broken
+    stage.server.control.server.metrics = broken
     answer = await stage.http.get("/metrics")
     assert "log" in refusal(answer, 500, "internal")
     assert "canary" not in answer.text

@@ -39,6 +39,12 @@ async def test_every_setting_is_told_with_its_origin() -> None:
     )
     assert told["drain_limit_s"]["origin"] == "default"
     assert told["cors_origins"]["value"] == []
+    explained = {
+        name: told["admin_secret"].pop(name) for name in ("meaning", "accepts", "group", "default", "reloadable")
+    }
+    assert explained["meaning"].startswith("The operator's secret.")
+    assert (explained["group"], explained["default"], explained["reloadable"]) == ("Control plane", "", True)
+    assert told["store_id_max_bytes"]["reloadable"] is False
     assert told["admin_secret"] == {
         "name": "admin_secret",
         "env": "ADMIN_SECRET",

@@ -76,7 +76,7 @@ async def test_a_tail_whose_listener_left_is_forgotten(monkeypatch: pytest.Monke
         await wire.reset()
         control = stage.server.control
         assert control is not None
-        await seen(stage, lambda: not control._server.tails)
+        await seen(stage, lambda: not control.server.tails)
         assert [line for line in stage.logs if line["log_level"] == "error"] == []
 
 

@@ -211,7 +211,7 @@ async def tailing(stage: Stage) -> AsyncIterator[AsyncGenerator[bytes, None]]:
 
 def view_of(stage: Stage) -> ServerView:
     assert stage.server.control is not None
-    return stage.server.control._server
+    return stage.server.control.server
 
 
 def followers(stage: Stage) -> int:

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 CLIENTS = Path(__file__).resolve().parents[1] / "clients"
-PACKAGE_SETS = ("v0.3", "v0.4", "runtime-0.4")
+PACKAGE_SETS = ("v0.3", "v0.4", "runtime-0.4", "axe")
 SERVERS = "cloudflare"
 """What runs Cloudflare's servers; several test files need it."""
 

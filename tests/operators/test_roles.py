@@ -37,7 +37,7 @@ WITH_PAYLOADS = {"/api/v1/store/events", "/api/v1/store/tail"}
 
 def entrance(stage: Stage) -> Entrance:
     assert stage.server.control is not None
-    found = stage.server.control._server.entrance
+    found = stage.server.control.server.entrance
     assert found is not None
     return found
 

@@ -3,7 +3,7 @@
 import pytest
 
 from livesync_trio.model import Batch, LogState, StoreId
-from livesync_trio.storage.base import StoreSummary
+from livesync_trio.storage.base import Rank, StoreOrder, StoreSummary, rank_of
 from tests.storage.making import CREATED_AT, Database, append, chain, run_of
 
 LATER = "2026-12-31T23:59:59.999Z"
@@ -161,6 +161,32 @@ def test_a_search_for_what_is_not_unicode_is_refused(db: Database, containing: s
         db.reader.stores(None, 9, containing)
     with pytest.raises(ValueError, match="surrogates"):
         db.reader.stores(StoreId(containing), 9)
+
+
+@pytest.mark.parametrize(
+    ("order", "ranked"),
+    [
+        ("size", ["long", "twice", "also", "late", "ä", "empty"]),
+        ("head", ["twice", "long", "also", "late", "ä", "empty"]),
+        ("last push", ["late", "also", "long", "twice", "ä", "empty"]),
+    ],
+)
+def test_stores_are_ranked_page_by_page(db: Database, order: StoreOrder, ranked: list[str]) -> None:
+    db.append("long", db.open("long"), run_of(2, args=b'"%b"' % (b"x" * 500)))
+    db.append("twice", db.open("twice"), run_of(3))
+    for name in ("ä", "also"):
+        db.append(name, db.open(name), run_of(1))
+    db.append("late", db.open("late"), run_of(1), created_at=LATER)
+    db.open("empty")
+    found: list[str] = []
+    after: Rank | None = None
+    while page := db.reader.ranked(order, after, 2):
+        found += [store.store_id for store in page]
+        after = rank_of(page[-1], order)
+    assert found == ranked
+    assert [store.store_id for store in db.reader.ranked(order, None, 9, "l")] == [
+        each for each in ranked if "l" in each
+    ]
 
 
 def test_with_no_stores_there_is_nothing_to_list(db: Database) -> None:

@@ -1,14 +1,15 @@
 """Reads logs out of PostgreSQL. Each question is one statement, hence one snapshot and one round trip."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, Final
 
 import psycopg
 
 from livesync_trio.errors import LogReplaced
 from livesync_trio.model import BackendId, LogState, StoredEvent, StoreId
-from livesync_trio.storage.base import Record, StoreSummary
+from livesync_trio.storage.base import Rank, Record, StoreOrder, StoreSummary
 from livesync_trio.storage.chain import check_continues, check_ends, check_no_hole
 from livesync_trio.storage.postgresql import records
 from livesync_trio.storage.postgresql.arrays import Byteas, Texts
@@ -18,14 +19,33 @@ _STATES: Final = """
     SELECT store_id, log_id, backend_id, head, event_count, frozen FROM livesync_7_stores WHERE store_id = ANY (%s)
 """
 
-_SUMMARIES: Final = """
+_ALL: Final = """
     SELECT store_id, log_id, backend_id, head, event_count, frozen, text_bytes,
         to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
         to_char(last_push_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
     FROM livesync_7_stores
-    WHERE store_id >= %(first)s AND (%(containing)s = '\\x'::bytea OR position(%(containing)s IN store_id) > 0)
-    ORDER BY store_id LIMIT %(limit)s
+    WHERE {behind} AND (%(containing)s = '\\x'::bytea OR position(%(containing)s IN store_id) > 0)
+    ORDER BY {order} LIMIT %(limit)s
 """
+_SUMMARIES: Final = _ALL.format(behind="store_id >= %(first)s", order="store_id")
+
+
+def _ranking(value: str, kind: str) -> str:
+    last = f"%(last)s::{kind}"
+    behind = f"({last} IS NULL OR {value} < {last} OR ({value} = {last} AND store_id >= %(first)s))"
+    return _ALL.format(behind=behind, order=f"{value} DESC, store_id")
+
+
+_PUSHED: Final = (
+    """coalesce(to_char(last_push_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), '')"""
+    ' COLLATE "C"'
+)
+_NOTHING: Final[Mapping[str, int | str | None]] = MappingProxyType({})
+_RANKED: Final[Mapping[StoreOrder, str]] = {
+    "size": _ranking("text_bytes", "bigint"),
+    "head": _ranking("head", "bigint"),
+    "last push": _ranking(_PUSHED, "text"),
+}
 
 # `span` looks at sizes only (octet_length reads no text that is stored out of line), so that long texts beyond the
 # limit are never fetched. Whether the log is still the current one comes with the rows, or alone when there are none.
@@ -136,9 +156,21 @@ class PostgresReader:
         first = b"" if after is None else after.encode() + b"\0"  # the first name that can come after another one
         return self._summaries(first, containing.encode(), limit)
 
-    def _summaries(self, first: bytes, containing: bytes, limit: int) -> list[StoreSummary]:
+    def ranked(self, order: StoreOrder, after: Rank | None, limit: int, containing: str = "") -> list[StoreSummary]:
+        """Stores by rank; see the contract."""
+        last, first = (None, b"") if after is None else (after[0], after[1].encode() + b"\0")
+        return self._summaries(first, containing.encode(), limit, _RANKED[order], {"last": last})
+
+    def _summaries(
+        self,
+        first: bytes,
+        containing: bytes,
+        limit: int,
+        statement: str = _SUMMARIES,
+        more: Mapping[str, int | str | None] = _NOTHING,
+    ) -> list[StoreSummary]:
         with translating():
-            rows = self._session.ask(_SUMMARIES, {"first": first, "containing": containing, "limit": limit})
+            rows = self._session.ask(statement, {"first": first, "containing": containing, "limit": limit, **more})
         return [
             StoreSummary(StoreId(row[0].decode()), log_state(row[1:6]), int(row[6]), row[7], row[8]) for row in rows
         ]

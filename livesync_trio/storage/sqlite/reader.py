@@ -15,7 +15,7 @@ import msgspec
 from livesync_trio.errors import LogReplaced, StorageUnavailable
 from livesync_trio.limits import SQLITE_READER_CACHE_KIB
 from livesync_trio.model import BackendId, LogState, StoredEvent, StoreId
-from livesync_trio.storage.base import Record, StoreSummary
+from livesync_trio.storage.base import Rank, Record, StoreOrder, StoreSummary
 from livesync_trio.storage.chain import check_ends
 from livesync_trio.storage.sqlite.connection import Connector, translated
 from livesync_trio.storage.sqlite.page import (
@@ -29,7 +29,7 @@ from livesync_trio.storage.sqlite.page import (
     is_as_written,
 )
 from livesync_trio.storage.sqlite.records import RECORD, RECORDS, records_of
-from livesync_trio.storage.sqlite.summaries import SUMMARIES, SUMMARY, next_name, summaries
+from livesync_trio.storage.sqlite.summaries import RANKED, SUMMARIES, SUMMARY, next_name, summaries
 
 STATE_OF_STORE: Final = """
     SELECT log_id, backend_id, head, event_count, frozen FROM livesync_7_stores WHERE store_id = ?
@@ -117,6 +117,12 @@ class SqliteReader:
         """Stores in ascending order; see the contract."""
         question = {"first": next_name(after), "containing": containing, "limit": limit}
         return summaries(self._ask(SUMMARIES, question))
+
+    def ranked(self, order: StoreOrder, after: Rank | None, limit: int, containing: str = "") -> list[StoreSummary]:
+        """Stores by rank; see the contract."""
+        last, name = (None, None) if after is None else after
+        question = {"last": last, "first": next_name(name), "containing": containing, "limit": limit}
+        return summaries(self._ask(RANKED[order], question))
 
     def record(self, kind: str, key: str) -> Record | None:
         """One record; see the contract."""

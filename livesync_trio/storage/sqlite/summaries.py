@@ -3,11 +3,12 @@
 Owns these questions and how their answer is taken apart; the connection is the reader's.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from livesync_trio.errors import StoreDamaged
 from livesync_trio.model import BackendId, LogState, StoreId
-from livesync_trio.storage.base import StoreSummary
+from livesync_trio.storage.base import StoreOrder, StoreSummary
 
 # All stores in one value, since every row costs a fight for the interpreter lock (`reader`). Texts are sent in
 # hexadecimal digits: a name may hold any character, the separators too.
@@ -16,17 +17,31 @@ SUMMARY: Final = """
         text_bytes || ' ' || hex(created_at) || ' ' || hex(coalesce(last_push_at, '')) || ' ' || frozen
     FROM livesync_7_stores WHERE store_id = :store_id
 """
-SUMMARIES: Final = """
+_ALL: Final = """
     SELECT group_concat(
         hex(store_id) || ' ' || log_id || ' ' || hex(backend_id) || ' ' || head || ' ' || event_count || ' ' ||
         text_bytes || ' ' || hex(created_at) || ' ' || hex(coalesce(last_push_at, '')) || ' ' || frozen
     )
     FROM (
         SELECT * FROM livesync_7_stores
-        WHERE store_id >= :first AND (:containing = '' OR instr(store_id, :containing))
-        ORDER BY store_id LIMIT :limit
+        WHERE {behind} AND (:containing = '' OR instr(store_id, :containing))
+        ORDER BY {order} LIMIT :limit
     )
 """
+SUMMARIES: Final = _ALL.format(behind="store_id >= :first", order="store_id")
+
+
+def _ranking(value: str) -> str:
+    behind = f"(:last IS NULL OR {value} < :last OR ({value} = :last AND store_id >= :first))"
+    return _ALL.format(behind=behind, order=f"{value} DESC, store_id")
+
+
+RANKED: Final[Mapping[StoreOrder, str]] = {
+    "size": _ranking("text_bytes"),
+    "head": _ranking("head"),
+    "last push": _ranking("coalesce(last_push_at, '')"),
+}
+"""The same by rank; `last` is the value behind which they begin."""
 
 
 def next_name(after: str | None) -> str:
