@@ -10,7 +10,7 @@ from msgspec import Meta
 from livesync_trio.admin.declaring import PAGE, Answer, Caller, Limit, Request, StoreName, Time
 from livesync_trio.admin.reading import refused
 from livesync_trio.admin.server_view import ServerView
-from livesync_trio.connection.appending import new_id
+from livesync_trio.connection.appending import NewIds
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import Rank, Reader, StoreOrder, StoreSummary, rank_of
@@ -137,7 +137,7 @@ async def append_test(server: ServerView, asked: AppendTest, caller: Caller) -> 
         return unknown(store_id)
     body = msgspec.json.encode({"type": asked.name, "data": asked.args, "clientId": "console"})
     try:
-        drafts = drafts_of_json(body, None, new_id)
+        drafts = drafts_of_json(body, None, NewIds())
     except Unreadable as error:
         return refused(f"The event cannot be read: {error}.")
     server.audit.record("append", store=store_id, address=caller.address, user=caller.user, via="control plane")

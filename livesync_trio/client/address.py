@@ -72,6 +72,10 @@ class Address:
             path = path.rstrip("/") + _V3_PATH
         return f"{path}?{query}"
 
+    def http_url(self, target: str) -> str:
+        """A target as a URL for an HTTP client."""
+        return f"{'https' if self.secure else 'http'}://{self.authority}{target}"
+
 
 def place_of(url: str) -> str:
     """A URL as it may be shown: without user, password, query and fragment."""

@@ -37,7 +37,8 @@ async def test_a_time_of_its_own_is_taken_and_the_servers_counts() -> None:
         assert (await program.post({"events": [{"type": "b"}, event]})).json()["head"] == 3
         assert (await client.ask(type="push", events=[event, {**event, "timestamp": None}]))["head"] == 5
         assert all(one["timestamp"] > "2026" for one in (await program.page())["events"])
-        for wrong in (5, [], {"a": "b"}, True):
+        several: tuple[object, ...] = (5, [], {"a": "b"}, True)
+        for wrong in several:
             answer = await program.post({**event, "timestamp": wrong})
             assert (answer.status_code, answer.json()["code"]) == (400, "invalid-request")
             assert "timestamp" in answer.json()["detail"]

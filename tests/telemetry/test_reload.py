@@ -135,9 +135,9 @@ async def test_what_would_be_open_because_a_part_needs_a_restart_is_refused(monk
     before = Config(host="0.0.0.0", auth_token=Secret("the old token"))
     server = Server(before, Hooks(), engine, reread=lambda: (read.pop(0), Hooks()))
     with structlog.testing.capture_logs() as logs:
-        assert not await server.reloader.reload()
+        assert (await server.reloader.reload()).problem is not None
         assert server.door.access.authentication.token == Secret("the old token")
-        assert await server.reloader.reload()
+        assert (await server.reloader.reload()).problem is None
         assert server.door.access.authentication.token == Secret("the new token")
     failed, reloaded = (line for line in logs if line["event"] in (FAILED, RELOADED))
     assert "host would stay as before until a restart" in failed["reason"]
@@ -195,7 +195,7 @@ async def test_a_reload_that_hangs_is_given_up_and_another_one_may_follow(
                 nursery.start_soon(_reload, server, reloading)
                 await trio.testing.wait_all_tasks_blocked()
                 autojump_clock.jump(RELOAD_LIMIT_S + 1)
-        assert not await server.reloader.reload()
+        assert (await server.reloader.reload()).problem is not None
         hang.set()
     assert told == ["RELOADING", "READY"] * RELOAD_THREADS
     reasons = [line["reason"] for line in logs if line["event"] == FAILED]
@@ -205,7 +205,7 @@ async def test_a_reload_that_hangs_is_given_up_and_another_one_may_follow(
 
 async def _reload(server: Server, reloading: Callable[[], Any]) -> None:
     with reloading():
-        assert not await server.reloader.reload()
+        assert (await server.reloader.reload()).problem is not None
 
 
 async def test_a_new_admin_secret_counts_for_open_connections_too(tmp_path: Path) -> None:
