@@ -45,7 +45,8 @@ from livesync_trio.store.persistence import Writer
 from livesync_trio.store.readers import ThreadReaders
 from livesync_trio.store.records import Records
 from livesync_trio.store.registry import Registry
-from livesync_trio.store.shared.news import ChangedStores, News
+from livesync_trio.store.shared.news import News
+from livesync_trio.store.shared.telling import Telling
 from livesync_trio.store.shared.writer import SharedWriter
 from livesync_trio.store.watching import hangs, watch
 from livesync_trio.store.writer import ThreadWriter
@@ -193,19 +194,19 @@ class Server:
         self._engine = engine
         self.counters = Counters()
         self.arrivals = Arrivals() if Arrivals.available() else None
-        changed = ChangedStores()
+        telling = Telling()
         writer: Writer
         call_soon = None if self.arrivals is None else self.arrivals.call_soon
         if isinstance(engine, SharedEngine):
             threads = [ThreadWriter(engine.writer, self.counters, call_soon) for _ in range(SHARED_WRITER_THREADS)]
-            writer = SharedWriter(threads, changed)
+            writer = SharedWriter(threads, telling)
         else:
             writer = ThreadWriter(engine.writer, self.counters, call_soon)
         quota = Quota(config.max_store_events, config.max_store_bytes)
         self.readers = ThreadReaders(engine.reader, READER_THREADS, self.counters)
         limits = quota if quota.set else None
         self.registry = Registry(writer, self.readers, self.counters, config.dormant_after_s, limits)
-        self.news = News(engine, self.registry, changed) if isinstance(engine, SharedEngine) else None
+        self.news = News(engine, self.registry, telling) if isinstance(engine, SharedEngine) else None
         self.webhooks = Webhooks(config, self.registry, engine, self.counters)
         self.peers = Peers(config.idle_limit_s)
         flood = Flood()

@@ -75,7 +75,7 @@ NOT_FILLED_BY_CLIENTS = {
     "connection/statistics.py by_generation": "three generations",
     "connection/peers.py _to_remind": "one for each connection of the last second",
     "connection/peers.py _with_work": "open WebSockets again",
-    "store/shared/news.py _stores": "active stores again",
+    "store/shared/telling.py _stores": "active stores again",
     "store/readers.py _idle": "one for each reader thread",
     "store/writer.py _appends": "commands of active stores, one append for each",
     "store/writer.py _openings": "the same",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from livesync_trio.storage import base
 from livesync_trio.store.persistence import Writer
-from livesync_trio.store.shared.news import ChangedStores
+from livesync_trio.store.shared.telling import Telling
 
 
 class SharedWriter:
@@ -13,10 +13,10 @@ class SharedWriter:
     What became durable is noted for the other servers. Implements `persistence.Writer`.
     """
 
-    def __init__(self, writers: Sequence[Writer], changed: ChangedStores) -> None:
-        """`changed`: where stores are noted that have changed."""
+    def __init__(self, writers: Sequence[Writer], telling: Telling) -> None:
+        """`telling`: where stores are noted that have changed."""
         self._writers = tuple(writers)
-        self._changed = changed
+        self._telling = telling
 
     @property
     def healthy(self) -> bool:
@@ -49,5 +49,5 @@ class SharedWriter:
         if isinstance(write, base.PutRecord):
             return outcome  # whoever reads records looks for himself
         if isinstance(outcome, base.Appended) or isinstance(write, base.Reset):
-            self._changed.put([write.store_id])
+            self._telling.changed(write.store_id)
         return outcome
