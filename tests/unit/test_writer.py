@@ -106,7 +106,7 @@ async def test_what_waits_when_it_is_stopped_is_still_carried_out() -> None:
     many = 2 * GROUP_COMMIT_MAX_OPENINGS + 1
     for number in range(many):
         write = base.OpenStore(StoreId(f"store-{number}"))
-        writer._queue.put(_Job(write, trio.lowlevel.current_task(), 0.0))
+        writer._queue.put([_Job(write, lambda _: None, 0.0)])
     writer._queue.put(None)  # the end, before the thread has taken the first of them
     writer.start()
     await writer.stop()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from livesync_trio.storage import base
-from livesync_trio.store.persistence import Writer
+from livesync_trio.store.persistence import Done, Writer
 from livesync_trio.store.shared.telling import Telling
 
 
@@ -43,11 +43,27 @@ class SharedWriter:
         for writer in self._writers:
             await writer.stop()
 
+    def submit(self, write: base.Write, done: Done) -> None:
+        """See `persistence.Writer`. What is durable is told right after."""
+
+        def told(outcome: base.Outcome | Exception) -> None:
+            if not isinstance(outcome, Exception):
+                self._note(write, outcome)
+            done(outcome)
+
+        self._of(write).submit(write, told)
+
     async def commit(self, write: base.Write) -> base.Outcome:
         """See `persistence.Writer`. What is durable now is told right after."""
-        outcome = await self._writers[hash(base.subject(write)) % len(self._writers)].commit(write)
+        outcome = await self._of(write).commit(write)
+        self._note(write, outcome)
+        return outcome
+
+    def _of(self, write: base.Write) -> Writer:
+        return self._writers[hash(base.subject(write)) % len(self._writers)]
+
+    def _note(self, write: base.Write, outcome: base.Outcome) -> None:
         if isinstance(write, base.PutRecord):
-            return outcome  # whoever reads records looks for himself
+            return  # whoever reads records looks for himself
         if isinstance(outcome, base.Appended) or isinstance(write, base.Reset):
             self._telling.changed(write.store_id)
-        return outcome
