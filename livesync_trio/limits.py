@@ -1,7 +1,8 @@
 """The limits that several modules share, and the defaults of settings: the unit is in the name, the source beside it.
 
-A limit that one module uses alone is a constant beside its use, named in the same way. A number that an operator may
-want to change is a setting (`config/groups.py`) whose default is here. No code contains a bare limit.
+A limit that one module uses alone is a constant beside its use, and those of one capability are in its package
+(`client/limits.py`, `delivery`, `feed`, `livestore`), named in the same way. A number that an operator may want to
+change is a setting (`config/groups.py`) whose default is here. No code contains a bare limit.
 """
 
 from typing import Final
@@ -153,6 +154,9 @@ API_HEARTBEAT_S: Final = 15.0
 GZIP_MIN_BYTES: Final = 1024
 GZIP_LEVEL: Final = 5
 """Answers below are not worth compressing; the level takes a third of the time of the highest for nearly its size."""
+
+LAST_EVENT_ID_MAX_DIGITS: Final = 16
+"""Digits of `SEQ_NUM_MAX`; a longer `Last-Event-ID` is the number of no event."""
 
 # --- connections ---------------------------------------------------------------------------------------------------
 
@@ -407,56 +411,6 @@ REPEATED_LINES_PERIOD_S: Final = 60.0
 """Log lines of one kind that one address may cause in each period; what is more is counted and told in one line. A
 real client that is refused comes back every few seconds (SPEC 3.6), an office has more than one."""
 
-# --- the sync client -------------------------------------------------------------------------------------------------
-
-CLIENT_PING_EVERY_S: Final = 25.0
-CLIENT_PONG_LIMIT_S: Final = 5.0
-"""How often a connection is asked for a sign of life, and how long it has for one (SPEC 5.3 has the same numbers)."""
-
-CLIENT_CONNECT_LIMIT_S: Final = 10.0
-"""How long one attempt to connect may take, from the look-up of the name to the end of the handshake."""
-
-CLIENT_CLOSE_LIMIT_S: Final = 0.5
-"""How long a close frame is waited for; the reference never sends one (SPEC section 7)."""
-
-CLIENT_BACKOFF_FIRST_S: Final = 1.0
-CLIENT_BACKOFF_MAX_S: Final = 30.0
-CLIENT_BACKOFF_JITTER: Final = 0.2
-"""Pauses between attempts to connect double, and are spread by this share, as those of the real client (SPEC 3.1)."""
-
-CLIENT_REFUSALS_MAX: Final = 3
-"""Refusals in a row, each of another payload, after which a client does not come back by itself."""
-
-CLIENT_ANSWER_LIMIT_S: Final = 60.0
-"""How long the next bytes of an HTTP answer are waited for."""
-
-CLIENT_POLL_EVERY_S: Final = 5.0
-"""Pause between two polls of a live pull over HTTP, as the real client's (SPEC 3.7)."""
-
-CLIENT_BUFFER_BYTES: Final = 2 * 1024 * 1024
-"""Pages of one pull that wait for a slow reader: two full ones (SPEC 3.5), or a single larger one."""
-
-CLIENT_STASH_EVENTS: Final = 1_000
-CLIENT_STASH_BYTES: Final = 4 * 1024 * 1024
-"""Events that are kept because their predecessors have not come yet; beyond that they are pulled again."""
-
-CLIENT_STASH_WAIT_S: Final = 10.0
-"""How long those predecessors are waited for before the log is asked for them."""
-
-CLIENT_RECENT_EVENTS: Final = 256
-"""Events by which a log without identity (0.3) is known again."""
-
-CLIENT_PUSH_MAX_EVENTS: Final = 100
-CLIENT_PUSH_MAX_BYTES: Final = 899_000
-"""Events, and bytes of their texts, in one push: the most that the real client sends, and that the reference can give
-back on a page (SPEC 3.5 and section 7)."""
-
-CLIENT_PUSH_ATTEMPTS: Final = 8
-"""Lost answers to one push after which a client gives up: perhaps it is that push that ends the connection."""
-
-CLIENT_MESSAGE_MAX_BYTES: Final = 256 * 1024 * 1024
-"""Largest message that a client takes: eight times the default of `frame_max_bytes`."""
-
 # --- webhooks ------------------------------------------------------------------------------------------------------
 
 WEBHOOKS_MAX: Final = 64
@@ -466,66 +420,12 @@ WEBHOOK_BATCH: Final = 100
 WEBHOOK_BATCH_MAX: Final = 1_000
 """Default and most of the events in one message; as many as one look into the log gives (`READ_MAX_EVENTS`)."""
 
-WEBHOOK_BODY_BYTES: Final = 512 * 1024
-"""Bytes of events in one message, unless a single one is larger: common receivers take 1 MB (nginx's default)."""
-
-WEBHOOK_WORKERS: Final = 8
-"""Messages of one webhook under way at a time, each of another store. With `WEBHOOK_BODY_BYTES` it bounds what a
-receiver that hangs holds in memory; larger single events go one at a time."""
-
-WEBHOOK_STORES_MAX: Final = 10_000
-"""Stores of one webhook that wait in memory, some 300 bytes each; what is beyond is found again by comparing."""
-
 WEBHOOK_URL_MAX_BYTES: Final = 2_048
 WEBHOOK_HEADERS_MAX_BYTES: Final = 8 * 1024
 WEBHOOK_PATTERNS_MAX: Final = 64
 
 WEBHOOK_SECRET_BYTES: Final = (24, 64)
 """Random bytes of a secret (Standard Webhooks, "Symmetric")."""
-
-WEBHOOK_CONNECT_LIMIT_S: Final = 10.0
-WEBHOOK_ATTEMPT_LIMIT_S: Final = 20.0
-"""From the look-up of a receiver's name until its status; Standard Webhooks recommends 15 to 30 s."""
-
-WEBHOOK_ANSWER_LIMIT_S: Final = 2.0
-WEBHOOK_ANSWER_MAX_BYTES: Final = 16 * 1024
-"""For how long, and how much of, an answer's body is read, so that its connection can be used again; then it is cut."""
-
-WEBHOOK_RETRY_FIRST_S: Final = 5.0
-WEBHOOK_RETRY_MAX_S: Final = 8 * 3_600.0
-WEBHOOK_ATTEMPTS: Final = 22
-"""Pauses double from first to max; a store is parked after that many attempts, which is after three days (the pauses
-are 5 s to 5.7 h, and nine of 8 h; each is cut by up to a quarter at random, so two and a half days at least)."""
-
-WEBHOOK_RETRY_AFTER_MAX_S: Final = 24 * 3_600.0
-"""Longest `Retry-After` that is obeyed."""
-
-WEBHOOK_REASON_CHARACTERS: Final = 200
-"""Of what a failure was, no more is kept."""
-
-WEBHOOK_LOOK_S: Final = 2.0
-"""How often servers of one database look whether webhooks were changed by another one."""
-
-WEBHOOK_WATCH_S: Final = 10.0
-"""How often a server without webhooks, on a database of several, looks whether there are some now."""
-
-WEBHOOK_LEASE_S: Final = 6.0
-WEBHOOK_LEASE_RENEW_S: Final = 1.5
-"""A server whose lease has not been renewed for so long counts as dead: another one delivers. It renews often enough to
-fail twice; a clean stop gives the lease up at once."""
-
-WEBHOOK_DRAIN_LIMIT_S: Final = 2.0
-"""How long a server that stops waits for messages under way; a receiver that hangs must not cost clients their end."""
-
-WEBHOOK_COMPARE_S: Final = 120.0
-"""How often, with several servers on one database, all heads are compared with the cursors: a server may die between
-its commit and its notification."""
-
-WEBHOOK_READER_THREADS: Final = 2
-"""Threads and database handles that read what is delivered, apart from those of pulls."""
-
-WEBHOOK_STARTING_AT_A_TIME: Final = 32
-"""Cursors written at the same time when a webhook begins at the heads of all stores (`GROUP_COMMIT_MAX_OPENINGS`)."""
 
 # --- export, import, backup ----------------------------------------------------------------------------------------
 
@@ -539,41 +439,7 @@ LOAD_MAX_BYTES: Final = 4 * 1024 * 1024
 PULL_ANSWER_LIMIT_S: Final = 60.0
 """How long a command waits for the next message of a server that it pulls from."""
 
-# --- a store in a Python program (livestore) -----------------------------------------------------------------------
-
-STORE_PUSH_EVENTS_MAX: Final = 50
-"""Events in one push of a store, as LiveStore's leader has it (SPEC section 2)."""
-
-STORE_PULL_HELD_EVENTS: Final = 2_000
-STORE_PULL_HELD_BYTES: Final = 8 * 1024 * 1024
-"""Events, and bytes of their args, that a store collects from pages of a history before it applies them at once."""
-
-STORE_LOG_READ_EVENTS: Final = 500
-"""Events that a store reads from its own log at a time, when it makes its tables anew or goes through its log."""
-
-STORE_STATEMENTS_KEPT: Final = 500
-"""SQL texts of which a store remembers what they read and write."""
-
-STORE_RETRY_FIRST_S: Final = 1.0
-STORE_RETRY_MAX_S: Final = 30.0
-"""First and longest pause of a store after its server refused a push or a pull, as LiveStore's leader has it."""
 # --- the change feed -------------------------------------------------------------------------------------------------
-
-FEED_STATEMENT_LIMIT_S: Final = 3_600.0
-"""How long one statement on the history may take: emptying a table of millions of rows is one."""
-
-FEED_LOOK_UP_S: Final = 0.5
-"""How often a thread that waits for the source looks whether it is to stop."""
-
-FEED_BATCH_ROWS: Final = 2_000
-FEED_BATCH_BYTES: Final = 4 * 1024 * 1024
-"""Changes, and their bytes, held in memory before they are written. A larger transaction is written in parts."""
-
-FEED_PAGE_CHANGES: Final = 500
-FEED_PAGE_BYTES: Final = 1024 * 1024
-FEED_PAGES_KEPT: Final = 8
-"""Changes, or rows, in one message to a client, and the size of their rows behind which no more are added. So many
-pages are kept for followers who stand at the same place."""
 
 FEED_KEEP_HOURS: Final = 168.0
 FEED_KEEP_BYTES: Final = 10 * 1024 * 1024 * 1024
@@ -581,6 +447,3 @@ FEED_KEEP_BYTES: Final = 10 * 1024 * 1024 * 1024
 
 FEED_CLIENT_HOURS: Final = 24.0
 """How long a client of the feed that does not come back is remembered, unless set; as in the original."""
-
-LAST_EVENT_ID_MAX_DIGITS: Final = 16
-"""Digits of `SEQ_NUM_MAX`; a longer `Last-Event-ID` is the number of no event."""

@@ -16,14 +16,7 @@ from livesync_trio.api.positions import etag
 from livesync_trio.api.server import ApiServer
 from livesync_trio.api.structs import ListEvents
 from livesync_trio.errors import LogReplaced, Refusal, StorageUnavailable, StoreDamaged
-from livesync_trio.limits import (
-    API_PAGE,
-    API_PAGE_BYTES,
-    GZIP_LEVEL,
-    GZIP_MIN_BYTES,
-    READ_MAX_BYTES,
-    READ_MAX_EVENTS,
-)
+from livesync_trio.limits import API_PAGE, API_PAGE_BYTES, GZIP_LEVEL, GZIP_MIN_BYTES, READ_MAX_BYTES, READ_MAX_EVENTS
 from livesync_trio.model import LogState, Publication, StoredEvent, StoreId
 from livesync_trio.storage.base import Reader
 from livesync_trio.store.commands import Registered

@@ -1,4 +1,4 @@
-"""What the HTTP API is given of the server: doors of the floors below, never their insides."""
+"""What the HTTP API is given of the server: doors of the layers below, never their insides."""
 
 from collections.abc import Callable, Mapping
 from typing import Protocol

@@ -15,13 +15,13 @@ from livesync_trio import errors
 from livesync_trio.client.address import Address, Protocol
 from livesync_trio.client.connection import LostError
 from livesync_trio.client.failures import InvalidPush, LogBroken, Offline, OutcomeUnknown, SyncError, failure_of
+from livesync_trio.client.limits import CLIENT_PUSH_ATTEMPTS, CLIENT_PUSH_MAX_BYTES, CLIENT_PUSH_MAX_EVENTS
 from livesync_trio.client.link import Link, Patience, Payload, State, States
 from livesync_trio.client.opening import Opening
 from livesync_trio.client.ordering import START, Position
 from livesync_trio.client.pulling import OnReset, Pull
 from livesync_trio.client.socket import Dial, dial
 from livesync_trio.errors import Kind
-from livesync_trio.limits import CLIENT_PUSH_ATTEMPTS, CLIENT_PUSH_MAX_BYTES, CLIENT_PUSH_MAX_EVENTS
 from livesync_trio.supervision import open_tasks
 from livesync_trio.wire.answers import Event
 from livesync_trio.wire.events import EventShape, take_batch

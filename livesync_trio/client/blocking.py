@@ -12,9 +12,9 @@ import trio
 
 from livesync_trio.client.backend import Backend, open_backend
 from livesync_trio.client.failures import Offline
+from livesync_trio.client.limits import CLIENT_ANSWER_LIMIT_S
 from livesync_trio.client.ordering import Page, Position
 from livesync_trio.client.pulling import Pull
-from livesync_trio.limits import CLIENT_ANSWER_LIMIT_S
 from livesync_trio.wire.answers import Event
 
 T = TypeVar("T")

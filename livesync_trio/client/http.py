@@ -14,8 +14,7 @@ import trio
 from livesync_trio.client.address import Address
 from livesync_trio.client.connection import LostError
 from livesync_trio.client.failures import Offline, Refused, Unauthorized, failure_of, failure_of_status
-from livesync_trio.errors import Kind, Refusal
-from livesync_trio.limits import (
+from livesync_trio.client.limits import (
     CLIENT_ANSWER_LIMIT_S,
     CLIENT_CONNECT_LIMIT_S,
     CLIENT_MESSAGE_MAX_BYTES,
@@ -23,6 +22,7 @@ from livesync_trio.limits import (
     CLIENT_POLL_EVERY_S,
     CLIENT_PONG_LIMIT_S,
 )
+from livesync_trio.errors import Kind, Refusal
 from livesync_trio.wire import asking_rpc
 from livesync_trio.wire.answers import Answer, Done, Pages, Unusable
 from livesync_trio.wire.reading import Unreadable

@@ -15,7 +15,7 @@ import trio
 
 from livesync_trio.client.connection import Connection
 from livesync_trio.client.failures import Offline, Refused, SyncError
-from livesync_trio.limits import (
+from livesync_trio.client.limits import (
     CLIENT_BACKOFF_FIRST_S,
     CLIENT_BACKOFF_JITTER,
     CLIENT_BACKOFF_MAX_S,

@@ -9,7 +9,7 @@ from typing import Final
 import attrs
 
 from livesync_trio.client.failures import BackendIdMismatch, LogBroken, LogGone
-from livesync_trio.limits import CLIENT_RECENT_EVENTS, CLIENT_STASH_BYTES, CLIENT_STASH_EVENTS
+from livesync_trio.client.limits import CLIENT_RECENT_EVENTS, CLIENT_STASH_BYTES, CLIENT_STASH_EVENTS
 from livesync_trio.model import ROOT_SEQ_NUM
 from livesync_trio.wire.answers import Event, PulledPage
 

@@ -10,10 +10,10 @@ import trio
 
 from livesync_trio.client.connection import Connection, Stream
 from livesync_trio.client.failures import BackendIdMismatch, LogBroken, LogGone, NotUnderstood, failure_of
+from livesync_trio.client.limits import CLIENT_STASH_WAIT_S
 from livesync_trio.client.link import Backoff, Link, Patience
 from livesync_trio.client.ordering import START, Order, Page, Position
 from livesync_trio.errors import Refusal
-from livesync_trio.limits import CLIENT_STASH_WAIT_S
 from livesync_trio.wire.answers import Done, Pages
 from livesync_trio.wire.reading import Unreadable
 

@@ -24,16 +24,16 @@ from livesync_trio.client.address import Address
 from livesync_trio.client.connection import LostError
 from livesync_trio.client.dialects import Dialect
 from livesync_trio.client.failures import Offline, failure_of_status
-from livesync_trio.errors import Kind, Refusal
-from livesync_trio.limits import (
+from livesync_trio.client.limits import (
     CLIENT_BUFFER_BYTES,
     CLIENT_CLOSE_LIMIT_S,
     CLIENT_CONNECT_LIMIT_S,
     CLIENT_MESSAGE_MAX_BYTES,
     CLIENT_PING_EVERY_S,
     CLIENT_PONG_LIMIT_S,
-    RECEIVE_BYTES,
 )
+from livesync_trio.errors import Kind, Refusal
+from livesync_trio.limits import RECEIVE_BYTES
 from livesync_trio.supervision import Tasks, lent_nursery, open_tasks
 from livesync_trio.wire.answers import Done, Pages, Unusable
 

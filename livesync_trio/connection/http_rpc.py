@@ -16,11 +16,7 @@ from livesync_trio.connection.recording import HTTP, note_refusal
 from livesync_trio.connection.sharing import rpc_history
 from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal, TooFast
-from livesync_trio.limits import (
-    HTTP_PULL_STORAGE_PATIENCE_S,
-    PUSH_PATIENCE_S,
-    READ_MAX_BYTES,
-)
+from livesync_trio.limits import HTTP_PULL_STORAGE_PATIENCE_S, PUSH_PATIENCE_S, READ_MAX_BYTES
 from livesync_trio.model import BackendId, Cursor, LogState, Page, Publication
 from livesync_trio.store.commands import UNAVAILABLE, Accepted, Waiting
 from livesync_trio.store.handle import StoreHandle

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from livesync_trio.config import Config
+from livesync_trio.delivery.limits import WEBHOOK_READER_THREADS, WEBHOOK_WATCH_S
 from livesync_trio.errors import StorageUnavailable
-from livesync_trio.limits import STORAGE_BACKOFF_MAX_S, WEBHOOK_READER_THREADS, WEBHOOK_WATCH_S
+from livesync_trio.limits import STORAGE_BACKOFF_MAX_S
 from livesync_trio.storage.base import Engine, SharedEngine
 from livesync_trio.store.readers import ThreadReaders
 from livesync_trio.store.records import Records

@@ -18,12 +18,7 @@ from livesync_trio.config.webhooks import Webhook
 from livesync_trio.delivery import messages
 from livesync_trio.delivery.agenda import Agenda
 from livesync_trio.delivery.cursors import Cursor, Place, as_value, cursors_of
-from livesync_trio.delivery.looking import Events, Found, Nothing, Replaced, compare, look
-from livesync_trio.delivery.messages import Message
-from livesync_trio.delivery.outcomes import Answer, Failed, Gone, Taken
-from livesync_trio.errors import StorageUnavailable, StoreDamaged
-from livesync_trio.limits import (
-    STORAGE_BACKOFF_MAX_S,
+from livesync_trio.delivery.limits import (
     WEBHOOK_ATTEMPTS,
     WEBHOOK_BODY_BYTES,
     WEBHOOK_RETRY_FIRST_S,
@@ -31,6 +26,11 @@ from livesync_trio.limits import (
     WEBHOOK_STORES_MAX,
     WEBHOOK_WORKERS,
 )
+from livesync_trio.delivery.looking import Events, Found, Nothing, Replaced, compare, look
+from livesync_trio.delivery.messages import Message
+from livesync_trio.delivery.outcomes import Answer, Failed, Gone, Taken
+from livesync_trio.errors import StorageUnavailable, StoreDamaged
+from livesync_trio.limits import STORAGE_BACKOFF_MAX_S
 from livesync_trio.model import RESERVED_STORES, StoreId
 from livesync_trio.store.records import Asked, Moved, Records
 from livesync_trio.supervision import open_tasks

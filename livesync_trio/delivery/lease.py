@@ -12,8 +12,8 @@ from contextlib import suppress
 import msgspec
 import trio
 
+from livesync_trio.delivery.limits import WEBHOOK_LEASE_RENEW_S, WEBHOOK_LEASE_S
 from livesync_trio.errors import StorageUnavailable
-from livesync_trio.limits import WEBHOOK_LEASE_RENEW_S, WEBHOOK_LEASE_S
 from livesync_trio.storage.base import NO_RECORD, Record
 from livesync_trio.store.records import Moved, Records
 from livesync_trio.supervision import open_tasks

@@ -10,8 +10,9 @@ import attrs
 
 from livesync_trio.config.webhooks import Webhook
 from livesync_trio.delivery.cursors import Cursor, cursors_of
+from livesync_trio.delivery.limits import WEBHOOK_BODY_BYTES
 from livesync_trio.errors import LogReplaced
-from livesync_trio.limits import READ_MAX_EVENTS, WEBHOOK_BODY_BYTES
+from livesync_trio.limits import READ_MAX_EVENTS
 from livesync_trio.model import RESERVED_STORES, LogState, StoredEvent, StoreId
 from livesync_trio.storage.base import Reader, StoreSummary
 from livesync_trio.wire.choice import origin_of

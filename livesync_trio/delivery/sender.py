@@ -17,9 +17,7 @@ import trio
 from standardwebhooks import Webhook as Signature
 
 from livesync_trio.config.webhooks import Webhook
-from livesync_trio.delivery.messages import Message
-from livesync_trio.delivery.outcomes import Answer, Failed, Gone, Taken
-from livesync_trio.limits import (
+from livesync_trio.delivery.limits import (
     WEBHOOK_ANSWER_LIMIT_S,
     WEBHOOK_ANSWER_MAX_BYTES,
     WEBHOOK_ATTEMPT_LIMIT_S,
@@ -28,6 +26,8 @@ from livesync_trio.limits import (
     WEBHOOK_RETRY_AFTER_MAX_S,
     WEBHOOK_WORKERS,
 )
+from livesync_trio.delivery.messages import Message
+from livesync_trio.delivery.outcomes import Answer, Failed, Gone, Taken
 from livesync_trio.version import VERSION
 
 _GONE: Final = 410

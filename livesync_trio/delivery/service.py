@@ -34,18 +34,17 @@ from livesync_trio.delivery.cursors import (
 )
 from livesync_trio.delivery.definitions import read_definition, written
 from livesync_trio.delivery.lease import Lease
-from livesync_trio.delivery.looking import compare
-from livesync_trio.delivery.outcomes import Answer, Wrong
-from livesync_trio.delivery.sender import Sender
-from livesync_trio.errors import StorageUnavailable, StoreDamaged
-from livesync_trio.limits import (
-    STORAGE_BACKOFF_MAX_S,
+from livesync_trio.delivery.limits import (
     WEBHOOK_COMPARE_S,
     WEBHOOK_DRAIN_LIMIT_S,
     WEBHOOK_LOOK_S,
     WEBHOOK_STARTING_AT_A_TIME,
-    WEBHOOKS_MAX,
 )
+from livesync_trio.delivery.looking import compare
+from livesync_trio.delivery.outcomes import Answer, Wrong
+from livesync_trio.delivery.sender import Sender
+from livesync_trio.errors import StorageUnavailable, StoreDamaged
+from livesync_trio.limits import STORAGE_BACKOFF_MAX_S, WEBHOOKS_MAX
 from livesync_trio.model import StoreId
 from livesync_trio.storage.base import NO_RECORD
 from livesync_trio.storage.chain import server_time

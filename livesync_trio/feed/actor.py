@@ -16,11 +16,11 @@ from livesync_trio.errors import StorageUnavailable
 from livesync_trio.feed.history.databases import Database
 from livesync_trio.feed.history.reading import ChangePage, Reader
 from livesync_trio.feed.history.state import NOTHING, State
+from livesync_trio.feed.limits import FEED_PAGE_BYTES, FEED_PAGE_CHANGES, FEED_PAGES_KEPT
 from livesync_trio.feed.position import Position
 from livesync_trio.feed.reader import FeedReader, Keeping, Status
 from livesync_trio.feed.source import Names, connect, leave_mark
 from livesync_trio.feed.tables import Relation
-from livesync_trio.limits import FEED_PAGE_BYTES, FEED_PAGE_CHANGES, FEED_PAGES_KEPT
 from livesync_trio.telemetry import get_logger
 
 FEED_STOP_S: Final = 10.0

@@ -11,10 +11,10 @@ from psycopg import sql
 
 from livesync_trio.feed.history.state import Source, State, TableState
 from livesync_trio.feed.history.writing import Image, Writer
+from livesync_trio.feed.limits import FEED_BATCH_ROWS
 from livesync_trio.feed.position import Position
 from livesync_trio.feed.source import Names, connect, identifier
 from livesync_trio.feed.tables import Change, Column, Commit, Relation, Row
-from livesync_trio.limits import FEED_BATCH_ROWS
 from livesync_trio.storage.postgresql.connection import Connection
 
 Progress = Callable[[str, int], None]

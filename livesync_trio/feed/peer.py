@@ -28,9 +28,9 @@ from livesync_trio.feed.actor import Feed
 from livesync_trio.feed.clients import Clients, Entry, Full, Progress, Taken
 from livesync_trio.feed.filters import BadFilter
 from livesync_trio.feed.history.reading import ChangePage, Stored, TooOld
+from livesync_trio.feed.limits import FEED_PAGE_BYTES, FEED_PAGE_CHANGES
 from livesync_trio.feed.messages import Dialect, Speaker
 from livesync_trio.feed.position import START, WHOLE, BadPosition, Position, Token, lsn_text, parse_token
-from livesync_trio.limits import FEED_PAGE_BYTES, FEED_PAGE_CHANGES
 from livesync_trio.telemetry import get_logger
 
 FEED_ADVANCE_S: Final = 60.0

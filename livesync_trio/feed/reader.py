@@ -20,11 +20,11 @@ from livesync_trio.feed.copying import copy_all
 from livesync_trio.feed.history.databases import Database
 from livesync_trio.feed.history.state import Source, State, TableState
 from livesync_trio.feed.history.writing import Superseded, Writer
+from livesync_trio.feed.limits import FEED_LOOK_UP_S
 from livesync_trio.feed.pgoutput import BadMessage
 from livesync_trio.feed.recording import MustReadAgain, Recorder
 from livesync_trio.feed.source import Names, Slot, SourceProblem, connect, drop_slot, inspect, publish, slot_of, unread
 from livesync_trio.feed.stream import Received, ReplicationStream, Stopped, StreamEnded, System
-from livesync_trio.limits import FEED_LOOK_UP_S
 from livesync_trio.storage.postgresql.connection import Connection
 from livesync_trio.telemetry import get_logger
 

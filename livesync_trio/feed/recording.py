@@ -11,6 +11,7 @@ import attrs
 
 from livesync_trio.feed.history.state import State, TableState
 from livesync_trio.feed.history.writing import Image, Writer
+from livesync_trio.feed.limits import FEED_BATCH_BYTES, FEED_BATCH_ROWS
 from livesync_trio.feed.pgoutput import (
     UNCHANGED,
     Begin,
@@ -29,7 +30,6 @@ from livesync_trio.feed.pgoutput import (
 from livesync_trio.feed.position import Position
 from livesync_trio.feed.source import MARK
 from livesync_trio.feed.tables import Change, Column, Commit, Relation, Row
-from livesync_trio.limits import FEED_BATCH_BYTES, FEED_BATCH_ROWS
 
 Explain = Callable[[int, Sequence[SeenColumn], Sequence[SeenColumn]], str | None]
 """Why the rows of a table (its OID) must be read again after it got other columns; None when they need not."""

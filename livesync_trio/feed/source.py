@@ -15,9 +15,9 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from livesync_trio.feed.history.state import TableState
+from livesync_trio.feed.limits import FEED_STATEMENT_LIMIT_S
 from livesync_trio.feed.pgoutput import SeenColumn
 from livesync_trio.feed.position import parse_lsn
-from livesync_trio.limits import FEED_STATEMENT_LIMIT_S
 from livesync_trio.storage.postgresql.connection import DEFAULTS, Connection
 
 FEED_DROP_LOOKS: Final = 50

@@ -13,10 +13,10 @@ from typing import Final, NamedTuple
 import psycopg
 from psycopg import pq
 
+from livesync_trio.feed.limits import FEED_LOOK_UP_S
 from livesync_trio.feed.pgoutput import EPOCH_US
 from livesync_trio.feed.position import lsn_text, parse_lsn
 from livesync_trio.feed.source import parameters_of
-from livesync_trio.limits import FEED_LOOK_UP_S
 
 _DATA: Final = struct.Struct("!QQq")
 _KEEPALIVE: Final = struct.Struct("!QqB")

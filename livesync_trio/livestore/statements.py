@@ -11,8 +11,8 @@ import apsw
 import apsw.ext
 import attrs
 
-from livesync_trio.limits import STORE_STATEMENTS_KEPT
 from livesync_trio.livestore.faults import BadQuery, BadSchema
+from livesync_trio.livestore.limits import STORE_STATEMENTS_KEPT
 
 OWN: Final = "livesync_"
 """How the names of the store's own tables begin."""

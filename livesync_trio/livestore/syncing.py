@@ -19,15 +19,15 @@ from livesync_trio.client import (
     ServerAhead,
     SyncError,
 )
-from livesync_trio.limits import (
+from livesync_trio.livestore.events import LogEvent
+from livesync_trio.livestore.faults import LogReplaced
+from livesync_trio.livestore.limits import (
     STORE_PULL_HELD_BYTES,
     STORE_PULL_HELD_EVENTS,
     STORE_PUSH_EVENTS_MAX,
     STORE_RETRY_FIRST_S,
     STORE_RETRY_MAX_S,
 )
-from livesync_trio.livestore.events import LogEvent
-from livesync_trio.livestore.faults import LogReplaced
 from livesync_trio.livestore.notices import Notices
 from livesync_trio.livestore.replica import Replica
 from livesync_trio.livestore.tables import no_progress

@@ -12,10 +12,10 @@ from typing import Any, Final, Literal
 import apsw
 import attrs
 
-from livesync_trio.limits import STORE_LOG_READ_EVENTS
 from livesync_trio.livestore.datafile import DataFile
 from livesync_trio.livestore.events import Bindings, LogEvent, Unknown
 from livesync_trio.livestore.faults import BadQuery, BadSchema, EventFailed, StoreError, UnknownEvent
+from livesync_trio.livestore.limits import STORE_LOG_READ_EVENTS
 from livesync_trio.livestore.schema import Schema
 from livesync_trio.livestore.statements import OWN
 

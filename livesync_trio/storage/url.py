@@ -9,7 +9,6 @@ from livesync_trio.config import is_postgresql, sqlite_path
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.storage.base import Engine
 from livesync_trio.storage.memory import MemoryEngine
-from livesync_trio.storage.postgresql.engine import PostgresEngine
 from livesync_trio.storage.sqlite.engine import SqliteEngine
 
 MEMORY_URL: Final = "memory:"
@@ -30,6 +29,9 @@ def engine_from_url(url: str, listen_url: str | None = None) -> Engine:
         return MemoryEngine()
     try:
         if is_postgresql(url):
+            # psycopg is a seventh of all that a server on SQLite would load
+            from livesync_trio.storage.postgresql.engine import PostgresEngine  # noqa: PLC0415
+
             return PostgresEngine(url, listen_url)
         return SqliteEngine(sqlite_path(url))
     except ValueError as error:

@@ -3,36 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import trio
 
-from .processes import ROOT, serving
-
-LIBRARIES = ("quart", "quart_trio", "hypercorn", "werkzeug", "flask", "jinja2", "livesync_trio.admin")
-
-PROGRAM = """
-import sys
-import trio
-from livesync_trio import app
-from livesync_trio.cli import main
-from livesync_trio.config import Config
-from livesync_trio.hooks import Hooks
-from livesync_trio.storage.memory import MemoryEngine
-async def serve():
-    app.Server(Config(port=0), Hooks(), MemoryEngine())
-trio.run(serve)
-print([name for name in sys.argv[1].split(",") if name in sys.modules])
-"""
-
-
-def test_off_it_is_not_even_loaded() -> None:
-    command = [sys.executable, "-c", PROGRAM, ",".join(LIBRARIES)]
-    said = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
-    assert said.strip() == "[]"
+from .processes import serving
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ async def test_information(stage: Stage) -> None:
     assert told["health"]["controlPlane"] == "listening"
     assert (told["counters"]["eventsAccepted"], told["counters"]["pushesAccepted"]) == (3, 1)
     assert told["uptimeSeconds"] > 0
-    assert told["database"] == stage.server._engine.describe()
+    assert told["database"] == stage.server.engine.describe()
     async with httpx.AsyncClient() as public:
         health = (await public.get(f"{stage.url}/health")).json()
     assert health["control_plane"] == "listening"

@@ -9,7 +9,7 @@ import trio.testing
 from trio_websocket import WebSocketRequest
 
 from livesync_trio.client import Backend, Offline, State, Unauthorized, open_backend
-from livesync_trio.limits import (
+from livesync_trio.client.limits import (
     CLIENT_BACKOFF_JITTER,
     CLIENT_BACKOFF_MAX_S,
     CLIENT_CONNECT_LIMIT_S,

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livesync_trio.client import LogBroken, LogGone, Position
+from livesync_trio.client.limits import CLIENT_RECENT_EVENTS, CLIENT_STASH_EVENTS
 from livesync_trio.client.ordering import Order
-from livesync_trio.limits import CLIENT_RECENT_EVENTS, CLIENT_STASH_EVENTS
 from livesync_trio.wire.answers import Event, PulledPage
 
 

@@ -15,7 +15,8 @@ from livesync_trio.client import (
     Refused,
     ServerAhead,
 )
-from livesync_trio.limits import CLIENT_BUFFER_BYTES, CLIENT_STASH_WAIT_S, PAGE_MAX_BYTES
+from livesync_trio.client.limits import CLIENT_BUFFER_BYTES, CLIENT_STASH_WAIT_S
+from livesync_trio.limits import PAGE_MAX_BYTES
 from livesync_trio.store.commands import Accepted
 from tests.client.stage import Scripted, events, numbers_until, scripted, staged
 from tests.concurrency.stage import A, Stage, batch

@@ -15,7 +15,7 @@ from livesync_trio.client import (
     Refused,
     ServerAhead,
 )
-from livesync_trio.limits import CLIENT_PUSH_ATTEMPTS, CLIENT_PUSH_MAX_BYTES
+from livesync_trio.client.limits import CLIENT_PUSH_ATTEMPTS, CLIENT_PUSH_MAX_BYTES
 from tests.client.stage import Net, Scripted, events, scripted, staged
 from tests.concurrency.stage import A, Stage
 

@@ -13,11 +13,11 @@ import pytest
 import trio
 
 from livesync_trio.delivery.addresses import is_public
+from livesync_trio.delivery.limits import WEBHOOK_ATTEMPT_LIMIT_S
 from livesync_trio.delivery.messages import of_test
 from livesync_trio.delivery.network import GuardedNetwork, Refused
 from livesync_trio.delivery.outcomes import Failed, Taken
 from livesync_trio.delivery.sender import Sender
-from livesync_trio.limits import WEBHOOK_ATTEMPT_LIMIT_S
 from tests.delivery.receiver import webhook
 
 NOT_PUBLIC = [

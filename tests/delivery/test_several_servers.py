@@ -7,9 +7,9 @@ from functools import partial
 import trio
 
 from livesync_trio.delivery.lease import Lease
+from livesync_trio.delivery.limits import WEBHOOK_LEASE_RENEW_S, WEBHOOK_LEASE_S, WEBHOOK_LOOK_S
 from livesync_trio.delivery.service import Deliveries
 from livesync_trio.errors import StorageUnavailable
-from livesync_trio.limits import WEBHOOK_LEASE_RENEW_S, WEBHOOK_LEASE_S, WEBHOOK_LOOK_S
 from livesync_trio.model import StoreId
 from tests.delivery.receiver import Arrived, Reply, webhook
 from tests.delivery.stage import DeliveryStage, staged, until

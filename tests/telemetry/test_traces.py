@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -268,20 +267,6 @@ async def test_a_collector_that_is_not_there_is_told_of_in_one_line(tmp_path: Pa
     assert len(server.lines("traces cannot be sent")) == 1
     bare = [line for line in (tmp_path / "server.log").read_text().splitlines() if not line.startswith("{")]
     assert bare == []
-
-
-def test_nothing_of_it_is_imported_when_it_is_off() -> None:
-    program = (
-        "import sys; from livesync_trio.app import Server; from livesync_trio.config import Config;"
-        "from livesync_trio.hooks import Hooks; from livesync_trio.storage.memory import MemoryEngine; import trio\n"
-        "async def main():\n Server(Config(), Hooks(), MemoryEngine())\n"
-        "trio.run(main)\n"
-        "print([name for name in sys.modules if name.startswith(('opentelemetry', 'prometheus_client', 'google'))])"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=False
-    )
-    assert ended.stdout.strip() == "[]", ended.stderr
 
 
 def test_another_protocol_and_a_missing_extra_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

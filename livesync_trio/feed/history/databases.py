@@ -14,8 +14,9 @@ import psycopg
 
 from livesync_trio.errors import Kind, LivesyncError, StartupError, StorageUnavailable
 from livesync_trio.feed.history.schema import TABLES
+from livesync_trio.feed.limits import FEED_STATEMENT_LIMIT_S
 from livesync_trio.feed.tables import text_of
-from livesync_trio.limits import FEED_STATEMENT_LIMIT_S, SQLITE_BUSY_TIMEOUT_MS
+from livesync_trio.limits import SQLITE_BUSY_TIMEOUT_MS
 from livesync_trio.storage.postgresql import connection as postgresql
 from livesync_trio.storage.sqlite import connection as sqlite
 
