@@ -101,7 +101,7 @@ class Peers:
 
     def _note_work(self, peer: Peer) -> None:
         self._with_work[peer] = None
-        if self._work_came and not self._turns.under_way:
+        if not self._turns.under_way and self._work_came:
             self._work_came.unpark_all()
 
     async def _flush(self) -> None:
