@@ -64,6 +64,7 @@ class Arrivals:
                 self._turns.end()
         finally:
             self._running = False
+            self._turns.end()
             self._make_calls()  # whoever looked at `_running` before this had left its call already
 
     def call_soon(self, function: Callable[[], None]) -> None:
