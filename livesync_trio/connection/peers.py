@@ -32,7 +32,7 @@ class Peers:
             turns: at the end of each of which is written what it brought; None where there are none.
         """
         self._turns = turns or Turns()
-        self._turns.at_end(self._flush_once)
+        self._turns.at_end(self._flush_at_end)
         self._idle_limit_s = idle_limit_s
         self._probe_after_s = min(PROBE_AFTER_S, idle_limit_s / 2)  # so that nobody is closed unasked
         self._peers: dict[Peer, None] = {}  # in the order of arrival, so that a test's seed decides everything
@@ -111,10 +111,12 @@ class Peers:
                 await self._work_came.park()
             self._flush_once()
 
+    def _flush_at_end(self) -> None:
+        """Of a turn, which is sooner than the task comes to it."""
+        if self._with_work and self._tasks is not None:
+            self._flush_once()
+
     def _flush_once(self) -> None:
-        """Also called at the end of each turn, which is sooner than the task comes to it."""
-        if not self._with_work or self._tasks is None:
-            return
         peers, self._with_work = self._with_work, {}
         for peer in peers:
             try:
