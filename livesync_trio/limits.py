@@ -398,6 +398,9 @@ NEWS_CHECK_S: Final = 5.0
 """How often the heads of all running stores are compared with the database although notifications arrive: a server may
 die between its commit and its notification."""
 
+NEWS_GATHER_S: Final = 0.002
+"""For how long after a notification the next changes gather; told at once is only what comes after a pause."""
+
 NEWS_CHECK_DEAF_S: Final = 0.5
 """The same while no notifications can be received: the latency of news from other servers then."""
 

@@ -46,7 +46,8 @@ from livesync_trio.storage.base import Engine, SharedEngine
 from livesync_trio.store.persistence import BulkWriter
 from livesync_trio.store.readers import ThreadReaders
 from livesync_trio.store.registry import Registry
-from livesync_trio.store.shared.news import ChangedStores, News
+from livesync_trio.store.shared.news import News
+from livesync_trio.store.shared.telling import Telling
 from livesync_trio.store.shared.writer import SharedWriter
 from livesync_trio.store.watching import hangs, watch
 from livesync_trio.store.writer import ThreadWriter
@@ -63,6 +64,7 @@ from livesync_trio.transport.arrivals import Arrivals
 from livesync_trio.transport.door import Door, DoorSettings
 from livesync_trio.transport.metrics_page import MetricsPage
 from livesync_trio.transport.tls import Tls
+from livesync_trio.turns import Turns
 from livesync_trio.version import VERSION
 
 if TYPE_CHECKING:
@@ -106,23 +108,26 @@ class Server:
         self._services: Sequence[Service] = ()  # once it runs
         self.engine = engine
         self.counters = Counters()
-        self.arrivals = Arrivals() if Arrivals.available() else None
-        changed = ChangedStores()
+        turns = Turns()
+        self.arrivals = Arrivals(turns) if Arrivals.available() else None
+        telling = Telling()
         writer: BulkWriter
         call_soon = None if self.arrivals is None else self.arrivals.call_soon
         if isinstance(engine, SharedEngine):
-            threads = [ThreadWriter(engine.writer, self.counters, call_soon) for _ in range(SHARED_WRITER_THREADS)]
-            writer = SharedWriter(threads, changed)
+            threads = [
+                ThreadWriter(engine.writer, self.counters, call_soon, turns) for _ in range(SHARED_WRITER_THREADS)
+            ]
+            writer = SharedWriter(threads, telling)
         else:
-            writer = ThreadWriter(engine.writer, self.counters, call_soon)
+            writer = ThreadWriter(engine.writer, self.counters, call_soon, turns)
         self.writer: BulkWriter = writer
         quota = Quota(config.max_store_events, config.max_store_bytes)
         self.readers = ThreadReaders(engine.reader, READER_THREADS, self.counters)
         limits = quota if quota.set else None
         self.registry = Registry(writer, self.readers, self.counters, config.dormant_after_s, limits)
-        self.news = News(engine, self.registry, changed) if isinstance(engine, SharedEngine) else None
+        self.news = News(engine, self.registry, telling) if isinstance(engine, SharedEngine) else None
         self.webhooks = Webhooks(config, self.registry, engine, self.counters)
-        self.peers = Peers(config.idle_limit_s)
+        self.peers = Peers(config.idle_limit_s, turns)
         flood = Flood()
         runner = HookRunner(hooks, config.hook_limit_s, flood, self.counters)
         self.access = Access.of(config, runner)

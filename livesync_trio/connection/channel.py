@@ -42,6 +42,9 @@ class Channel(Protocol):
     on_control: Callable[[], None]
     """Called while receiving when something must be sent that is no message (a pong, the answer to a close)."""
 
+    take_short: Callable[[bytes], bool]
+    """Offered a short text that came alone, before it becomes a message, bytes as they came; whether it was taken."""
+
     @property
     def held_back(self) -> bool:
         """Whether nothing is read because the server has no room for the message that is coming."""

@@ -16,6 +16,7 @@ from livesync_trio.errors import Kind
 from livesync_trio.limits import LIVENESS_SWEEP_S, PROBE_AFTER_S, REMINDER_S
 from livesync_trio.supervision import Tasks, open_tasks
 from livesync_trio.telemetry import get_logger
+from livesync_trio.turns import Turns
 
 _log = get_logger("connection")
 
@@ -37,8 +38,15 @@ class Written(Protocol):
 class Peers:
     """The table of connected peers."""
 
-    def __init__(self, idle_limit_s: float) -> None:
-        """`idle_limit_s`: silence after which a peer is taken for dead."""
+    def __init__(self, idle_limit_s: float, turns: Turns | None = None) -> None:
+        """Nothing is watched before `watch`.
+
+        Args:
+            idle_limit_s: silence after which a peer is taken for dead.
+            turns: at the end of each of which is written what it brought; None where there are none.
+        """
+        self._turns = turns or Turns()
+        self._turns.at_end(self._flush_at_end)
         self._idle_limit_s = idle_limit_s
         self._probe_after_s = min(PROBE_AFTER_S, idle_limit_s / 2)  # so that nobody is closed unasked
         self._peers: dict[Peer, None] = {}  # in the order of arrival, so that a test's seed decides everything
@@ -95,9 +103,9 @@ class Peers:
     async def watch(self) -> None:
         """Write for the peers, and watch their silence. Runs until cancelled; without it nothing is sent."""
         async with open_tasks("peers") as tasks:
+            self._tasks = tasks
             tasks.start(self._flush)
             tasks.start(self._remind)
-            self._tasks = tasks
             try:
                 await self._watch_silence()
             finally:
@@ -108,7 +116,7 @@ class Peers:
     def note_work(self, peer: Written) -> None:
         """Write for it in the next turn."""
         self._with_work[peer] = None
-        if self._work_came:
+        if not self._turns.under_way and self._work_came:
             self._work_came.unpark_all()
 
     async def _flush(self) -> None:
@@ -116,13 +124,21 @@ class Peers:
         while True:
             if not self._with_work:
                 await self._work_came.park()
-            peers, self._with_work = self._with_work, {}
-            for peer in peers:
-                try:
-                    peer.flush()
-                except Exception as error:
-                    _log.error("connection crashed", connection=peer.number, exc_info=error)
-                    peer.cut()
+            self._flush_once()
+
+    def _flush_at_end(self) -> None:
+        """Of a turn, which is sooner than the task comes to it."""
+        if self._with_work and self._tasks is not None:
+            self._flush_once()
+
+    def _flush_once(self) -> None:
+        peers, self._with_work = self._with_work, {}
+        for peer in peers:
+            try:
+                peer.flush()
+            except Exception as error:
+                _log.error("connection crashed", connection=peer.number, exc_info=error)
+                peer.cut()
 
     def _note_reminder(self, peer: Peer) -> None:
         self._to_remind.append((trio.current_time() + REMINDER_S, peer))

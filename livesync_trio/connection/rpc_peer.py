@@ -44,6 +44,19 @@ class RpcPeer(StorePeer):
 
     def on_start(self) -> None:
         """Nothing to say first in this protocol."""
+        self._channel.take_short = self._take_ack
+
+    def _take_ack(self, text: bytes) -> bool:
+        """Take an Ack of an open request, which says nothing but that the client is there.
+
+        By far the most frequent messages: one for each chunk sent, most of them alone. When much is queued it is left
+        to `_take`, which decides whether more may be read.
+        """
+        ack = _ACK_TEXT.fullmatch(text)
+        if ack is None or ack[1] not in self._open or self.outbox.queued_bytes or self._logs:
+            return False
+        self.last_heard_s = trio.current_time()
+        return True
 
     def on_message(self, incoming: Incoming) -> None:
         """Act on one message; binary frames with JSON are taken too (SPEC 3.2)."""
@@ -52,7 +65,7 @@ class RpcPeer(StorePeer):
             return
         ack = _ACK_TEXT.fullmatch(incoming.data)
         if ack is not None and ack[1] in self._open:
-            return  # by far the most frequent messages: one for each chunk sent
+            return  # several that came together, or while much is queued
         for message in rpc.decode(incoming.data, "ws"):
             self._act(message)
 

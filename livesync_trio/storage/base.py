@@ -468,11 +468,20 @@ class Engine(Protocol):
 class News(Protocol):
     """A handle that tells other servers what has changed, and looks what they have. Used by one thread at a time."""
 
-    def tell(self, store_ids: Iterable[StoreId]) -> None:
-        """Tell the other servers that the logs of these stores have changed; said once it is durable.
+    def tell(self, store_ids: Iterable[StoreId] | None) -> None:
+        """Tell the other servers that the logs of these stores have changed, None: that any may have.
+
+        Said once it is durable.
 
         Raises:
             StorageUnavailable: nobody was told; try again later.
+        """
+
+    def alone(self, session: int) -> bool:
+        """Whether what is told here is heard by nobody but that `Listener.session`; False where that is not known.
+
+        Raises:
+            StorageUnavailable: try again later.
         """
 
     def states(self, store_ids: Iterable[StoreId]) -> dict[StoreId, LogState]:
@@ -486,11 +495,28 @@ class News(Protocol):
         """Release the handle."""
 
 
+@attrs.frozen
+class Heard:
+    """What a listener has heard.
+
+    Attributes:
+        stores: those that were told of; None for "look at all of them".
+        arrived: another server has begun to listen.
+    """
+
+    stores: set[StoreId] | None
+    arrived: bool = False
+
+
 class Listener(Protocol):
     """A handle that hears what other servers tell from the moment it was made. Used by one thread at a time.
 
-    What it hears is a hint: it may come twice, late, or not at all.
+    What it hears is a hint: it may come twice, late, or not at all. From before it hears anything it is seen by
+    `News.alone`, and once it hears, the others hear that it has arrived.
     """
+
+    session: int
+    """Tells it from others. Made by the database."""
 
     def fileno(self) -> int:
         """Descriptor that becomes readable when there is something to hear, or nothing will ever be heard again.
@@ -499,8 +525,8 @@ class Listener(Protocol):
             StorageUnavailable: the handle is of no more use; things may have been missed.
         """
 
-    def hear_nowait(self) -> set[StoreId] | None:
-        """Stores that were told of since it was last asked; None for "look at all of them". Never waits.
+    def hear_nowait(self) -> Heard:
+        """What was told since it was last asked. Never waits.
 
         Raises:
             StorageUnavailable: the handle is of no more use; things may have been missed.

@@ -7,9 +7,9 @@ acknowledge. Never reads long history, never talks to a socket, never opens the 
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
-import attrs
 import trio
 
 from livesync_trio.errors import (
@@ -22,7 +22,7 @@ from livesync_trio.errors import (
 )
 from livesync_trio.limits import EVENTS_PER_PUSH_MAX, STORAGE_BACKOFF_FIRST_S, STORAGE_BACKOFF_MAX_S
 from livesync_trio.model import ROOT_SEQ_NUM, Batch, LogState, Publication, StoredEvent, StoreId
-from livesync_trio.rules import admission, numbering
+from livesync_trio.rules import admission
 from livesync_trio.storage import base
 from livesync_trio.storage.chain import server_time
 from livesync_trio.store.commands import (
@@ -44,6 +44,7 @@ from livesync_trio.store.commands import (
     mark,
     mends,
 )
+from livesync_trio.store.deciding import Basis, Decided, admit, give_up
 from livesync_trio.store.followers import Followers
 from livesync_trio.store.mailbox import Closed, Mailbox
 from livesync_trio.store.persistence import Readers, Writer
@@ -83,6 +84,8 @@ class StoreActor:
         self._state: LogState | None = None  # where the followers stand; None until the store was opened
         self._stale = True  # whether `_state` must be read again before it is relied on
         self._busy = False  # the state and the followers may be on their way to another log
+        self._under_way: list[Decided] | None = None  # a run of pushes that was handed over, on its way to the disk
+        self._crash: Exception | None = None  # met while a run was handed over; the actor dies of it
         self._quota = quota
         self._held_bytes: int | None = None  # of the events' texts, as of `_state`; only counted for a quota of bytes
         self._known: dict[str, int] = {}  # numbers of the ids that the log has, of the appends that are carried out
@@ -145,7 +148,9 @@ class StoreActor:
             if not await self.mailbox.wait():
                 return
             self._busy = True
-            self._taken = self.mailbox.take()
+            if self._crash is not None:
+                raise self._crash
+            self._taken += self.mailbox.take()
             while self._taken:
                 await self._carry_out_next()
 
@@ -171,6 +176,93 @@ class StoreActor:
             if trouble is DAMAGED:
                 return  # only an operator mends that; the log says so once, not every few seconds
             pause_s = min(2 * pause_s, STORAGE_BACKOFF_MAX_S)
+
+    # --- handed over -----------------------------------------------------------------------------------------------
+
+    def post_nowait(self, command: Command) -> bool:
+        """Post a command; a push to a store that is idle is carried out at once, as far as the disk. False: it is full.
+
+        Raises:
+            Closed: it takes nothing any more.
+        """
+        if type(command) is Push and self.mailbox.waited_for and not self.mailbox.closed and self._may_be_handed_over:
+            self.mailbox.hold()
+            self._carry_out([command])
+            return True
+        return self.mailbox.post_nowait(command)
+
+    @property
+    def _may_be_handed_over(self) -> bool:
+        """Whether pushes can be decided with what is known."""
+        counted = self._quota is None or not self._quota.max_bytes or self._held_bytes is not None
+        return not self._stale and self._state is not None and counted and self._crash is None
+
+    def _carry_out(self, pushes: list[Write]) -> None:
+        """Decide a run of pushes while the actor is held, and give them to the writer; `_written` goes on.
+
+        What only the actor can decide is left to it: what must be looked up first.
+        """
+        self._taken += pushes  # theirs, should anything crash
+        try:
+            decided = self._decide(pushes)
+            if any(admission.is_doubtful(one.refusal) for one in decided):
+                self.mailbox.release(call=True)
+                return
+            accepted = [one for one in decided if one.batch is not None]
+            if not accepted:
+                self._conclude(decided, self._log_state)
+                self._hand_on()
+                return
+            self._under_way = decided
+            self._submit(self._append_of(accepted))
+        except Exception as error:
+            self._fail(error)
+
+    def _submit(self, append: base.Append) -> None:
+        try:
+            self._writer.submit(append, partial(self._written, append))
+        except StorageUnavailable as error:
+            self._written(append, error)
+
+    def _written(self, append: base.Append, outcome: base.Outcome | Exception) -> None:
+        """The writer's answer to a run that was handed over. From here to the last answer nobody else gets a turn."""
+        decided, self._under_way = self._under_way, None
+        assert decided is not None
+        try:
+            if isinstance(outcome, base.HeadMoved):
+                self._stale = True  # nobody was answered: the actor looks, and decides anew
+            elif isinstance(outcome, StorageUnavailable):
+                self._stale = True
+                give_up(decided)
+                self._conclude(decided, append.expected)
+            elif isinstance(outcome, Exception):
+                raise outcome
+            else:
+                self._advance([one for one in decided if one.batch is not None], append)
+                self._conclude(decided, append.expected)
+            self._hand_on()
+        except Exception as error:
+            self._fail(error)
+
+    def _conclude(self, decided: list[Decided], before: LogState) -> None:
+        """Answer a run that was handed over."""
+        self._acknowledge(decided, before)
+        self._taken = []
+        self.last_active_s = trio.current_time()
+
+    def _hand_on(self) -> None:
+        """Go on with what came meanwhile, if that is nothing but pushes; else it is the actor's turn."""
+        if self._may_be_handed_over and not self._taken and self.mailbox.only(Push):
+            self._carry_out(leading_writes(self.mailbox.take()))
+        else:
+            self.mailbox.release(call=self._stale)
+
+    def _fail(self, error: Exception) -> None:
+        """The actor dies of it, as if it had met it itself: it was its work that was done."""
+        self._under_way, self._crash = None, error
+        self.mailbox.release(call=True)
+
+    # --- its end ---------------------------------------------------------------------------------------------------
 
     def farewell(self, refusal: Refusal) -> None:
         """Answer every command that has none and send the followers back to the log.
@@ -246,56 +338,23 @@ class StoreActor:
 
     async def _store(self, writes: list[Write]) -> None:
         """Carry out a run of writes: those that fit go to the disk together."""
-        if writes[0].marks is not None:
-            mark(writes, "taken")
-        decided = self._admit(writes)
-        if writes[0].marks is not None:
-            mark(writes, "admitted")
+        decided = self._decide(writes)
         if any(admission.is_doubtful(one.refusal) for one in decided):
             await self._make_sure()
         before = self._log_state
         accepted = [one for one in decided if one.batch is not None]
         if accepted and not await self._persist(accepted):
-            for one in decided:  # an id may have been known by one that went to the disk just now
-                if admission.quotes_head(one.refusal):
-                    one.refusal = UNAVAILABLE
+            give_up(decided)
         self._acknowledge(decided, before)
 
-    def _admit(self, writes: list[Write]) -> "list[_Decided]":
-        """Decide each write as if those admitted before it were already in the log, and number what has no numbers."""
-        state, quota, known = self._log_state, self._quota, self._known
-        head, events, size_bytes = state.head, state.event_count, self._held_bytes or 0
-        decided: list[_Decided] = []
-        for write in writes:
-            batch = write.batch if isinstance(write, Push) else None
-            if isinstance(write, Append):
-                refusal, batch = self._numbered(write, head)
-            else:
-                refusal = admission.decide(state, head, write.batch, write.backend_id)
-            if refusal is None and batch is not None and quota is not None:
-                refusal = quota.refusal(events, size_bytes, batch)
-                if refusal is None:
-                    events, size_bytes = events + len(batch.events), size_bytes + batch.size_bytes
-            if refusal is not None:
-                batch = None
-            elif batch is not None:
-                head = batch.last_seq_num
-                if isinstance(write, Append):
-                    known.update({event.append_id or "": event.seq_num for event in batch.events})
-            decided.append(_Decided(write, batch, refusal))
+    def _decide(self, writes: list[Write]) -> list[Decided]:
+        if writes[0].marks is not None:
+            mark(writes, "taken")
+        held_bytes = self._held_bytes or 0
+        decided = admit(writes, Basis(self._log_state, held_bytes, self._quota, self._known))
+        if writes[0].marks is not None:
+            mark(writes, "admitted")
         return decided
-
-    def _numbered(self, append: Append, head: int) -> tuple[Refusal | None, Batch | None]:
-        """What of an append the log does not have, numbered behind a head; no batch: it has all of it.
-
-        What is there already is answered whatever the append expects of the log, which it moved itself.
-        """
-        events = numbering.number(append.drafts, head, self._known)
-        if isinstance(events, Refusal):
-            return events, None
-        if not events:
-            return None, None
-        return admission.decide_expected(self._log_state, head, append.expected), Batch(events, append.user)
 
     async def _look_up(self, writes: list[Write]) -> Refusal | None:
         """Learn which of the ids of appends the log has. Gives the reason if that cannot be learned.
@@ -323,7 +382,7 @@ class StoreActor:
             return await self._refresh()  # another server has been told of them, and we have not heard of it yet
         return None
 
-    async def _persist(self, accepted: "list[_Decided]") -> bool:
+    async def _persist(self, accepted: list[Decided]) -> bool:
         """Make the admitted batches durable, advance the head and publish. Nothing in it can be cancelled.
 
         Returns:
@@ -332,25 +391,33 @@ class StoreActor:
         Raises:
             _DecideAnew: another server was first; the head that it left is known now.
         """
-        created_at, state = server_time(), self._log_state
-        batches = tuple([one.batch for one in accepted if one.batch is not None])
+        append = self._append_of(accepted)
         try:
-            result = await self._writer.commit(base.Append(self.store_id, state, batches, created_at))
+            result = await self._writer.commit(append)
         except StorageUnavailable:
             self._stale = True
             return False
         if isinstance(result, base.HeadMoved):
             await self._adopt(result.state)
             raise _DecideAnew
+        self._advance(accepted, append)
+        return True
+
+    def _append_of(self, accepted: list[Decided]) -> base.Append:
+        batches = tuple([one.batch for one in accepted if one.batch is not None])
+        return base.Append(self.store_id, self._log_state, batches, server_time())
+
+    def _advance(self, accepted: list[Decided], append: base.Append) -> None:
+        """The admitted batches are durable: advance the head and publish."""
+        state = append.expected
         marked = accepted[0].write.marks is not None
         if marked:
             mark([one.write for one in accepted], "durable")
-        for one, batch in zip(accepted, batches, strict=True):
-            state = self._publish(state, one.write, batch, created_at)
+        for one, batch in zip(accepted, append.batches, strict=True):
+            state = self._publish(state, one.write, batch, append.created_at)
         self._changed(self.store_id)
         if marked:
             mark([one.write for one in accepted], "published")
-        return True
 
     def _publish(self, before: LogState, write: Write, batch: Batch, created_at: str) -> LogState:
         """Advance the head past one durable batch and hand it to the followers; gives the log behind it."""
@@ -371,7 +438,7 @@ class StoreActor:
     def _offer(self, publication: Publication) -> None:
         self._counters.followers_sent_back += self.followers.publish(publication)
 
-    def _acknowledge(self, decided: "list[_Decided]", before: LogState) -> None:
+    def _acknowledge(self, decided: list[Decided], before: LogState) -> None:
         """Answer in the order of the mailbox. Everything said here is about durable events.
 
         `before`: the log before the first of them; each that was accepted is told the log right after its own batch.
@@ -594,12 +661,3 @@ class StoreActor:
             self._offer(Publication(durable, tuple(events), MISSED_REQUEST_ID))
         else:
             self.followers.drop_all()
-
-
-@attrs.define
-class _Decided:
-    """What was decided of a write: it is refused, or its batch goes to the disk, or (neither) the log has all of it."""
-
-    write: Write
-    batch: Batch | None
-    refusal: Refusal | None

@@ -81,7 +81,7 @@ class StoreHandle:
         if isinstance(actor, Refusal):
             command.reply.give(actor)
             return True
-        return actor.mailbox.post_nowait(command)
+        return actor.post_nowait(command)
 
     async def post(self, command: Command) -> None:
         """Post a command, waiting while the mailbox is full. Cancelled before it is posted, it has no effect."""

@@ -21,13 +21,15 @@ class Closed(Exception):
 class Mailbox:
     """One actor takes; anybody posts."""
 
-    __slots__ = ("_actor", "_commands", "_limit", "_posters", "closed")
+    __slots__ = ("_actor", "_called", "_commands", "_held", "_limit", "_posters", "closed")
 
     def __init__(self) -> None:
         self._limit = MAILBOX_COMMANDS
         self._commands: list[Command] = []  # short, and a deque holds 760 bytes when it is empty
         self._posters: deque[tuple[trio.lowlevel.Task, Command]] | None = None  # who waits for room
         self._actor: trio.lowlevel.Task | None = None  # while it is parked here, and was not woken
+        self._held = False  # the actor sleeps on, whatever comes
+        self._called = False  # the actor is to look, though there may be no command
         self.closed = False
 
     def __len__(self) -> int:
@@ -37,7 +39,7 @@ class Mailbox:
     @property
     def waited_for(self) -> bool:
         """Whether the actor really waits: there is no command, and it was not woken for one."""
-        return self._actor is not None
+        return self._actor is not None and not self._held
 
     # --- posting ---------------------------------------------------------------------------------------------------
 
@@ -82,15 +84,33 @@ class Mailbox:
             trio.lowlevel.reschedule(task, outcome.Error(Closed()))
         self._wake()
 
+    # --- while a hand-over is under way (see `actor`) ---------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Let the actor, which waits here, sleep on until `release`, whatever comes and whoever cancels it."""
+        self._held = True
+
+    def release(self, *, call: bool) -> None:
+        """Undo `hold`. The actor is woken when there is something to do, and if it is called."""
+        self._held = False
+        self._called = self._called or call
+        if self._commands or self._called or self.closed:
+            self._wake()
+
+    def only(self, kind: type[Command]) -> bool:
+        """Whether there are commands in it, all of one kind."""
+        return bool(self._commands) and all(type(command) is kind for command in self._commands)
+
     # --- taking ----------------------------------------------------------------------------------------------------
 
     async def wait(self) -> bool:
-        """Wait until there is a command. False: it was closed, and is empty."""
-        while not self._commands:
-            if self.closed:
+        """Wait until there is a command, or `release` calls. False: it was closed, and is empty."""
+        while self._held or not (self._commands or self._called):
+            if self.closed and not self._held:
                 return False
             self._actor = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._not_awaited)
+        self._called = False
         return True
 
     def take(self) -> list[Command]:
@@ -103,10 +123,15 @@ class Mailbox:
         return taken
 
     def _wake(self) -> None:
+        if self._held:
+            return
         actor, self._actor = self._actor, None
         if actor is not None:
             trio.lowlevel.reschedule(actor)
 
     def _not_awaited(self, _: object) -> trio.lowlevel.Abort:
+        if self._held:
+            self._called = True  # cancelled as soon as it waits again
+            return trio.lowlevel.Abort.FAILED
         self._actor = None
         return trio.lowlevel.Abort.SUCCEEDED

@@ -4,11 +4,14 @@
 thread, so that their clock and scheduler stay deterministic.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from livesync_trio.model import LogState, StoredEvent, StoreId
 from livesync_trio.storage import base
+
+Done = Callable[[base.Outcome | Exception], None]
+"""Takes the outcome of a write. Must neither wait nor raise."""
 
 
 class Writer(Protocol):
@@ -34,6 +37,13 @@ class Writer(Protocol):
 
     async def stop(self) -> None:
         """Finish what was begun and end. Not cancellable."""
+
+    def submit(self, write: base.Write, done: Done) -> None:
+        """Carry out one write durably, and call `done` in the Trio thread with what `commit` would give or raise.
+
+        Raises:
+            StorageUnavailable: it has ended and takes nothing; `done` is not called.
+        """
 
     async def commit(self, write: base.Write) -> base.Outcome:
         """Carry out one write durably. Not cancellable (invariant 1): its outcome is awaited.

@@ -20,7 +20,9 @@ import trio
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.limits import GROUP_COMMIT_MAX_OPS, WRITER_HUNG_S
 from livesync_trio.storage import base
+from livesync_trio.store.persistence import Done
 from livesync_trio.telemetry import Counters, get_logger
+from livesync_trio.turns import Turns
 
 GROUP_COMMIT_MAX_BYTES: Final = 16 * 1024 * 1024
 """Event bytes that share one transaction; a larger single batch is a group of its own."""
@@ -49,35 +51,12 @@ CallSoon = Callable[[Callable[[], None]], object]
 
 @attrs.define(eq=False)
 class _Job:
-    """A write under way, and the actor that waits for it, perhaps together with others that follow each other."""
+    """A write under way, and who waits for it."""
 
     write: base.Write
-    task: trio.lowlevel.Task
+    done: Done
     queued_s: float  # `time.perf_counter` when it was handed over
-    together: "_Together | None" = None
     answered: bool = False  # in the Trio thread
-
-    def give(self, answer: base.Outcome | Exception) -> None:
-        """Wake who waits. In the Trio thread."""
-        if self.answered:
-            return
-        self.answered = True
-        if self.together is not None:
-            self.together.answers.append(answer)
-            if len(self.together.answers) == self.together.writes:
-                trio.lowlevel.reschedule(self.task, outcome.Value(self.together.answers))
-        elif isinstance(answer, Exception):
-            trio.lowlevel.reschedule(self.task, outcome.Error(answer))
-        else:
-            trio.lowlevel.reschedule(self.task, outcome.Value(answer))
-
-
-@attrs.define(eq=False)
-class _Together:
-    """Writes of one task that are carried out in order; answered when all are."""
-
-    writes: int
-    answers: list[base.Outcome | Exception] = attrs.Factory(list)
 
 
 class ThreadWriter:
@@ -88,6 +67,7 @@ class ThreadWriter:
         open_handle: Callable[[], base.Writer],
         counters: Counters | None = None,
         call_soon: CallSoon | None = None,
+        turns: Turns | None = None,
     ) -> None:
         """Nothing is started before `start`.
 
@@ -95,14 +75,19 @@ class ThreadWriter:
             open_handle: called once, in the writer thread.
             counters: where transactions are counted.
             call_soon: the way back into the Trio thread; None for Trio's own.
+            turns: in each of which jobs are handed to the thread together; None for one by one.
         """
         self._open_handle = open_handle
         self._counters = counters or Counters()
-        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()  # None: the end
+        self._outgoing: list[_Job] = []  # of this turn
         self._appends: deque[_Job] = deque()  # taken from the queue, by the thread; appends go before
         self._openings: deque[_Job] = deque()
         self._thread: threading.Thread | None = None
         self._call_soon = call_soon
+        self._turns = turns
+        if turns is not None:
+            turns.at_end(self._hand_over)
         self.healthy = True
         """See `persistence.Writer`."""
         self._underway: list[_Job] = []  # of the transaction of the moment, or of the last one
@@ -136,28 +121,55 @@ class ThreadWriter:
         if thread is None:
             return
         self._thread = None
+        self._hand_over()
         self._queue.put(None)
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(thread.join)
 
-    async def commit(self, write: base.Write) -> base.Outcome:
-        """See `persistence.Writer.commit`."""
+    def submit(self, write: base.Write, done: Done) -> None:
+        """See `persistence.Writer`. What comes in one turn is handed to the thread together."""
+        self._submit([(write, done)])
+
+    def _submit(self, writes: Sequence[tuple[base.Write, Done]]) -> None:
         if self._thread is None or self._ended:
             raise StorageUnavailable("the database thread has ended")
-        self._queue.put(_Job(write, trio.lowlevel.current_task(), time.perf_counter()))
+        now_s = time.perf_counter()
+        jobs = [_Job(write, done, now_s) for write, done in writes]
+        if self._turns is not None and self._turns.under_way:
+            self._outgoing += jobs
+        else:
+            self._queue.put(jobs)
+
+    def _hand_over(self) -> None:
+        """At the end of a turn: one wake-up for all that it brought."""
+        if self._outgoing:
+            jobs, self._outgoing = self._outgoing, []
+            self._queue.put(jobs)
+
+    async def commit(self, write: base.Write) -> base.Outcome:
+        """See `persistence.Writer.commit`."""
+        task = trio.lowlevel.current_task()
+
+        def done(answer: base.Outcome | Exception) -> None:
+            value = outcome.Error(answer) if isinstance(answer, Exception) else outcome.Value(answer)
+            trio.lowlevel.reschedule(task, value)
+
+        self.submit(write, done)
         answer: base.Outcome = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
         return answer
 
     async def commit_all(self, appends: Sequence[base.Append]) -> list[base.Outcome | Exception]:
-        """See `persistence.Writer.commit_all`."""
-        if self._thread is None or self._ended:
-            raise StorageUnavailable("the database thread has ended")
-        together, task, now_s = _Together(len(appends)), trio.lowlevel.current_task(), time.perf_counter()
-        for append in appends:
-            self._queue.put(_Job(append, task, now_s, together))
-        answers: list[base.Outcome | Exception] = await trio.lowlevel.wait_task_rescheduled(
-            lambda _: trio.lowlevel.Abort.FAILED
-        )
+        """See `persistence.BulkWriter.commit_all`."""
+        task = trio.lowlevel.current_task()
+        answers: list[base.Outcome | Exception] = []
+
+        def done(answer: base.Outcome | Exception) -> None:
+            answers.append(answer)
+            if len(answers) == len(appends):
+                trio.lowlevel.reschedule(task, outcome.Value(answers))
+
+        self._submit([(append, done) for append in appends])
+        await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
         return answers
 
     def _answer(
@@ -165,7 +177,9 @@ class ThreadWriter:
     ) -> None:
         """Wake every waiting actor with its outcome, and count the transaction. Called in the Trio thread."""
         for job, answer in zip(jobs, answers, strict=True):
-            job.give(answer)
+            if not job.answered:
+                job.answered = True
+                job.done(answer)
         counters = self._counters
         counters.commit_seconds.observe(ended_s - began_s)
         counters.commit_waiting_seconds.observe(began_s - jobs[0].queued_s)
@@ -175,11 +189,14 @@ class ThreadWriter:
 
     def _answer_everybody(self) -> None:
         """The thread has ended: refuse what it leaves behind. Called in the Trio thread, where nobody asks after it."""
-        jobs = [*self._underway, *self._appends, *self._openings]
+        jobs = [*self._underway, *self._appends, *self._openings, *self._outgoing]
+        self._outgoing = []
         while not self._queue.empty():
-            jobs += filter(None, [self._queue.get_nowait()])
+            jobs += self._queue.get_nowait() or ()
         for job in jobs:
-            job.give(StorageUnavailable("the database thread has ended"))
+            if not job.answered:
+                job.answered = True
+                job.done(StorageUnavailable("the database thread has ended"))
 
     # --- in the thread ---------------------------------------------------------------------------------------------
 
@@ -230,14 +247,13 @@ class ThreadWriter:
         ending = False
         wait = not self._appends and not self._openings
         while wait or not self._queue.empty():  # nobody else takes anything from it
-            job = self._queue.get(timeout=CLEAR_INTERVAL_S)
+            jobs = self._queue.get(timeout=CLEAR_INTERVAL_S)
             wait = False
-            if job is None:
+            if jobs is None:
                 ending = True
-            elif isinstance(job.write, base.Append):
-                self._appends.append(job)
-            else:
-                self._openings.append(job)
+                continue
+            for job in jobs:
+                (self._appends if isinstance(job.write, base.Append) else self._openings).append(job)
         return ending
 
     def _group(self) -> list[_Job]:

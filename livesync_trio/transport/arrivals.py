@@ -18,6 +18,7 @@ import outcome
 import trio
 
 from livesync_trio.limits import ARRIVALS_PER_TURN, RECEIVE_BYTES
+from livesync_trio.turns import Turns
 
 
 @attrs.frozen(eq=False)
@@ -31,8 +32,9 @@ class _Listening:
 class Arrivals:
     """The sockets that are listened to. Linux only, as `select.epoll` is: ask `available` first."""
 
-    def __init__(self) -> None:
-        """Must be made inside Trio."""
+    def __init__(self, turns: Turns | None = None) -> None:
+        """Must be made inside Trio. `turns`: those that it makes, of which others are told."""
+        self._turns = turns or Turns()
         self._epoll = select.epoll()
         self._listening: dict[int, _Listening] = {}
         self._calls: deque[Callable[[], None]] = deque()
@@ -55,11 +57,14 @@ class Arrivals:
             while True:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
                 heard = self._epoll.poll(0, ARRIVALS_PER_TURN)
+                self._turns.begin()
                 self._make_calls()  # after the bell was heard, in every turn: no flood of messages delays them
                 for descriptor, _ in heard:
                     self._hear(descriptor)
+                self._turns.end()
         finally:
             self._running = False
+            self._turns.end()
             self._make_calls()  # whoever looked at `_running` before this had left its call already
 
     def call_soon(self, function: Callable[[], None]) -> None:

@@ -55,6 +55,15 @@ def plain_text(buffer: bytes | bytearray, start: int, end: int) -> bytes | None:
     return apply_mask(buffer[payload:end], buffer[payload - _MASK_BYTES : payload])
 
 
+def short_text(data: bytes) -> bytes | None:
+    """The payload, if the bytes are exactly one final, masked text frame with a length of one byte."""
+    head = 2 + _MASK_BYTES
+    length = len(data) - head
+    if 0 <= length < _TWO_BYTES_FOLLOW and data[0] == _TEXT_AND_FINAL and data[1] == _MASKED | length:
+        return apply_mask(data[head:], data[2:head])
+    return None
+
+
 def text_head(size_bytes: int) -> bytes:
     """Head of an unmasked, final text frame with that much payload."""
     if size_bytes < _TWO_BYTES_FOLLOW:

@@ -30,7 +30,7 @@ from livesync_trio.memory import Memory
 from livesync_trio.telemetry import Traffic
 from livesync_trio.transport import direct
 from livesync_trio.transport.arrivals import Arrivals
-from livesync_trio.transport.frames import frame_end, plain_text, text_head
+from livesync_trio.transport.frames import frame_end, plain_text, short_text, text_head
 
 _FINAL: Final = 0x80
 _KIND_OF_FAILURE: Final = {1002: Kind.PROTOCOL_ERROR, 1007: Kind.BAD_TEXT, 1009: Kind.FRAME_TOO_BIG}
@@ -62,6 +62,7 @@ class WebSocketChannel:
         "_unsent",
         "_wanted_bytes",
         "on_control",
+        "take_short",
     )
 
     def __init__(
@@ -109,6 +110,7 @@ class WebSocketChannel:
         self._take: Callable[[list[Incoming]], bool] = _nobody
         self._gone = False  # the peer has closed, or nothing more can come from it
         self.on_control: Callable[[], None] = lambda: None
+        self.take_short: Callable[[bytes], bool] = _not_taken
 
     # --- receiving -------------------------------------------------------------------------------------------------
 
@@ -152,6 +154,10 @@ class WebSocketChannel:
         """Take what the socket has brought; no bytes are the end of the connection."""
         if data:
             self._traffic.received_bytes += len(data)
+            if not (self._unfinished or self._fragments):
+                text = short_text(data)
+                if text is not None and self.take_short(text):
+                    return True
             return self._hand_over(data) and not self._more
         if self._library is None:
             self._over = self._over or (None, "the peer has vanished")
@@ -193,6 +199,7 @@ class WebSocketChannel:
 
     def let_go(self) -> None:
         """Give back the room of a message whose rest does not come any more."""
+        self.take_short = _not_taken
         for size_bytes in (self._reserved_bytes, self._returned_bytes):
             if size_bytes:
                 self._memory.receiving(size_bytes).give_back(size_bytes)
@@ -386,6 +393,11 @@ class WebSocketChannel:
 
 def _nobody(_: list[Incoming]) -> bool:
     """Takes messages while nobody wants any."""
+    return False
+
+
+def _not_taken(_: bytes) -> bool:
+    """Takes no short message: it comes with the others."""
     return False
 
 

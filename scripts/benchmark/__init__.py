@@ -8,6 +8,7 @@ kernel says the server's process used. `scripts/bench` is the way in; `docs/perf
 | `cli`, `session`, `report`, `check` | the program: options, alternating runs and medians, the table, the gate of CI |
 | `servers`, `peers` | starts ours; installs and starts those it is compared with |
 | `bare_trio` | a yardstick: what one Trio thread and one writer thread can do without our rules |
+| `counting`, `counted` | `--count`: instructions, Python calls and system calls; the server that counts itself |
 | `load` | the load generator's process: one scenario against one server, figures as JSON |
 | `scenarios` | what is done to the server |
 | `wire`, `sockets`, `clients`, `http_client` | frames made by hand, an epoll loop, clients as cheap as can be |

@@ -1,9 +1,11 @@
 """The program behind `scripts/bench`."""
 
+from collections.abc import Collection
 from pathlib import Path
 
+import attrs
 import click
-from scripts.benchmark import check, curves, document, peers, postgres, report, session
+from scripts.benchmark import ROOT, check, counting, curves, document, peers, postgres, report, session
 from scripts.benchmark.scenarios import SCENARIOS, Scenario
 from scripts.benchmark.servers import at, ours
 from scripts.benchmark.sockets import BenchError
@@ -30,8 +32,10 @@ QUICK_SECONDS, QUICK_SCALE = 1.0, 0.1
 @click.option(
     "--stores", "with_stores", is_flag=True, help="A Python store beside @livestore/adapter-node: pull, commit."
 )
+@click.option("--count", "with_counts", is_flag=True,
+              help="Count instead of timing: instructions, Python calls, turns, system calls.")  # fmt: skip
 @click.option("--draw", is_flag=True, help="Write docs/performance.md and its pictures again, from the JSON.")
-@click.option("--check", "with_check", is_flag=True, help="What CI asks: CPU within twice the baseline.")
+@click.option("--check", "with_check", is_flag=True, help="What CI asks: counts, and CPU within twice the baseline.")
 @click.option("--set-baseline", is_flag=True, help="Write scripts/benchmark/baseline.json.")
 def main(
     url: str | None,
@@ -48,6 +52,7 @@ def main(
     with_curves: bool,
     with_postgres: bool,
     with_stores: bool,
+    with_counts: bool,
     draw: bool,
     with_check: bool,
     set_baseline: bool,
@@ -57,7 +62,7 @@ def main(
         if set_baseline:
             check.set_baseline(_say)
         elif with_check:
-            _end(check.complaints(_say))
+            _end(counting.complaints(_say) + check.complaints(_say))
         elif draw:
             curves.draw()
             document.refresh()
@@ -75,6 +80,8 @@ def main(
         elif with_curves:
             chosen = None if only is None else only.split(",")
             curves.measure(_say, quick=quick, only=chosen, on_postgres=with_postgres)
+        elif with_counts:
+            _count(only, tree, json_path)
         elif with_postgres:
             postgres.measure(click.echo, QUICK_SECONDS if quick else seconds)
         else:
@@ -96,12 +103,28 @@ def main(
         raise click.ClickException(str(error)) from error
 
 
+def _count(only: str | None, trees: tuple[Path, ...], json_path: Path | None) -> None:
+    """`--count`: this tree, and those of `--tree`."""
+    results = []
+    for scenario in _named(only, counting.COUNTED):
+        for name, path in [("ours", ROOT), *((path.resolve().name, path.resolve()) for path in trees)]:
+            _say(f"{scenario}: {name}")
+            results.append((scenario, counting.count(scenario, path, name)))
+        if json_path is not None:
+            report.write_json(json_path, {"counts": [{"scenario": s} | attrs.asdict(counts) for s, counts in results]})
+    counting.show(results)
+
+
 def _chosen(only: str | None) -> list[Scenario]:
-    names = only.split(",") if only else list(SCENARIOS)
-    unknown = set(names) - set(SCENARIOS)
+    return [SCENARIOS[name] for name in _named(only, SCENARIOS)]
+
+
+def _named(only: str | None, there: Collection[str]) -> list[str]:
+    names = only.split(",") if only else list(there)
+    unknown = set(names) - set(there)
     if unknown:
-        raise click.UsageError(f"There is no scenario {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}.")
-    return [SCENARIOS[name] for name in names]
+        raise click.UsageError(f"There is no scenario {', '.join(sorted(unknown))}; there are {', '.join(there)}.")
+    return names
 
 
 def _say(text: str) -> None:
@@ -111,7 +134,7 @@ def _say(text: str) -> None:
 def _end(complaints: list[str]) -> None:
     if complaints:
         raise click.ClickException("\n".join(complaints))
-    click.echo("CPU per unit is within the bounds.")
+    click.echo("Counts and CPU per unit are within the bounds.")
 
 
 if __name__ == "__main__":

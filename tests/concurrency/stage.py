@@ -29,6 +29,7 @@ from livesync_trio.model import Batch, Event, LogState, Publication, StoredEvent
 from livesync_trio.rules.admission import Quota
 from livesync_trio.storage import base
 from livesync_trio.storage.memory import MemoryEngine
+from livesync_trio.store.persistence import Done, Writer
 from livesync_trio.store.registry import Registry
 from livesync_trio.telemetry import Counters
 from livesync_trio.transport.door import Door, DoorSettings
@@ -56,6 +57,15 @@ class Gate:
         await self._open.wait()
 
 
+async def submitted(writer: Writer, write: base.Write, done: Done) -> None:
+    """`Writer.submit` of writers that carry out a write in the Trio thread."""
+    try:
+        outcome: base.Outcome | Exception = await writer.commit(write)
+    except Exception as error:
+        outcome = error
+    done(outcome)
+
+
 class StageWriter:
     """Commits in the Trio thread. Not cancellable, like the real one."""
 
@@ -74,6 +84,9 @@ class StageWriter:
 
     async def stop(self) -> None:
         pass
+
+    def submit(self, write: base.Write, done: Done) -> None:
+        trio.lowlevel.spawn_system_task(submitted, self, write, done)
 
     async def commit(self, write: base.Write) -> base.Outcome:
         with trio.CancelScope(shield=True):

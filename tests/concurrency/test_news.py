@@ -12,12 +12,13 @@ import pytest
 import trio
 
 from livesync_trio.errors import ServerAhead, StorageUnavailable
-from livesync_trio.limits import MAILBOX_COMMANDS, NEWS_CHECK_DEAF_S, NEWS_CHECK_S
+from livesync_trio.limits import MAILBOX_COMMANDS, NEWS_CHECK_DEAF_S, NEWS_CHECK_S, NEWS_GATHER_S
 from livesync_trio.model import Cursor, LogState, StoreId
 from livesync_trio.storage import base
 from livesync_trio.storage.memory import MemoryEngine
 from livesync_trio.store.commands import Accepted, Inspect, Registered, Reply
-from livesync_trio.store.shared.news import ChangedStores, News
+from livesync_trio.store.shared.news import News
+from livesync_trio.store.shared.telling import Telling
 from livesync_trio.store.shared.writer import SharedWriter
 from tests.concurrency.stage import UNAVAILABLE, A, Listener, Stage, StageWriter, batch, connected, numbers_in, running
 
@@ -207,8 +208,12 @@ class Wire:
 
     def __init__(self, engine: MemoryEngine) -> None:
         self.engine = engine
-        self.told: list[set[StoreId]] = []
+        self.told: list[set[StoreId] | None] = []
         self.hints: list[set[StoreId] | None] = []
+        self.arrived = False
+        self.others = True
+        self.while_asked: Callable[[], None] = lambda: None
+        self.session = 1
         self.fail: StorageUnavailable | None = None
         self.deaf: StorageUnavailable | None = None
         self.listeners = 0
@@ -217,6 +222,11 @@ class Wire:
     def ring(self, hint: set[StoreId] | None) -> None:
         """The other server tells something."""
         self.hints.append(hint)
+        self.far.send(b"!")
+
+    def arrive(self) -> None:
+        """The other server begins to listen: it is seen, then heard."""
+        self.others = self.arrived = True
         self.far.send(b"!")
 
     # --- base.SharedEngine, as far as News uses it
@@ -231,9 +241,15 @@ class Wire:
 
     # --- base.News
 
-    def tell(self, store_ids: Iterable[StoreId]) -> None:
+    def tell(self, store_ids: Iterable[StoreId] | None) -> None:
         self._check()
-        self.told.append(set(store_ids))
+        self.told.append(None if store_ids is None else set(store_ids))
+
+    def alone(self, session: int) -> bool:
+        self._check()
+        alone = not self.others and session == self.session
+        self.while_asked()
+        return alone
 
     def states(self, store_ids: Iterable[StoreId]) -> dict[StoreId, LogState]:
         self._check()
@@ -245,16 +261,17 @@ class Wire:
     def fileno(self) -> int:
         return self.near.fileno()
 
-    def hear_nowait(self) -> set[StoreId] | None:
+    def hear_nowait(self) -> base.Heard:
         self._check_hearing()
-        heard: set[StoreId] = set()
-        while self.hints:
+        heard: set[StoreId] | None = set()
+        arrived, self.arrived = self.arrived, False
+        if arrived:
+            self.near.recv(1)
+        while self.hints and heard is not None:
             self.near.recv(1)
             hint = self.hints.pop()
-            if hint is None:
-                return None
-            heard |= hint
-        return heard
+            heard = None if hint is None else heard | hint
+        return base.Heard(heard, arrived)
 
     def check(self) -> None:
         self._check_hearing()
@@ -277,6 +294,19 @@ class Scene:
     wire: Wire
     news: News
     nursery: trio.Nursery
+    telling: Telling
+
+    async def push(self, parent: int) -> None:
+        """One event, durable here; whoever is told of it has been told."""
+        answer = await self.stage.registry.handle(A).push(batch(parent, parent + 1), None, b"1", None)
+        assert isinstance(answer, Accepted)
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def becomes_alone(self) -> None:
+        """The other server has gone, and that is noticed."""
+        self.wire.others = False
+        await trio.sleep(NEWS_CHECK_S + NEWS_CHECK_DEAF_S)
+        assert self.telling.alone
 
 
 @pytest.fixture
@@ -294,14 +324,14 @@ async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
 
 @asynccontextmanager
 async def _scene() -> AsyncIterator[Scene]:
-    stage, changed = Stage(), ChangedStores()
-    stage.registry.writer = SharedWriter([stage.writer], changed)
+    stage, telling = Stage(), Telling()
+    stage.registry.writer = SharedWriter([stage.writer], telling)
     wire = Wire(stage.engine)
-    news = News(wire, stage.registry, changed)  # type: ignore[arg-type]
+    news = News(wire, stage.registry, telling)  # type: ignore[arg-type]
     async with running(stage) as nursery:
         nursery.start_soon(news.run)
         await trio.testing.wait_all_tasks_blocked()
-        yield Scene(stage, wire, news, nursery)
+        yield Scene(stage, wire, news, nursery, telling)
         nursery.cancel_scope.cancel()
     wire.near.close()
     wire.far.close()
@@ -313,7 +343,16 @@ async def test_what_is_durable_here_is_told(scene: Scene, autojump_clock: trio.a
     await trio.testing.wait_all_tasks_blocked()
     assert scene.wire.told == [{A}]
     await handle.reset()
-    await trio.testing.wait_all_tasks_blocked()
+    await trio.sleep(2 * NEWS_GATHER_S)
+    assert scene.wire.told == [{A}, {A}]
+
+
+async def test_what_follows_at_once_is_told_together(scene: Scene, autojump_clock: trio.abc.Clock) -> None:
+    await scene.push(0)
+    for parent in (1, 2, 3):
+        await scene.push(parent)
+    assert scene.wire.told == [{A}]
+    await trio.sleep(2 * NEWS_GATHER_S)
     assert scene.wire.told == [{A}, {A}]
 
 
@@ -333,6 +372,80 @@ async def test_what_could_not_be_told_is_told_later(scene: Scene, autojump_clock
     scene.wire.fail = None
     await trio.sleep(2 * NEWS_CHECK_DEAF_S)
     assert scene.wire.told == [{A, B}]
+
+
+# --- a server that is alone ------------------------------------------------------------------------------------------
+
+
+async def test_a_server_that_is_alone_tells_nobody(scene: Scene, autojump_clock: trio.abc.Clock) -> None:
+    await scene.becomes_alone()
+    await scene.push(0)
+    await trio.sleep(NEWS_CHECK_S)
+    assert scene.wire.told == []
+
+
+async def test_whoever_arrives_is_told_to_look_at_everything(scene: Scene, autojump_clock: trio.abc.Clock) -> None:
+    """What became durable between its first look and our hearing of it was told to nobody."""
+    await scene.becomes_alone()
+    await scene.push(0)
+    scene.wire.arrive()
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    assert scene.wire.told == [None]
+    await trio.sleep(1)
+    await scene.push(1)
+    assert scene.wire.told == [None, {A}]
+
+
+async def test_whoever_arrives_while_the_database_is_asked_is_not_missed(
+    scene: Scene, autojump_clock: trio.abc.Clock
+) -> None:
+    """It says that nobody is there; before that was heard, somebody was."""
+    scene.wire.others = False
+    scene.wire.while_asked = scene.telling.arrived
+    await trio.sleep(NEWS_CHECK_DEAF_S + 1)
+    assert not scene.telling.alone
+    await scene.push(0)
+    assert scene.wire.told == [{A}]
+
+
+async def test_a_push_that_is_under_way_when_somebody_arrives_is_told(
+    scene: Scene, autojump_clock: trio.abc.Clock
+) -> None:
+    await scene.becomes_alone()
+    writer = scene.stage.writer
+    writer.after.close()
+    scene.nursery.start_soon(scene.stage.registry.handle(A).push, batch(0, 1), None, b"1", None)
+    await writer.after.arrived.wait()
+    scene.wire.arrive()
+    await trio.sleep(1)
+    assert scene.wire.told == [None]
+    writer.after.open()
+    await trio.sleep(1)
+    assert scene.wire.told == [None, {A}]
+
+
+async def test_a_server_that_hears_nobody_does_not_take_itself_to_be_alone(
+    scene: Scene, autojump_clock: trio.abc.Clock
+) -> None:
+    await scene.becomes_alone()
+    scene.wire.deaf = UNAVAILABLE
+    scene.wire.far.send(b"!")  # the connection ends: readable
+    await trio.sleep(1)
+    assert scene.wire.told == [None]
+    await trio.sleep(2 * NEWS_CHECK_S)
+    await scene.push(0)
+    assert scene.wire.told == [None, {A}]
+
+
+async def test_a_listener_that_the_writers_database_does_not_know_is_no_proof(
+    scene: Scene, autojump_clock: trio.abc.Clock
+) -> None:
+    """After a failover it may be connected to the one of before, where nobody arrives any more."""
+    await scene.becomes_alone()
+    scene.wire.session = 2
+    await trio.sleep(NEWS_CHECK_S + 1)
+    assert scene.wire.told == [None]
+    assert not scene.telling.alone
 
 
 async def test_whoever_listens_is_told_of_changes_here_and_elsewhere(
@@ -438,7 +551,7 @@ async def test_hints_for_a_full_mailbox_are_not_lost(scene: Scene, autojump_cloc
 async def test_the_writes_of_a_store_stay_with_one_writer(autojump_clock: trio.abc.Clock) -> None:
     stage = Stage()
     writers = [StageWriter(stage.engine) for _ in range(3)]
-    stage.registry.writer = shared = SharedWriter(writers, ChangedStores())
+    stage.registry.writer = shared = SharedWriter(writers, Telling())
     async with running(stage):
         for number in range(1, 4):
             for i in range(30):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import select
 import threading
+import time
 from collections.abc import Iterator
 
 import psycopg
@@ -13,7 +14,7 @@ import pytest
 from livesync_trio.errors import StorageUnavailable, StoreDamaged
 from livesync_trio.limits import STORE_ID_MAX_BYTES
 from livesync_trio.model import LogState, StoreId
-from livesync_trio.storage.base import Appended, HeadMoved, SharedEngine
+from livesync_trio.storage.base import Appended, HeadMoved, Heard, SharedEngine
 from livesync_trio.storage.memory import MemoryEngine
 from livesync_trio.storage.postgresql.connection import Connector
 from livesync_trio.storage.postgresql.engine import PostgresEngine
@@ -149,21 +150,25 @@ def test_times_are_those_of_the_push_in_any_time_zone(private_server: PostgresSe
 # --- news ------------------------------------------------------------------------------------------------------------
 
 
-def heard(listener: PostgresListener) -> set[StoreId] | None:
-    assert select.select([listener.fileno()], [], [], 10)[0]
-    return listener.hear_nowait()
+def hear(listener: PostgresListener) -> Heard:
+    """What another one told next; that it spoke itself wakes it, too."""
+    found = Heard(set())
+    while found == Heard(set()):
+        assert select.select([listener.fileno()], [], [], 10)[0]
+        found = listener.hear_nowait()
+    return found
 
 
 def test_servers_hear_each_other_and_not_themselves(shared_database: str) -> None:
     here, there = PostgresEngine(shared_database), PostgresEngine(shared_database)
     here.open()
     listeners, news = (here.listener(), there.listener()), (here.news(), there.news())
+    assert hear(listeners[0]) == Heard(set(), arrived=True)
     news[0].tell([A, B])
-    assert heard(listeners[1]) == {A, B}
-    assert heard(listeners[0]) == set()
+    assert hear(listeners[1]) == Heard({A, B})
     news[1].tell([B])
-    assert heard(listeners[0]) == {B}
-    assert listeners[0].hear_nowait() == set()
+    assert hear(listeners[0]) == Heard({B})
+    assert listeners[0].hear_nowait() == Heard(set())
     for handle in (*listeners, *news):
         handle.close()
 
@@ -176,7 +181,7 @@ def test_fleets_in_other_schemas_are_not_heard(shared_database: str) -> None:
     listener, news, mine = here.listener(), elsewhere.news(), PostgresEngine(shared_database).news()
     news.tell([A])
     mine.tell([B])
-    assert heard(listener) == {B}
+    assert hear(listener).stores == {B}
     for handle in (listener, news, mine):
         handle.close()
 
@@ -187,8 +192,37 @@ def test_what_is_not_ours_is_a_hint_of_everything(shared_database: str) -> None:
     listener = engine.listener()
     with Connector(shared_database).connect() as connection:
         connection.execute("SELECT pg_notify('livesync_7_' || 'livesync_7_stores'::regclass::oid, 'hello')")
-    assert heard(listener) is None
+    assert hear(listener).stores is None
+    news = PostgresEngine(shared_database).news()
+    news.tell(None)
+    assert hear(listener).stores is None
     listener.close()
+    news.close()
+
+
+def test_whoever_could_hear_is_seen(shared_database: str) -> None:
+    """Also one that is only about to say that it has arrived; not one that has gone, nor another fleet's."""
+    here, there = PostgresEngine(shared_database), PostgresEngine(shared_database)
+    here.open()
+    mine, news = here.listener(), here.news()
+    assert news.alone(mine.session)
+    assert not news.alone(mine.session + 1)
+    other_fleet = PostgresEngine(fresh_schema("another fleet"))
+    other_fleet.open()
+    theirs = other_fleet.listener()
+    assert news.alone(mine.session)
+    other = there.listener()
+    assert not news.alone(mine.session)
+    with Connector(shared_database).connect() as connection:
+        connection.execute("SELECT pg_terminate_backend(%s, 10000)", (other.session,))
+    assert news.alone(mine.session)
+    mine.close()
+    deadline_s = time.monotonic() + 20
+    while news.alone(mine.session) and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert not news.alone(mine.session)
+    for handle in (other, theirs, news):
+        handle.close()
 
 
 def test_notifications_are_few_and_short_enough() -> None:
@@ -213,4 +247,4 @@ def test_a_listener_whose_session_ends_says_so(shared_database: str) -> None:
 
 def _hear_for_ever(listener: PostgresListener) -> None:
     while True:  # a word of farewell may come first
-        assert heard(listener) == set()
+        assert listener.hear_nowait() == Heard(set())

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
+import psycopg
 import pytest
 import trio
+from psycopg import sql
 
 from livesync_trio.limits import NEWS_CHECK_S
 from tests.conformance.proxy import TcpProxy
@@ -69,6 +71,45 @@ async def test_a_push_on_one_reaches_a_client_on_the_other(two: tuple[ServerProc
     assert followers[0].logs == followers[1].logs == {followers[0].backend_id: list(range(1, 41))}
     assert followers[0].problems == followers[1].problems == []
     assert statistics.median(took_s) < NEWS_CHECK_S / 4, "only comparing finds news, nothing was heard"
+
+
+async def test_a_server_tells_nobody_while_it_is_alone(start: StartServer, shared_database: str) -> None:
+    """The test listens as a server would that nobody sees; and a second server comes, and is told at once, and goes."""
+    here = start(shared_database)
+    number = 0
+    with psycopg.connect(shared_database, autocommit=True) as connection:
+        row = connection.execute("SELECT 'livesync_7_' || 'livesync_7_stores'::regclass::oid").fetchone()
+        assert row is not None
+        connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(row[0])))
+
+        async def is_quiet_in_the_end() -> None:
+            nonlocal number
+            with trio.fail_after(60):
+                while True:
+                    number += 1
+                    assert await pusher.push(number - 1, number) == Answer("accepted")
+                    told = [note for note in connection.notifies(timeout=0.3) if '["s"]' in note.payload]
+                    if not told:
+                        return
+
+        async with peer(here.url, "s") as pusher, trio.open_nursery() as nursery:
+            await is_quiet_in_the_end()
+            there = start(shared_database)
+            follower = Follower("s")
+            nursery.start_soon(follower.run, there.url)
+            took_s = []
+            for _ in range(20):
+                before_s = trio.current_time()
+                number += 1
+                assert await pusher.push(number - 1, number) == Answer("accepted")
+                await follower.reached(number)
+                took_s.append(trio.current_time() - before_s)
+            assert statistics.median(took_s) < NEWS_CHECK_S / 4, "only comparing finds news, nothing was told"
+            assert follower.numbers == list(range(1, number + 1))
+            nursery.cancel_scope.cancel()
+        there.stop_if_ours()
+        async with peer(here.url, "s") as pusher:
+            await is_quiet_in_the_end()
 
 
 async def test_of_two_pushes_with_one_parent_one_wins(two: tuple[ServerProcess, ServerProcess]) -> None:

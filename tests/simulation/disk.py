@@ -16,6 +16,8 @@ from livesync_trio.errors import LogReplaced, StorageUnavailable
 from livesync_trio.model import LogState, StoredEvent, StoreId
 from livesync_trio.storage import base
 from livesync_trio.storage.memory import MemoryEngine
+from livesync_trio.store.persistence import Done
+from tests.concurrency.stage import submitted
 
 STORE = StoreId("s")
 
@@ -149,6 +151,9 @@ class DiskOfProcess:
 
     def close(self) -> None:
         pass
+
+    def submit(self, write: base.Write, done: Done) -> None:
+        trio.lowlevel.spawn_system_task(submitted, self, write, done)
 
     async def commit(self, write: base.Write) -> base.Outcome:
         dice, faults = self._disk.dice, self._disk.faults

@@ -153,6 +153,7 @@ class SimulatedChannel:
         self._note = note
         self._waiting: list[bytes] = []
         self.on_control: Callable[[], None] = lambda: None
+        self.take_short: Callable[[bytes], bool] = lambda _: False
 
     held_back = overdue = False
 

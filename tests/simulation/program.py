@@ -52,6 +52,8 @@ class Program:
         """Append until told to rest; what was begun is finished whatever happens."""
         while not self.resting.is_set():
             await trio.sleep(self._dice.expovariate(1 / 1.5))
+            if self.resting.is_set():
+                return  # nobody waits for what is begun now
             now_s = trio.current_time()
             batch = [Sent(f"{self.name}:{len(self.sent) + n}:", now_s) for n in range(self._dice.choice([1, 1, 3]))]
             self.sent += batch

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
+import pytest
 import trio
 import trio.testing
 
+from livesync_trio.errors import StorageUnavailable
 from livesync_trio.model import BackendId, Batch, Event, LogState, StoreId
 from livesync_trio.storage import base
 from livesync_trio.store.writer import GROUP_COMMIT_MAX_OPENINGS, ThreadWriter, _Job
+from livesync_trio.turns import Turns
 
 STORE = StoreId("store")
 STATE = LogState(1, BackendId("backend"), 0, 0)
@@ -98,6 +101,33 @@ async def test_a_push_does_not_wait_for_everybody_who_opens_a_store() -> None:
     ]
 
 
+async def test_what_one_turn_brought_is_carried_out_together() -> None:
+    disk, turns, answers = SlowDisk(), Turns(), list[object]()
+    disk.let_go.set()
+    writer = ThreadWriter(lambda: disk, turns=turns)
+    writer.start()
+    try:
+        turns.begin()
+        for number in range(3):
+            writer.submit(base.OpenStore(StoreId(f"store-{number}")), answers.append)
+        assert writer._queue.empty()
+        turns.end()
+        with trio.fail_after(30):
+            await writer.commit(base.OpenStore(STORE))
+    finally:
+        await writer.stop()
+    assert answers == [STATE] * 3
+    assert len(disk.groups[0]) >= 3  # not one by one; the last commit may be among them
+
+
+async def test_a_writer_that_has_ended_takes_nothing_and_answers_nobody_later() -> None:
+    disk, answers = SlowDisk(), list[object]()
+    writer = ThreadWriter(lambda: disk)
+    with pytest.raises(StorageUnavailable):
+        writer.submit(base.OpenStore(STORE), answers.append)
+    assert answers == []
+
+
 async def test_what_waits_when_it_is_stopped_is_still_carried_out() -> None:
     """Nobody waits for these commits: who does cannot be interrupted, and would keep the test from failing."""
     disk, answers = SlowDisk(), list[Callable[[], None]]()
@@ -106,7 +136,7 @@ async def test_what_waits_when_it_is_stopped_is_still_carried_out() -> None:
     many = 2 * GROUP_COMMIT_MAX_OPENINGS + 1
     for number in range(many):
         write = base.OpenStore(StoreId(f"store-{number}"))
-        writer._queue.put(_Job(write, trio.lowlevel.current_task(), 0.0))
+        writer._queue.put([_Job(write, lambda _: None, 0.0)])
     writer._queue.put(None)  # the end, before the thread has taken the first of them
     writer.start()
     await writer.stop()

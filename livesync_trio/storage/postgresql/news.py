@@ -1,20 +1,25 @@
 """What servers on one PostgreSQL database tell each other: that a store has changed, and nothing more.
 
-Owns the channel and the text of a notification. Told by a statement of its own, never inside an append: PostgreSQL
-lets transactions that notify commit only one after the other. Who hears of a store looks into the database.
+Owns the channel, the text of a notification, and the lock by which servers see each other. Told by a statement of its
+own, never inside an append: PostgreSQL lets transactions that notify commit only one after the other. Who hears of a
+store looks into the database.
+
+The session that listens holds a shared advisory lock, which nobody ever waits for: so whoever could hear is seen, and
+whoever is gone is not. How servers use that, and why they miss nobody who is just arriving: decision 0004.
 """
 
 import json
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 from psycopg import sql
 
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.model import LogState, StoreId
+from livesync_trio.storage.base import Heard
 from livesync_trio.storage.postgresql.connection import Session
 from livesync_trio.storage.postgresql.reader import PostgresReader, translating
 
@@ -23,6 +28,22 @@ NOTIFY_PAYLOAD_MAX_BYTES: Final = 7_900
 
 # The number of the table is the same for all servers on it, and another one in another schema.
 _CHANNEL: Final = "'livesync_7_' || 'livesync_7_stores'::regclass::oid"
+
+_LISTENERS: Final = 0x6C697374
+"""First half of the number of the advisory lock ("list" in ASCII); the table's number is the second."""
+
+# In this order: whoever is heard was seen before.
+_SHOW: Final = f"""
+    SELECT pg_advisory_lock_shared({_LISTENERS}::bigint << 32 | 'livesync_7_stores'::regclass::oid::bigint),
+        {_CHANNEL}, pg_backend_pid()
+"""
+
+_SEEN: Final = f"""
+    SELECT pid FROM pg_locks
+    WHERE locktype = 'advisory' AND granted AND objsubid = 1
+        AND classid = {_LISTENERS} AND objid = 'livesync_7_stores'::regclass::oid
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""  # noqa: S608 - made of constants
 
 # What is lost in a crash of the database is looked up after it, so this does not wait for the disk.
 _TELL: Final = f"""
@@ -38,10 +59,19 @@ class PostgresNews:
         self._session = session
         self._sender = sender
 
-    def tell(self, store_ids: Iterable[StoreId]) -> None:
+    def tell(self, store_ids: Iterable[StoreId] | None) -> None:
         """Tell the other servers that stores have changed; see the contract."""
+        told = [_text(self._sender, None)] if store_ids is None else list(payloads(self._sender, store_ids))
         with translating():
-            self._session.ask(_TELL, (list(payloads(self._sender, store_ids)),))
+            self._session.ask(_TELL, (told,))
+
+    def alone(self, session: int) -> bool:
+        """Whether nobody else listens; see the contract. Asked here, where what is told comes from.
+
+        A listener that is connected to another database than the writers, as after a failover, is not found.
+        """
+        with translating():
+            return [pid for (pid,) in self._session.ask(_SEEN)] == [session]
 
     def states(self, store_ids: Iterable[StoreId]) -> dict[StoreId, LogState]:
         """States of those of the stores that exist; see the contract."""
@@ -56,28 +86,37 @@ class PostgresListener:
     """Hears what the other servers tell (`base.Listener`)."""
 
     def __init__(self, session: Session, sender: str) -> None:
-        """Connect and listen. Raises StorageUnavailable."""
+        """Connect, be seen, listen, and say so. Raises StorageUnavailable."""
         self._session = session
         self._sender = sender
         with translating():
-            [(channel,)] = session.ask(f"SELECT {_CHANNEL}")
+            [(_, channel, pid)] = session.ask(_SHOW)
             session.connection().execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+            session.ask(_TELL, ([json.dumps({"from": sender, _ARRIVED: True})],))
+            # Behind a pooler, whose sessions several servers share, nobody is seen: never alone, as if there were two.
+            self.session: int = pid if pid == session.connection().info.backend_pid else _NOBODY
 
     def fileno(self) -> int:
         """Readable when there is something to hear."""
         with self._losing():
             return self._session.connection().fileno()
 
-    def hear_nowait(self) -> set[StoreId] | None:
-        """Stores others have changed since it was last asked; see the contract."""
-        heard: set[StoreId] = set()
+    def hear_nowait(self) -> Heard:
+        """What others have told since it was last asked; see the contract."""
+        stores: set[StoreId] = set()
+        arrived = False
         with self._losing():
             for notification in self._session.connection().notifies(timeout=0):
-                stores = _stores(notification.payload, self._sender)
-                if stores is None:
-                    return None
-                heard |= stores
-        return heard
+                message = _message(notification.payload)
+                if message.get("from") == self._sender:
+                    continue
+                if message.get(_ARRIVED) is True:
+                    arrived = True
+                elif isinstance(message.get("stores"), list):
+                    stores.update(StoreId(str(store)) for store in message["stores"])
+                else:
+                    return Heard(None, arrived=True)  # whatever it was, and whatever else there is
+        return Heard(stores, arrived)
 
     def check(self) -> None:
         """Find out whether anything would be heard at all; see the contract."""
@@ -110,18 +149,29 @@ def payloads(sender: str, store_ids: Iterable[StoreId]) -> Iterator[str]:
     for store_id in store_ids:
         needed = len(json.dumps(store_id)) + 2
         if stores and size_bytes + needed > NOTIFY_PAYLOAD_MAX_BYTES - len(sender) - 32:
-            yield json.dumps({"from": sender, "stores": stores})
+            yield _text(sender, stores)
             stores, size_bytes = [], 0
         stores.append(store_id)
         size_bytes += needed
     if stores:
-        yield json.dumps({"from": sender, "stores": stores})
+        yield _text(sender, stores)
 
 
-def _stores(payload: str, receiver: str) -> set[StoreId] | None:
-    """Stores a notification names; none when it is the receiver's own, None when it cannot be read."""
+_ARRIVED: Final = "arrived"
+"""Servers of before do not know the word, and look at all stores."""
+
+_NOBODY: Final = 0
+"""No session has this number."""
+
+
+def _text(sender: str, stores: list[StoreId] | None) -> str:
+    return json.dumps({"from": sender, "stores": stores})
+
+
+def _message(payload: str) -> dict[str, Any]:
+    """What a notification says; nothing at all when it is not one of ours."""
     try:
         message = json.loads(payload)
-        return set() if message["from"] == receiver else {StoreId(str(store)) for store in message["stores"]}
-    except (ValueError, TypeError, KeyError):
-        return None
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}

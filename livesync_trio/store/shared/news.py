@@ -1,11 +1,10 @@
 """News between the servers of one database: which stores have changed, and what their actors are told of it.
 
-Owns the notifications, out and in. They are hints (decision 0004): what has changed is read from the database, and only
-the actor decides what to make of it. A hint that is lost costs time, never an event, because the heads of all running
-stores are also compared with the database at intervals: short ones while nothing can be heard.
+Owns the notifications that come in; `telling` those that go out. They are hints (decision 0004): what has changed is
+read from the database, and only the actor decides what to make of it. A hint that is lost costs time, never an event,
+because the heads of all running stores are also compared with the database at intervals: short ones while nothing can
+be heard.
 """
-
-from collections.abc import Iterable
 
 import trio
 
@@ -14,41 +13,21 @@ from livesync_trio.limits import NEWS_CHECK_DEAF_S, NEWS_CHECK_S, STORAGE_BACKOF
 from livesync_trio.model import StoreId
 from livesync_trio.storage import base
 from livesync_trio.store.registry import Registry
+from livesync_trio.store.shared.telling import ChangedStores, Telling
 from livesync_trio.supervision import open_tasks
 from livesync_trio.telemetry import get_logger
 
 _log = get_logger("news")
 
 
-class ChangedStores:
-    """Stores that wait to be told of or looked at; each is in it once, however often it was put there."""
-
-    def __init__(self) -> None:
-        self._stores: set[StoreId] = set()
-        self._something = trio.Event()
-
-    def put(self, store_ids: Iterable[StoreId]) -> None:
-        """Add stores."""
-        self._stores.update(store_ids)
-        if self._stores:
-            self._something.set()
-
-    async def take_all(self) -> set[StoreId]:
-        """Wait until there is one; gives all there are. Cancellation takes none."""
-        await self._something.wait()
-        self._something = trio.Event()
-        stores, self._stores = self._stores, set()
-        return stores
-
-
 class News:
     """Tells the other servers what happens here, and the actors here what happened there."""
 
-    def __init__(self, engine: base.SharedEngine, registry: Registry, changed: ChangedStores) -> None:
-        """Nothing is started before `run`. `changed`: what a `SharedWriter` puts in."""
+    def __init__(self, engine: base.SharedEngine, registry: Registry, telling: Telling) -> None:
+        """Nothing is started before `run`. `telling`: what a `SharedWriter` notes changes in."""
         self._engine = engine
         self._registry = registry
-        self._changed = changed
+        self._telling = telling
         self._hints = ChangedStores()
         self.listening = False
         """Whether news is heard at once; otherwise it is found by comparing, and comes later."""
@@ -56,28 +35,12 @@ class News:
     async def run(self) -> None:
         """Pass on news until cancelled. A database in trouble only makes it late."""
         async with open_tasks("news") as tasks:
-            tasks.start(self._tell)
+            tasks.start(self._telling.run, self._engine)
             tasks.start(self._listen)
             tasks.start(self._compare_hinted)
             tasks.start(self._compare_all)
         if tasks.crash is not None:
             raise tasks.crash
-
-    # --- out -------------------------------------------------------------------------------------------------------
-
-    async def _tell(self) -> None:
-        """Tell of changed stores; while one notification is on its way the next ones gather and become one."""
-        handle = self._engine.news()
-        try:
-            while True:
-                stores = await self._changed.take_all()
-                try:
-                    await trio.to_thread.run_sync(handle.tell, stores)
-                except StorageUnavailable:
-                    self._changed.put(stores)
-                    await trio.sleep(NEWS_CHECK_DEAF_S)
-        finally:
-            handle.close()
 
     # --- in --------------------------------------------------------------------------------------------------------
 
@@ -88,12 +51,14 @@ class News:
             try:
                 listener = await trio.to_thread.run_sync(self._engine.listener)
                 try:
-                    self._hints.put(self._registry.running_stores())
+                    self._hints.put(None)
                     self._registry.changed(None)
                     self.listening, told = True, False
+                    self._telling.listening(listener.session)
                     await self._hear(listener)
                 finally:
                     self.listening = False
+                    self._telling.deaf()
                     listener.close()
             except StorageUnavailable as error:
                 if not told:
@@ -110,9 +75,11 @@ class News:
                 raise StorageUnavailable(f"Notifications cannot be received: {error}") from error
             if silence.cancelled_caught:
                 await trio.to_thread.run_sync(listener.check)
-            hints = listener.hear_nowait()
-            running = self._registry.running_stores()
-            self._hints.put(running if hints is None else hints.intersection(running))
+            heard = listener.hear_nowait()
+            if heard.arrived:
+                self._telling.arrived()
+            hints = heard.stores
+            self._hints.put(None if hints is None else hints.intersection(self._registry.running_stores()))
             for store_id in [None] if hints is None else hints:
                 self._registry.changed(store_id)
 
@@ -133,10 +100,11 @@ class News:
             await trio.sleep(NEWS_CHECK_DEAF_S)
             if not self.listening or trio.current_time() - compared_s >= NEWS_CHECK_S:
                 compared_s = trio.current_time()
-                self._hints.put(self._registry.running_stores())
+                self._hints.put(None)
 
-    async def _compare(self, handle: base.News, stores: set[StoreId]) -> None:
+    async def _compare(self, handle: base.News, hinted: set[StoreId] | None) -> None:
         """Tell actors what the database holds of their stores: one question, however many stores."""
+        stores = set(self._registry.running_stores()) if hinted is None else hinted
         try:
             found = await trio.to_thread.run_sync(handle.states, stores)
         except StorageUnavailable:
