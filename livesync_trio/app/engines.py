@@ -1,7 +1,8 @@
 """The engine that a configuration asks for, for commands that work on the database without a server."""
 
 from livesync_trio.config import Config
-from livesync_trio.storage.base import Engine, SharedEngine
+from livesync_trio.storage.base import Engine
+from livesync_trio.storage.shared import SharedEngine
 from livesync_trio.storage.url import MEMORY_URL, engine_from_url
 
 

@@ -42,7 +42,8 @@ from livesync_trio.metrics import Metrics, Sources, pulse
 from livesync_trio.reloading import Reloader, Reread, prepare_audit
 from livesync_trio.rules.admission import Quota
 from livesync_trio.service import Service, drain, start
-from livesync_trio.storage.base import Engine, SharedEngine
+from livesync_trio.storage.base import Engine
+from livesync_trio.storage.shared import SharedEngine
 from livesync_trio.store.persistence import BulkWriter
 from livesync_trio.store.readers import ThreadReaders
 from livesync_trio.store.registry import Registry

@@ -8,7 +8,8 @@ from livesync_trio.app import engines
 from livesync_trio.archive.staging import Target
 from livesync_trio.config import Config, is_postgresql, sqlite_path
 from livesync_trio.errors import CommandError, Kind, LogReplaced, StartupError, StorageUnavailable, StoreDamaged
-from livesync_trio.storage.base import Engine, SharedEngine
+from livesync_trio.storage.base import Engine
+from livesync_trio.storage.shared import SharedEngine
 
 
 def database_files(config: Config) -> tuple[Path, ...]:

@@ -19,7 +19,8 @@ from livesync_trio.config import Config
 from livesync_trio.delivery.limits import WEBHOOK_READER_THREADS, WEBHOOK_WATCH_S
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.limits import STORAGE_BACKOFF_MAX_S
-from livesync_trio.storage.base import Engine, SharedEngine
+from livesync_trio.storage.base import Engine
+from livesync_trio.storage.shared import SharedEngine
 from livesync_trio.store.readers import ThreadReaders
 from livesync_trio.store.records import Records
 from livesync_trio.store.registry import Registry

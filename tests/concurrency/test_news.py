@@ -14,7 +14,7 @@ import trio
 from livesync_trio.errors import ServerAhead, StorageUnavailable
 from livesync_trio.limits import MAILBOX_COMMANDS, NEWS_CHECK_DEAF_S, NEWS_CHECK_S, NEWS_GATHER_S
 from livesync_trio.model import Cursor, LogState, StoreId
-from livesync_trio.storage import base
+from livesync_trio.storage import base, shared
 from livesync_trio.storage.memory import MemoryEngine
 from livesync_trio.store.commands import Accepted, Inspect, Registered, Reply
 from livesync_trio.store.shared.news import News
@@ -229,7 +229,7 @@ class Wire:
         self.others = self.arrived = True
         self.far.send(b"!")
 
-    # --- base.SharedEngine, as far as News uses it
+    # --- shared.SharedEngine, as far as News uses it
 
     def news(self) -> Wire:
         return self
@@ -239,7 +239,7 @@ class Wire:
         self.listeners += 1
         return self
 
-    # --- base.News
+    # --- shared.News
 
     def tell(self, store_ids: Iterable[StoreId] | None) -> None:
         self._check()
@@ -256,12 +256,12 @@ class Wire:
         states = {store_id: self.engine.reader().state(store_id) for store_id in store_ids}
         return {store_id: state for store_id, state in states.items() if state is not None}
 
-    # --- base.Listener
+    # --- shared.Listener
 
     def fileno(self) -> int:
         return self.near.fileno()
 
-    def hear_nowait(self) -> base.Heard:
+    def hear_nowait(self) -> shared.Heard:
         self._check_hearing()
         heard: set[StoreId] | None = set()
         arrived, self.arrived = self.arrived, False
@@ -271,7 +271,7 @@ class Wire:
             self.near.recv(1)
             hint = self.hints.pop()
             heard = None if hint is None else heard | hint
-        return base.Heard(heard, arrived)
+        return shared.Heard(heard, arrived)
 
     def check(self) -> None:
         self._check_hearing()

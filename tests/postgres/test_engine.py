@@ -14,11 +14,12 @@ import pytest
 from livesync_trio.errors import StorageUnavailable, StoreDamaged
 from livesync_trio.limits import STORE_ID_MAX_BYTES
 from livesync_trio.model import LogState, StoreId
-from livesync_trio.storage.base import Appended, HeadMoved, Heard, SharedEngine
+from livesync_trio.storage.base import Appended, HeadMoved
 from livesync_trio.storage.memory import MemoryEngine
 from livesync_trio.storage.postgresql.connection import Connector
 from livesync_trio.storage.postgresql.engine import PostgresEngine
 from livesync_trio.storage.postgresql.news import NOTIFY_PAYLOAD_MAX_BYTES, PostgresListener, payloads
+from livesync_trio.storage.shared import Heard, SharedEngine
 from livesync_trio.storage.sqlite.engine import SqliteEngine
 from tests.postgres.server import PostgresServer, fresh_schema
 from tests.storage.making import Database, append, open_store, run_of

@@ -74,7 +74,7 @@ class Watch(trio.abc.Instrument):
         raise Violation(f"the identity {backend_id} was told, and never became durable")
 
     def _check_actor(self, actor: StoreActor) -> None:
-        state = actor._state
+        state = actor._durable.state
         if state is None:
             return
         if state not in self._history(state.backend_id).states:

@@ -104,10 +104,10 @@ def test_a_state_that_is_not_durable_is_noticed_before_anybody_is_told(monkeypat
     persist = StoreActor._persist
 
     async def too_early(actor: StoreActor, accepted: list[Any]) -> object:
-        before = actor._log_state
-        actor._state = attrs.evolve(before, head=accepted[-1].batch.last_seq_num)
+        before = actor._durable.known
+        actor._durable.state = attrs.evolve(before, head=accepted[-1].batch.last_seq_num)
         await trio.lowlevel.checkpoint()
-        actor._state = before
+        actor._durable.state = before
         return await persist(actor, accepted)
 
     monkeypatch.setattr(StoreActor, "_persist", too_early)

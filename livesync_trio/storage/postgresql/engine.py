@@ -32,7 +32,7 @@ language, the start goes on waiting and shows the message."""
 
 
 class PostgresEngine:
-    """Keeps logs in a PostgreSQL database (`base.SharedEngine`)."""
+    """Keeps logs in a PostgreSQL database (`shared.SharedEngine`)."""
 
     name = "postgresql"
 

@@ -19,9 +19,9 @@ from psycopg import sql
 
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.model import LogState, StoreId
-from livesync_trio.storage.base import Heard
 from livesync_trio.storage.postgresql.connection import Session
 from livesync_trio.storage.postgresql.reader import PostgresReader, translating
+from livesync_trio.storage.shared import Heard
 
 NOTIFY_PAYLOAD_MAX_BYTES: Final = 7_900
 """Text of one notification; PostgreSQL takes fewer than 8,000 bytes."""
@@ -53,7 +53,7 @@ _TELL: Final = f"""
 
 
 class PostgresNews:
-    """Tells the other servers, and looks after what they told (`base.News`)."""
+    """Tells the other servers, and looks after what they told (`shared.News`)."""
 
     def __init__(self, session: Session, sender: str) -> None:
         self._session = session
@@ -83,7 +83,7 @@ class PostgresNews:
 
 
 class PostgresListener:
-    """Hears what the other servers tell (`base.Listener`)."""
+    """Hears what the other servers tell (`shared.Listener`)."""
 
     def __init__(self, session: Session, sender: str) -> None:
         """Connect, be seen, listen, and say so. Raises StorageUnavailable."""

@@ -11,7 +11,7 @@ import trio
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.limits import NEWS_CHECK_DEAF_S, NEWS_CHECK_S, STORAGE_BACKOFF_FIRST_S
 from livesync_trio.model import StoreId
-from livesync_trio.storage import base
+from livesync_trio.storage import shared as contract
 from livesync_trio.store.registry import Registry
 from livesync_trio.store.shared.telling import ChangedStores, Telling
 from livesync_trio.supervision import open_tasks
@@ -23,7 +23,7 @@ _log = get_logger("news")
 class News:
     """Tells the other servers what happens here, and the actors here what happened there."""
 
-    def __init__(self, engine: base.SharedEngine, registry: Registry, telling: Telling) -> None:
+    def __init__(self, engine: contract.SharedEngine, registry: Registry, telling: Telling) -> None:
         """Nothing is started before `run`. `telling`: what a `SharedWriter` notes changes in."""
         self._engine = engine
         self._registry = registry
@@ -66,7 +66,7 @@ class News:
                     told = True
                 await trio.sleep(NEWS_CHECK_DEAF_S)
 
-    async def _hear(self, listener: base.Listener) -> None:
+    async def _hear(self, listener: contract.Listener) -> None:
         while True:
             try:
                 with trio.move_on_after(NEWS_CHECK_S) as silence:
@@ -102,7 +102,7 @@ class News:
                 compared_s = trio.current_time()
                 self._hints.put(None)
 
-    async def _compare(self, handle: base.News, hinted: set[StoreId] | None) -> None:
+    async def _compare(self, handle: contract.News, hinted: set[StoreId] | None) -> None:
         """Tell actors what the database holds of their stores: one question, however many stores."""
         stores = set(self._registry.running_stores()) if hinted is None else hinted
         try:

@@ -13,7 +13,7 @@ import trio
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.limits import NEWS_CHECK_DEAF_S, NEWS_CHECK_S, NEWS_GATHER_S
 from livesync_trio.model import StoreId
-from livesync_trio.storage import base
+from livesync_trio.storage.shared import News, SharedEngine
 
 
 class ChangedStores:
@@ -72,7 +72,7 @@ class Telling:
             self.alone = False
             self._changed.put(None)
 
-    async def run(self, engine: base.SharedEngine) -> None:
+    async def run(self, engine: SharedEngine) -> None:
         """Tell, until cancelled. While one notification is on its way, and a moment more, the next ones gather."""
         handle = engine.news()
         look_s = trio.current_time() + NEWS_CHECK_DEAF_S  # when to look who is there
@@ -86,7 +86,7 @@ class Telling:
         finally:
             handle.close()
 
-    async def _tell(self, handle: base.News, stores: set[StoreId] | None) -> None:
+    async def _tell(self, handle: News, stores: set[StoreId] | None) -> None:
         with trio.CancelScope(shield=True):  # what was taken is told
             try:
                 await trio.to_thread.run_sync(handle.tell, stores)
@@ -97,7 +97,7 @@ class Telling:
                 pause_s = NEWS_GATHER_S
         await trio.sleep(pause_s)
 
-    async def _look(self, handle: base.News) -> None:
+    async def _look(self, handle: News) -> None:
         """Ask the database who listens. That nobody else does counts unless somebody has arrived meanwhile."""
         arrivals, session, alone = self._arrivals, self._session, False
         if session is not None:
