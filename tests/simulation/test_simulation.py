@@ -12,10 +12,10 @@ from typing import Any
 
 import attrs
 import pytest
-import trio
 
 from livesync_trio.connection.live import Pull
 from livesync_trio.model import Publication
+from livesync_trio.storage import base
 from livesync_trio.store.actor import StoreActor
 from tests.simulation.leader import Violation
 from tests.simulation.run import STORES_EACH_49TH, simulate
@@ -101,15 +101,13 @@ def test_invariants_are_looked_at_after_every_step(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_state_that_is_not_durable_is_noticed_before_anybody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    persist = StoreActor._persist
+    append_of = StoreActor._append_of
 
-    async def too_early(actor: StoreActor, accepted: list[Any]) -> object:
-        before = actor._durable.known
-        actor._durable.state = attrs.evolve(before, head=accepted[-1].batch.last_seq_num)
-        await trio.lowlevel.checkpoint()
-        actor._durable.state = before
-        return await persist(actor, accepted)
+    def too_early(actor: StoreActor, accepted: list[Any]) -> base.Append:
+        append = append_of(actor, accepted)
+        actor._durable.state = attrs.evolve(append.expected, head=append.batches[-1].last_seq_num)
+        return append
 
-    monkeypatch.setattr(StoreActor, "_persist", too_early)
+    monkeypatch.setattr(StoreActor, "_append_of", too_early)
     with pytest.raises(Violation, match=r"after step \d+, of .*: an actor stands at .* never became durable"):
         simulate(0)
