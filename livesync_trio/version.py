@@ -2,5 +2,5 @@
 
 from typing import Final
 
-VERSION: Final = "0.1.0.dev0"
+VERSION: Final = "0.2.0"
 """Shown by `livesync --version`, `GET /` and `/health`."""
