@@ -22,7 +22,7 @@ from tests.simulation.run import STORES_EACH_49TH, simulate
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = int(os.environ.get("LIVESYNC_SIMULATION_FIRST_SEED", "0"))
-SEEDS = int(os.environ.get("LIVESYNC_SIMULATION_SEEDS", "1000"))
+SEEDS = int(os.environ.get("LIVESYNC_SIMULATION_SEEDS", "300"))
 PROCESSES = 2
 LIMIT_S = 900
 
