@@ -44,6 +44,8 @@ def test_the_commands_shown_work(page: str, directory: Path, site: Site) -> None
     if page != "moving-in.md":  # there the stores come in by the commands shown
         with Opened(directory / "livesync.db") as target:
             put(target, "notes", plain_log(40))
+            if page == "command-line.md":
+                put(target, "a b", plain_log(3))  # its scratch store
     there = {
         "http://127.0.0.1:8000": site.server.url,
         "http://127.0.0.1:8787": site.server.url,

@@ -15,9 +15,9 @@ from .site import Site
 CHROMIUM = shutil.which("chromium")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium; `scripts/test` installs it where it can."""
+    """Debian's Chromium; `scripts/test` installs it where it can. Playwright occupies asyncio until the end of the file."""
     if CHROMIUM is None:
         pytest.skip("there is no Chromium: apt-get install chromium")
     with sync_playwright() as playwright:

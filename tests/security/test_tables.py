@@ -50,7 +50,7 @@ TABLES = {
     "store/registry.py _crashes": "stores that crashed",
     "store/followers.py _members": "followers of a store",
     "store/actor.py _taken": "commands for a store",
-    "store/actor.py _known": "commands for a store",
+    "store/known_log.py ids": "commands for a store",
     "store/mailbox.py _commands": "commands for a store",
     "store/mailbox.py _posters": "requests of a connection",
     "store/history.py _kept": "history kept",
@@ -74,6 +74,8 @@ ELSEWHERE = {
 """Rows about what is in a storage engine, in the database, or waits in Trio."""
 
 NOT_FILLED_BY_CLIENTS = {
+    "audit.py recent": "the last acts, of a fixed number, with the console",
+    "telemetry/recent.py _kept": "the last lines, of a fixed number, with the console",
     "admin/declaring.py answer_headers": "a cookie of one answer",
     "admin/web.py _needs": "the routes and pages",
     "access/jwks.py _open": "the connections of one download",
