@@ -17,7 +17,7 @@ CHROMIUM = shutil.which("chromium")
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium; `scripts/test` installs it where it can. Playwright occupies asyncio until the end of the file."""
+    """Debian's Chromium. Playwright occupies asyncio until the end of the file, hence not longer."""
     if CHROMIUM is None:
         pytest.skip("there is no Chromium: apt-get install chromium")
     with sync_playwright() as playwright:
