@@ -93,7 +93,6 @@ NOT_FILLED_BY_CLIENTS = {
     "store/writer.py _openings": "the same",
     "store/writer.py _underway": "the same",
     "store/writer.py _outgoing": "the same",
-    "turns.py _at_end": "parts of the server",
     "store/registry.py _on_change": "services of the server",
     "telemetry/counting.py webhooks": "webhooks, which operators make",
     "delivery/service.py _running": "the same",
