@@ -2,7 +2,7 @@
 
 Owns the reading of the header that stands before everything else on such a connection. Says how many bytes may be read
 without reading anything behind it, so that nothing has to be put back. A hundred lines of our own instead of a package:
-the one there is on PyPI is made for asyncio, and reads ahead.
+the one there is on PyPI is made for asyncio.
 """
 
 import ipaddress

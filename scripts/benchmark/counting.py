@@ -6,6 +6,7 @@ calls, `strace` its system calls, callgrind its instructions. The load rests bef
 so that nothing under way is counted on one side only.
 """
 
+import abc
 import json
 import os
 import re
@@ -35,7 +36,7 @@ ANSWER_LIMIT_S: Final = 30.0
 """For a server, or a tool beside it, to do what a signal asks for."""
 
 
-class Load:
+class Load(abc.ABC):
     """Clients of one server that do some work and rest."""
 
     def __init__(self, address: Address) -> None:
@@ -53,17 +54,17 @@ class Load:
         for member in self._members:
             self.loop.drop(member)
 
+    @abc.abstractmethod
     def done(self) -> int:
         """Units done so far."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def go_on(self) -> None:
         """Begin whatever may be begun now."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def rest(self) -> None:
         """Wait until nothing is under way."""
-        raise NotImplementedError
 
     def work(self, units: int) -> int:
         """Do so many units or a few more, then rest; gives how many."""
