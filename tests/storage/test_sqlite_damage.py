@@ -192,6 +192,29 @@ def test_a_checksum_that_got_lost_is_noticed(sqlite: Database, tmp_path: Path) -
         sqlite.read(state)
 
 
+def test_an_event_of_another_store_is_not_served(sqlite: Database, tmp_path: Path) -> None:
+    """As when a bit of the index is flipped, so that it leads to the same number of another log."""
+    mine, _ = (sqlite.filled(store, run_of(9, args=f'"{store}"'.encode())) for store in ("mine", "theirs"))
+    columns = "ordinal, size_bytes, created_at, event, checksum"
+    theirs = f"SELECT {columns} FROM livesync_7_events WHERE log_id > {mine.log_id} AND seq_num = 4"
+    change(
+        tmp_path,
+        f"UPDATE livesync_7_events SET ({columns}) = ({theirs}) WHERE log_id = {mine.log_id} AND seq_num = 4",
+    )
+    with pytest.raises(StoreDamaged, match="e4 is not what was written"):
+        sqlite.read(mine)
+
+
+def test_checksums_from_before_they_had_the_log_in_them_are_read(sqlite: Database, tmp_path: Path) -> None:
+    state = sqlite.filled("old", run_of(3))
+    change(tmp_path, f"UPDATE livesync_7_events SET checksum = ((checksum & 65535) + 65521 - {state.log_id}) % 65521")
+    state = sqlite.append("old", state, run_of(3, after=3))
+    assert sqlite.numbers(state) == [1, 2, 3, 4, 5, 6]
+    change(tmp_path, "UPDATE livesync_7_events SET checksum = checksum + 1 WHERE seq_num = 2")
+    with pytest.raises(StoreDamaged, match="e2 is not what was written"):
+        sqlite.read(state)
+
+
 def test_a_user_that_is_no_text_is_refused(sqlite: Database, tmp_path: Path) -> None:
     state = sqlite.filled("bad", Batch(run_of(3).events, "ann"))
     change(tmp_path, "UPDATE livesync_7_events SET pushed_by = CAST(x'61ff6e' AS TEXT) WHERE seq_num = 2")

@@ -282,7 +282,7 @@ def test_a_server_ends_with_its_terminal_unless_told_otherwise(tmp_path: Path, n
         if nohup:
             trio.run(server.wait_for, RELOADED)
             started.terminate()
-        assert started.wait(20) == 0
+        assert started.wait(60) == 0
     finally:
         started.kill()
         started.wait()

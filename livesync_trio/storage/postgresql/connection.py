@@ -116,7 +116,11 @@ class Connector:
             connection = Connection.connect(
                 **self._parameters, autocommit=True, prepare_threshold=None, context=ADAPTERS
             )
-            connection.execute(_ISOLATION)
+            try:
+                connection.execute(_ISOLATION)
+            except BaseException:
+                connection.close()
+                raise
         except psycopg.Error as error:
             self._pause_s = min(max(2 * self._pause_s, limits.POSTGRES_BACKOFF_FIRST_S), limits.POSTGRES_BACKOFF_MAX_S)
             self._not_before_s = time.monotonic() + self._pause_s

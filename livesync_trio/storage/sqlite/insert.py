@@ -18,7 +18,7 @@ from zlib import adler32
 
 from livesync_trio.storage.base import Append
 from livesync_trio.storage.chain import check_chain
-from livesync_trio.storage.sqlite.checksum import LOWER_HALF, beside_sum, byte_sum
+from livesync_trio.storage.sqlite.checksum import BOUND, LOWER_HALF, beside_sum, byte_sum
 
 SQLITE_INSERT_MAX_ROWS: Final = 1_024
 """Events in one statement; ten parameters each, below the 32,766 that SQLite allows. A power of two."""
@@ -70,7 +70,7 @@ def _one_append(append: Append) -> Statement | None:
     """The statement for an append whose events share a user, have no ids and fit into one; None for others."""
     check_chain(append)
     created_at, user, expected = append.created_at, append.batches[0].user, append.expected
-    beside = beside_sum(created_at, user)
+    beside = beside_sum(expected.log_id, created_at, user)
     values: list[Value] = [expected.log_id, expected.head, created_at, user, 0, 0, 0]
     ordinal, text_bytes = expected.event_count, 0
     for batch in append.batches:
@@ -83,7 +83,7 @@ def _one_append(append: Append) -> Statement | None:
             text = event.json
             size_bytes = len(text)
             text_bytes += size_bytes
-            values += (event.seq_num, ordinal, size_bytes, text.decode(), adler32(text, beside) & LOWER_HALF)
+            values += (event.seq_num, ordinal, size_bytes, text.decode(), adler32(text, beside) & LOWER_HALF | BOUND)
         if ordinal - expected.event_count > SQLITE_INSERT_MAX_ROWS or text_bytes > SQLITE_INSERT_MAX_BYTES:
             return None
     events = ordinal - expected.event_count
@@ -119,7 +119,7 @@ def _add_rows(values: list[Value], sizes_bytes: list[int], append: Append) -> No
     created_at, log_id, ordinal = append.created_at, append.expected.log_id, append.expected.event_count
     for batch in append.batches:
         user = batch.user
-        beside = beside_sum(created_at, user)
+        beside = beside_sum(log_id, created_at, user)
         for event in batch.events:
             ordinal += 1
             text = event.json
@@ -129,7 +129,7 @@ def _add_rows(values: list[Value], sizes_bytes: list[int], append: Append) -> No
             checksum, append_id = adler32(text, beside) & LOWER_HALF, event.append_id
             if append_id is not None:
                 checksum = byte_sum(append_id.encode(), checksum)
-            values += (checksum, user, append_id)
+            values += (checksum | BOUND, user, append_id)
 
 
 def _any_rows(values: list[Value], first: int, last: int) -> Statement:

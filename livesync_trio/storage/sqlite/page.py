@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from livesync_trio.errors import StoreDamaged
 from livesync_trio.model import LogState, StoredEvent
 from livesync_trio.storage.chain import check_continues, check_no_hole
-from livesync_trio.storage.sqlite.checksum import MODULUS, page_sum
+from livesync_trio.storage.sqlite.checksum import BOUND, is_sum_of, page_sum
 
 # All events of the range up to the limit in number, if all their texts are within the limit in bytes; else none. Their
 # sizes are asked first, so that long texts beyond the limit are never fetched. Checksums are added up as total(), which
@@ -23,7 +23,7 @@ WHOLE_PAGE: Final = """
         count(*), min(parent_seq_num), min(ordinal), max(ordinal),
         group_concat(seq_num), group_concat(size_bytes), group_concat(created_at),
         CAST(group_concat(event, '') AS BLOB),
-        count(checksum), total(checksum),
+        count(checksum), total(checksum), total(checksum >> 16),
         group_concat(ordinal) FILTER (WHERE pushed_by IS NOT NULL),
         group_concat(hex(pushed_by)) FILTER (WHERE pushed_by IS NOT NULL),
         group_concat(ordinal) FILTER (WHERE append_id IS NOT NULL),
@@ -57,7 +57,7 @@ CUT_PAGE: Final = """
         count(*), min(span.parent_seq_num), min(span.ordinal), max(span.ordinal),
         group_concat(span.seq_num), group_concat(span.size_bytes), group_concat(span.created_at),
         CAST(group_concat(event, '') AS BLOB),
-        count(checksum), total(checksum),
+        count(checksum), total(checksum), total(checksum >> 16),
         group_concat(span.ordinal) FILTER (WHERE pushed_by IS NOT NULL),
         group_concat(hex(pushed_by)) FILTER (WHERE pushed_by IS NOT NULL),
         group_concat(span.ordinal) FILTER (WHERE append_id IS NOT NULL),
@@ -102,6 +102,7 @@ class Page(NamedTuple):
         texts: their texts, one behind the other.
         checked: how many of them have a checksum; those without are the older ones, hence the first.
         checksum: the sum of these.
+        bound: how many of these have the number of their log in them.
         user_ordinals: ordinals of those that have a user, separated.
         users: these users, in hexadecimal digits, separated.
         id_ordinals: ordinals of those that have an id, separated.
@@ -119,6 +120,7 @@ class Page(NamedTuple):
     texts: bytes
     checked: int
     checksum: float
+    bound: float
     user_ordinals: str | None
     users: str | None
     id_ordinals: str | None
@@ -153,8 +155,8 @@ def events_of(page: Page, log: LogState, after: int, up_to: int) -> list[StoredE
     return list(map(StoredEvent, numbers, count(page.first_ordinal), texts, moments))
 
 
-def is_as_written(page: Page, events: Sequence[StoredEvent]) -> bool:
-    """Whether the checksum of a page is that of its events; those from before there were checksums are let pass."""
+def is_as_written(page: Page, log: LogState, events: Sequence[StoredEvent]) -> bool:
+    """Whether a page's checksum is that of its events, in this log. Events of before there were any are let pass."""
     if not page.checked:
         return True
     unchecked = events[: page.events - page.checked]
@@ -163,7 +165,7 @@ def is_as_written(page: Page, events: Sequence[StoredEvent]) -> bool:
     users = [event.user for event in checked] if page.users is not None else ()
     append_ids = [event.append_id for event in checked] if page.append_ids is not None else ()
     moments = (event.created_at for event in checked)
-    return page_sum(texts, moments, users, append_ids) == page.checksum % MODULUS
+    return is_sum_of(page.checksum, page.bound, page_sum(texts, moments, users, append_ids), log.log_id)
 
 
 def changed(log: LogState, events: Sequence[StoredEvent], checksums: str | None) -> StoreDamaged:
@@ -178,13 +180,21 @@ def changed(log: LogState, events: Sequence[StoredEvent], checksums: str | None)
     which = [
         f"e{event.seq_num}"
         for event, checksum in zip(events, found, strict=False)
-        if checksum and checksum != str(page_sum(event.json, [event.created_at], [event.user, event.append_id]))
+        if checksum and not _is_checksum(checksum, log, event)
     ]
     what = which[0] if which else "one of them"
     return StoreDamaged(
         f"Log {log.log_id} is damaged between e{events[0].seq_num} and e{events[-1].seq_num}: {what} is not what was "
         "written. Restore a backup, or reset the store."
     )
+
+
+def _is_checksum(written: str, log: LogState, event: StoredEvent) -> bool:
+    """Whether it is that of one event."""
+    if not written.isdecimal():
+        return False
+    checksum, beside = int(written), [event.user, event.append_id]
+    return is_sum_of(checksum, checksum // BOUND, page_sum(event.json, [event.created_at], beside), log.log_id)
 
 
 def _by_ordinal(ordinals: str | None, texts: str | None) -> dict[int, str]:

@@ -76,7 +76,7 @@ class SqliteReader:
             self._check_end(log, after, up_to)
             return []
         events = events_of(page, log, after, up_to)
-        if not is_as_written(page, events):
+        if not is_as_written(page, log, events):
             span = {"log_id": log.log_id, "first": events[0].seq_num, "last": events[-1].seq_num}
             raise changed(log, events, self._ask(CHECKSUMS, span)[0])
         if len(events) < limit_events:
