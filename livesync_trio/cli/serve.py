@@ -17,7 +17,7 @@ from livesync_trio.cli.process_one import part_if_first
 from livesync_trio.config import Config, exposure_problems, is_loopback, load
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.hooks import Hooks, load_hooks
-from livesync_trio.listening import inherited_listeners, place_of
+from livesync_trio.listening import check_name, inherited_listeners, place_of
 from livesync_trio.systemd import inherited
 from livesync_trio.telemetry import get_logger
 
@@ -70,6 +70,7 @@ def refuse_exposure(config: Config, hooks: Hooks) -> None:
     """
     problems = exposure_problems(config, hooks.decide_who_connects)
     if problems:
+        check_name(config.host, f"{config.given('host')}, port {config.given('port')}")  # a slip is told as what it is
         reasons = "".join(f"\n  {problem}" for problem in problems)
         raise StartupError(
             Kind.BAD_CONFIG,
