@@ -1,4 +1,4 @@
-"""The todo app of examples/todo, as its reader runs it: real LiveStore programs that share a list through a server."""
+"""The todo app of examples/todo, as readers of docs/start.md run it: LiveStore programs that share a list."""
 
 from __future__ import annotations
 

@@ -77,6 +77,7 @@ NOT_HERE = (
     Rule("docs/deployment.md", ("heroku ", "git push heroku"), "an account; tests/deploy/test_platform.py"),
     Rule("docs/livestore-in-python.md", ("pip install",), "a package registry"),
     Rule("docs/backup.md", (".venv/bin/pip install",), "a package registry"),
+    Rule("docs/deployment.md", ("kubectl ",), "a cluster; tests/deploy/test_platform_files.py"),
     Rule("docs/deployment.md", ("docker ", "SITE="), "a container engine; tests/deploy/test_container.py"),
     Rule("docs/performance.md", ("scripts/bench",), "minutes of load; its flags are looked at"),
     Rule("docs/guarantees.md", ("scripts/torture",), "minutes to hours; its flags are looked at"),
