@@ -1,23 +1,25 @@
-"""Backups by the clock: `livesync backup` again and again into one folder, and the oldest go.
+"""Backups by the clock: `livesync backup` again and again into one folder or bucket, and the oldest go.
 
 Each is made by a process of its own, beside the server as an operator would start it: it takes no time of the event
 loop, and whatever becomes of it ends nothing but itself.
 """
 
+import json
 import os
-import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import attrs
 import trio
 
-from livesync_trio.config import Config
+from livesync_trio.archive.bucket import is_bucket
+from livesync_trio.archive.places import Folder, Kept, backups_among, name_of
+from livesync_trio.config import Config, Secret
+from livesync_trio.errors import CommandError, Kind
 from livesync_trio.telemetry import get_logger
 
 _log = get_logger("backups")
@@ -34,10 +36,13 @@ RETRY_MAX_S: Final = 3600.0
 STOP_S: Final = 2.0
 """From the request to give a backup up until its process is killed; less than a shutdown may take."""
 
-_STAMP: Final = "%Y%m%dT%H%M%SZ"
-_NAME: Final = re.compile(r"livesync-(\d{8}T\d{6}Z)\.jsonl\.gz")
 _NOT_FOR_OTHERS: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
 """By these a service manager speaks with the server itself."""
+
+_OF_THE_BUCKET: Final = (
+    *("backup_dir", "backup_s3_endpoint", "backup_s3_region"),
+    *("backup_s3_access_key", "backup_s3_secret_key"),
+)
 
 
 @attrs.define(eq=False)
@@ -59,14 +64,18 @@ class Backups:
     failed: int = 0
 
     @property
-    def _directory(self) -> Path:
+    def place(self) -> str:
+        """The folder or bucket in which they lie."""
         assert self.config.backup_dir is not None
-        return Path(self.config.backup_dir)
+        return self.config.backup_dir
 
     async def run(self) -> None:
         """Make one whenever it is due until cancelled; one that fails is tried again after a while, ever longer."""
         pause_s = RETRY_FIRST_S
-        self._look()
+        while not await self._look():
+            await trio.sleep(pause_s)
+            pause_s = min(2 * pause_s, RETRY_MAX_S)
+        pause_s = RETRY_FIRST_S
         while True:
             due_in_s = self.last_s + self.config.backup_every_s - self.now_s() if self.last_s else 0.0
             if due_in_s > 0:
@@ -79,62 +88,71 @@ class Backups:
 
     async def _make(self) -> bool:
         """Make one and remove the oldest. False: it failed, and the log says why."""
-        began = datetime.fromtimestamp(self.now_s(), UTC)
-        file = self._directory / f"livesync-{began.strftime(_STAMP)}.jsonl.gz"
+        began_s = self.now_s()
+        file = f"{self.place.rstrip('/')}/{name_of(began_s)}"
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            ended = await trio.run_process(
-                [*_program(), "backup", str(file)],
-                env=_environment(self.config),
-                stdin=subprocess.DEVNULL,
-                capture_stdout=True,
-                capture_stderr=True,
-                check=False,
-                deliver_cancel=_stop,
-            )
-            if ended.returncode:
-                told = ended.stderr.decode(errors="replace").strip().splitlines()
-                return self._failed(file, told[-1] if told else f"it ended with {ended.returncode}")
-            self._look()
-            self._remove_oldest()
-        except OSError as error:
-            return self._failed(file, error.strerror or str(error))
-        _log.info("backup made", file=str(file), size_bytes=self.last_bytes)
+            if not is_bucket(self.place):
+                self._make_folder()
+            told = await self._run("backup", "--json", "--keep", str(self.config.backup_keep), file)
+            self.last_bytes = int(json.loads(told)["bytes"])
+        except (OSError, _Failed) as error:
+            return self._failed(file, getattr(error, "strerror", None) or str(error))
+        self.last_s = began_s
+        _log.info("backup made", file=file, size_bytes=self.last_bytes)
         return True
 
-    def _failed(self, file: Path, reason: str) -> bool:
+    def _make_folder(self) -> None:
+        Path(self.place).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    async def _look(self) -> bool:
+        """See when the newest one was made; the server may have been started anew. False: it cannot be seen."""
+        try:
+            found = await self.kept()
+        except (CommandError, _Failed) as error:
+            return self._failed(self.place, str(error))
+        if found:
+            self.last_s, self.last_bytes = found[-1].begun_s, found[-1].size_bytes
+        return True
+
+    async def kept(self) -> list[Kept]:
+        """The backups that there are, the oldest first.
+
+        Raises:
+            CommandError: the folder cannot be read, or the bucket cannot be asked.
+        """
+        if not is_bucket(self.place):
+            return Folder(Path(self.place)).kept()  # a few names
+        try:
+            told = await self._run("backups", "--json")
+        except (OSError, _Failed) as error:
+            raise CommandError(Kind.BAD_CONFIG, str(error)) from error
+        lines = [json.loads(line) for line in told.splitlines()]
+        return backups_among([(line["name"], line["bytes"]) for line in lines])
+
+    async def _run(self, *arguments: str) -> bytes:
+        """What a command says. Raises _Failed with the last line of its complaint."""
+        ended = await trio.run_process(
+            [*_program(), *arguments],
+            env=_environment(self.config),
+            stdin=subprocess.DEVNULL,
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+            deliver_cancel=_stop,
+        )
+        if ended.returncode:
+            told = ended.stderr.decode(errors="replace").strip().splitlines()
+            raise _Failed(told[-1].removeprefix("livesync: ") if told else f"it ended with {ended.returncode}")
+        return ended.stdout
+
+    def _failed(self, file: str, reason: str) -> bool:
         self.failed += 1
-        _log.error("backup failed", file=str(file), reason=reason)
+        _log.error("backup failed", file=file, reason=reason)
         return False
 
-    def _found(self) -> list[tuple[float, Path]]:
-        """The backups in the folder, the oldest first, and when each was begun."""
-        if not self._directory.is_dir():
-            return []
-        names = ((_NAME.fullmatch(path.name), path) for path in self._directory.iterdir())
-        return sorted((_begun_s(found[1]), path) for found, path in names if found is not None)
 
-    def files(self) -> list[tuple[float, str, int]]:
-        """The backups in the folder, the oldest first: when each was begun (Unix time), its name, its size."""
-        return [(begun_s, path.name, path.stat().st_size) for begun_s, path in self._found()]
-
-    def _look(self) -> None:
-        """See when the newest one was made; the server may have been started anew."""
-        found = self._found()
-        if found:
-            self.last_s, newest = found[-1]
-            self.last_bytes = newest.stat().st_size
-
-    def _remove_oldest(self) -> None:
-        for _, path in self._found()[: -self.config.backup_keep]:
-            path.unlink(missing_ok=True)
-
-
-def _begun_s(stamp: str) -> float:
-    try:
-        return datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC).timestamp()
-    except ValueError:
-        return 0.0  # somebody's own name, which is no time: the oldest
+class _Failed(Exception):
+    """A command ended with an error; the text says which."""
 
 
 def _program() -> list[str]:
@@ -143,13 +161,19 @@ def _program() -> list[str]:
 
 
 def _environment(config: Config) -> Mapping[str, str]:
-    """That of this process, with the database named in it: what other processes see of one another are the flags."""
+    """That of this process, with the database and the bucket named in it: flags are what other processes see."""
+    given = {"database_url": config.database_url, **{name: getattr(config, name) for name in _OF_THE_BUCKET}}
+    texts = {
+        name: value.reveal() if isinstance(value, Secret) else value
+        for name, value in given.items()
+        if value is not None
+    }
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name not in _NOT_FOR_OTHERS and not name.endswith("DATABASE_URL_FILE")
+        if name not in _NOT_FOR_OTHERS and not any(name.endswith(f"{one.upper()}_FILE") for one in texts)
     }
-    return {**kept, "LIVESYNC_DATABASE_URL": config.database_url}
+    return {**kept, **{f"LIVESYNC_{name.upper()}": text for name, text in texts.items()}}
 
 
 async def _stop(process: trio.Process) -> None:

@@ -77,15 +77,36 @@ async def listen(host: str, port: int, named: str) -> list[trio.SocketListener]:
     try:
         return await open_listeners(host, port)
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        hint = ""
-        if isinstance(error, socket.gaierror | UnicodeError):
-            hint = " No address has this name; if another program has set HOST, set LIVESYNC_HOST."
-        elif error.errno == errno.EADDRINUSE:
-            hint = " Another program listens there; choose another --port."
-        elif error.errno in _NOT_OF_THIS_MACHINE:
-            hint = " This machine does not have that address."
-        raise StartupError(Kind.CANNOT_LISTEN, f"cannot listen on {named}: {reason}.{hint}") from error
+        raise _cannot_listen(named, error) from error
+
+
+def check_name(host: str, named: str) -> None:
+    """See that a name of this machine stands for an address, before anything else is said of it; for commands.
+
+    Raises:
+        StartupError: as `listen`.
+    """
+    try:
+        socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise _cannot_listen(named, error) from error
+
+
+def _cannot_listen(named: str, error: OSError | UnicodeError) -> StartupError:
+    reason = getattr(error, "strerror", None) or str(error)
+    hint = ""
+    if isinstance(error, socket.gaierror | UnicodeError):
+        hint = " No address has this name; if another program has set HOST, set LIVESYNC_HOST."
+    elif error.errno == errno.EADDRINUSE:
+        hint = " Another program listens there; choose another --port."
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        hint = (
+            " Ports below 1024 are for root: put a reverse proxy in front, or allow it with systemd's"
+            " AmbientCapabilities=CAP_NET_BIND_SERVICE."
+        )
+    elif error.errno in _NOT_OF_THIS_MACHINE:
+        hint = " This machine does not have that address."
+    return StartupError(Kind.CANNOT_LISTEN, f"cannot listen on {named}: {reason}.{hint}")
 
 
 async def _addresses(host: str, port: int) -> list[str]:

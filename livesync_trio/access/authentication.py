@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 TOKENS_PER_REQUEST_MAX: Final = 4
 """Tokens looked at in one request: payload, header, and a cookie that a browser has for two paths."""
 
+_MEMBERS: Final = ("authToken", "jwtToken", "jwt", "auth")
+"""Members of a payload that may be a token: ours, then those that clients of the FastAPI server send."""
+
 _BEARER: Final = "bearer "
 _NO_TOKEN: Final = Refusal(Kind.UNAUTHENTICATED, "This server wants a token: syncPayload { authToken }.")
 _WRONG_TOKEN: Final = Refusal(Kind.NOT_ALLOWED, "Invalid auth token")
@@ -131,11 +134,10 @@ class Authentication:
 
 
 def tokens_in(context: HookContext, cookie: str | None) -> Iterator[str]:
-    """The tokens a client brings: `payload.authToken`, the `Authorization` header, the named cookie."""
+    """The tokens a client brings: those of its payload, the `Authorization` header, the named cookie."""
     payload: Any = context.payload
-    given = payload.get("authToken") if isinstance(payload, Mapping) else None
-    if isinstance(given, str):
-        yield given
+    if isinstance(payload, Mapping):
+        yield from (given for name in _MEMBERS if isinstance(given := payload.get(name), str))
     authorization = context.headers.get("authorization", "")
     if authorization[: len(_BEARER)].lower() == _BEARER:
         yield authorization[len(_BEARER) :].strip()

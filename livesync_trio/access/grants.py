@@ -107,5 +107,6 @@ def _texts(claim: object) -> Iterator[str]:
             yield str(claim)
         case list():
             for each in claim:
-                if isinstance(each, str):
-                    yield each
+                match each:
+                    case str() | {"database_name": str()}:  # a workspace of the FastAPI server
+                        yield each if isinstance(each, str) else each["database_name"]

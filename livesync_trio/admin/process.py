@@ -11,7 +11,7 @@ from livesync_trio.admin.declaring import Answer, Caller, Nothing, Raw, Time, ca
 from livesync_trio.admin.reading import refused
 from livesync_trio.admin.server_view import Reloading, ServerView, moment, wire_time_of
 from livesync_trio.config import SETTINGS, shown_settings
-from livesync_trio.errors import Kind, Refusal
+from livesync_trio.errors import CommandError, Kind, Refusal
 from livesync_trio.version import VERSION
 
 
@@ -149,13 +149,16 @@ async def list_backups(server: ServerView, _asked: Nothing, _caller: Caller) -> 
     backups, config = server.backups, server.config()
     if backups is None:
         return Refusal(Kind.NOT_FOUND, "This server makes no backups by the clock (LIVESYNC_BACKUP_DIR).")
-    files = await trio.to_thread.run_sync(backups.files)
+    try:
+        found = await backups.kept()
+    except CommandError as error:
+        return Refusal(Kind.STORAGE_UNAVAILABLE, f"The backups cannot be listed: {error}")
     return BackupsState(
         directory=str(config.backup_dir),
         every_seconds=config.backup_every_s,
         keep=config.backup_keep,
         failed=backups.failed,
-        files=[Backup(name=name, bytes=size, began_at=wire_time_of(at)) for at, name, size in reversed(files)],
+        files=[Backup(name=one.name, bytes=one.size_bytes, began_at=wire_time_of(one.begun_s)) for one in found[::-1]],
     )
 
 

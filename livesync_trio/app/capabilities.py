@@ -13,7 +13,7 @@ from livesync_trio.audit import Audit
 from livesync_trio.config import Config, FeedTable
 from livesync_trio.connection.peers import Peers
 from livesync_trio.delivery import Webhooks
-from livesync_trio.errors import Kind, StartupError
+from livesync_trio.errors import CommandError, Kind, StartupError
 from livesync_trio.limits import ADMIN_READER_THREADS
 from livesync_trio.metrics import Metrics
 from livesync_trio.reloading import Reloader
@@ -66,8 +66,14 @@ def open_backups(config: Config) -> "Backups | None":
     """Scheduled backups; None unless a directory for them is set."""
     if config.backup_dir is None:
         return None
+    from livesync_trio.archive.bucket import check_installed, is_bucket  # noqa: PLC0415
     from livesync_trio.backups import Backups  # noqa: PLC0415
 
+    if is_bucket(config.backup_dir):
+        try:
+            check_installed()
+        except CommandError as error:
+            raise StartupError(error.kind, f"{config.given('backup_dir')}: {error}") from None
     return Backups(config)
 
 

@@ -304,7 +304,13 @@ class Server:
         """Finish what was begun, within the limit: HTTP requests, the mailboxes, then a close frame for every peer."""
         self._manager.stopping()
         self.engine.stopping()
-        _log.info("draining", connections=len(self.peers), stores=self.registry.active)
+        _log.info(
+            "draining",
+            connections=len(self.peers),
+            stores=self.registry.active,
+            limit_s=self.config.drain_limit_s,
+            hint="a second signal stops at once",
+        )
         self.door.draining = True
         if self.control is not None:
             self.control.end()

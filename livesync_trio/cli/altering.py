@@ -178,7 +178,7 @@ def confirm(store: str, url: str | None, flags: dict[str, Any], warning: str, *,
         raise no_such_store(store)
     if yes:
         return
-    clients = f"; {found['peers']} clients are connected" if "peers" in found else ""
+    clients = f"; connected clients: {found['peers']}" if "peers" in found else ""
     told = warning.format(store=repr(store), events=found["events"], clients=clients)
     if not sys.stdin.isatty():
         raise CommandError(Kind.BAD_CONFIG, f"{told} If you mean it, pass --yes.")

@@ -42,6 +42,7 @@ _GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     },
     "Keep and move data": {
         "backup": ("export:backup", "Save all stores as of one moment into a file."),
+        "backups": ("export:backups", "List the scheduled backups."),
         "restore": ("restore:restore", "Go back to a backup."),
         "verify": ("verify:verify", "Check every log, or a file."),
         "export": ("export:export", "Write stores into a file."),

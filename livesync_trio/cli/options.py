@@ -65,8 +65,8 @@ def configuration_options(*shown: str) -> Callable[[_Command], _Command]:
 
 def database_options(command: _Command) -> _Command:
     """Give a command `--database-url` and its companions."""
-    for name in ("listen_url", "database_url"):
-        command = _setting_option(_BY_NAME[name])(command)
+    command = _setting_option(_BY_NAME["listen_url"], hidden=True)(command)  # which only who waits for news needs
+    command = _setting_option(_BY_NAME["database_url"])(command)
     return _config_option(command)
 
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -13,6 +12,7 @@ from livesync_trio.archive.restoring import restore as restored
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.staging import Target
 from livesync_trio.cli import printing
+from livesync_trio.cli.bucket_files import at_hand
 from livesync_trio.cli.databases import target_database
 from livesync_trio.cli.options import database_options, json_option
 from livesync_trio.config import load
@@ -21,7 +21,7 @@ from livesync_trio.model import StoreId
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path())
 @click.option("--store", "names", multiple=True, metavar="STORE", help="Only this store; may be repeated.")
 @click.option("--complete", is_flag=True, help="Nothing was acknowledged after the backup: clients continue.")
 @click.option("--lost-tail", is_flag=True, help="Events came after the backup: clients must start over.")
@@ -31,7 +31,7 @@ from livesync_trio.model import StoreId
 @database_options
 def restore(
     *,
-    file: Path,
+    file: str,
     names: Sequence[str],
     complete: bool,
     lost_tail: bool,
@@ -44,12 +44,13 @@ def restore(
 
     A store gets a new identity, so that its clients start over, unless --complete says that nothing was acknowledged
     after the backup: clients that have later events would wait for ever. If the database shows otherwise, that counts.
+    FILE may lie in a bucket: s3://bucket/file.
     """
     if complete and lost_tail:
         raise click.UsageError("--complete and --lost-tail contradict each other")
     claim = Claim.COMPLETE if complete else Claim.LOST_TAIL if lost_tail else Claim.UNKNOWN
-    with target_database(load(flags, os.environ), change=not dry_run) as target:
-        backup = JsonlFile(file)
+    with at_hand(file, flags) as path, target_database(load(flags, os.environ), change=not dry_run) as target:
+        backup = JsonlFile(path)
         try:
             planned = plan(target, backup, frozenset(map(StoreId, names)))
             if dry_run:

@@ -14,10 +14,10 @@ from livesync_trio.cli.banner import Control, banner, who_may_connect
 from livesync_trio.cli.options import GroupedCommand, configuration_options
 from livesync_trio.cli.printable import tell
 from livesync_trio.cli.process_one import part_if_first
-from livesync_trio.config import Config, exposure_problems, is_loopback, load
+from livesync_trio.config import Config, exposure_problems, is_loopback, is_postgresql, load
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.hooks import Hooks, load_hooks
-from livesync_trio.listening import inherited_listeners, place_of
+from livesync_trio.listening import check_name, inherited_listeners, place_of
 from livesync_trio.systemd import inherited
 from livesync_trio.telemetry import get_logger
 
@@ -38,6 +38,7 @@ def serve(**flags: Any) -> None:
         host, port = next((place for place in places if not is_loopback(place[0])), places[0])
         flags |= {"host": host, "port": str(port)}
     config, hooks = _read(flags)
+    _refuse_what_was_left_behind(config)
     control: list[Control] = []
     running.run(
         config,
@@ -70,10 +71,31 @@ def refuse_exposure(config: Config, hooks: Hooks) -> None:
     """
     problems = exposure_problems(config, hooks.decide_who_connects)
     if problems:
+        check_name(config.host, f"{config.given('host')}, port {config.given('port')}")  # a slip is told as what it is
         reasons = "".join(f"\n  {problem}" for problem in problems)
         raise StartupError(
             Kind.BAD_CONFIG,
             f"refusing to listen on {config.given('host')} (--insecure would do it all the same):{reasons}",
+        )
+
+
+def _refuse_what_was_left_behind(config: Config) -> None:
+    """Stop before clients of the FastAPI server begin a second history beside their first.
+
+    Raises:
+        StartupError: the database holds events of that server, and no store of ours.
+    """
+    if not is_postgresql(config.database_url):
+        return
+    from livesync_trio.archive.sources.fastapi import logs_left_behind  # noqa: PLC0415 - only with PostgreSQL
+
+    tables = logs_left_behind(config.database_url)
+    if tables:
+        raise StartupError(
+            Kind.DATABASE_UNUSABLE,
+            f"the database holds {len(tables)} stores of the FastAPI server ({tables[0]}, say) and none of this one. "
+            "Bring them in first: `livesync import` with the URL of this database. If you mean to begin anew, use "
+            "another database.",
         )
 
 

@@ -12,6 +12,7 @@ from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.verifying import Fitting, Verified
 from livesync_trio.archive.verifying import verify as verified
 from livesync_trio.cli import printing
+from livesync_trio.cli.bucket_files import at_hand
 from livesync_trio.cli.completing import complete_store
 from livesync_trio.cli.databases import database_to_read
 from livesync_trio.cli.options import database_options, json_option
@@ -26,13 +27,13 @@ from livesync_trio.storage.base import Reader, StoreSummary
 
 @click.command()
 @click.argument("names", metavar="[STORE]...", nargs=-1, shell_complete=complete_store)
-@click.option("--file", type=click.Path(path_type=Path), help="An export or backup, instead of the database.")
+@click.option("--file", type=click.Path(), help="An export or backup, instead of the database; also s3://bucket/file.")
 @click.option(
     "--schemas", type=click.Path(path_type=Path), help="JSON Schemas by event name, which all events are held against."
 )
 @json_option
 @database_options
-def verify(*, names: Sequence[str], file: Path | None, schemas: Path | None, as_json: bool, **flags: Any) -> None:
+def verify(*, names: Sequence[str], file: str | None, schemas: Path | None, as_json: bool, **flags: Any) -> None:
     """Check every invariant of all stores, or of those named, even while a server uses the database.
 
     Chain, numbers, sizes, checksums, head and identity. The exit code is 10 when anything is wrong.
@@ -41,7 +42,8 @@ def verify(*, names: Sequence[str], file: Path | None, schemas: Path | None, as_
     if file is not None:
         if fitting is not None:
             raise click.UsageError("--schemas looks into the database, not into a file.")
-        found = _of_file(file, names)
+        with at_hand(file, flags) as path:
+            found = _of_file(path, names)
     else:
         with database_to_read(load(flags, os.environ)) as engine:
             reader = engine.snapshot()

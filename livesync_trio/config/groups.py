@@ -372,19 +372,3 @@ class ObservingSettings(Group):
     traces: bool = declare(
         False, _TRUTH, "Send traces of pushes by OTLP; needs the extra `otel`, and `OTEL_*` variables say where to."
     )
-
-
-@attrs.frozen(kw_only=True, slots=False)
-class BackupSettings(Group):
-    """Scheduled backups. See `docs/backup.md`; without `backup_dir` there are none."""
-
-    backup_dir: str | None = declare(
-        None,
-        "the path of a folder",
-        "Folder in which the server makes scheduled backups; without it there are none.",
-        check=not_empty,
-    )
-    backup_every_s: float = declare(86400.0, SECONDS, "Time from one backup to the next.", check=duration)
-    backup_keep: int = declare(
-        14, "a whole number from 1", "Number of backups to keep; older ones are removed.", check=at_least(1)
-    )

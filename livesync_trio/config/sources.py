@@ -16,6 +16,7 @@ from typing import Any, Final
 import attrs
 import cattrs
 
+from livesync_trio.config import fastapi_names
 from livesync_trio.config.converting import FROM_TEXT, FROM_TOML, TEXT, BadTable, meant, read_secret, reason, shown
 from livesync_trio.config.declaring import PREFIX, Setting
 from livesync_trio.config.settings import SETTINGS, Config
@@ -174,7 +175,7 @@ def _environment(settings: Iterable[Setting], environ: Mapping[str, str]) -> tup
         and environ[variable]
         and not _SERVICE_LINK_NAME.fullmatch(variable)
     ]
-    return own, common, tuple(remarks)
+    return own, common, (*remarks, *fastapi_names.remarks_of(environ))
 
 
 def _injected(setting: Setting, variable: str, text: str) -> str | None:

@@ -33,7 +33,8 @@ async def open_engine(engine: Engine, patience_s: float, on_attempt: Callable[[]
         except StorageUnavailable as error:
             left_s = deadline_s - trio.current_time()
             if left_s <= 0:
-                raise StartupError(Kind.DATABASE_UNUSABLE, f"{error}. Gave up after {patience_s:g} s.") from error
+                told = str(error).rstrip(".?! ")
+                raise StartupError(Kind.DATABASE_UNUSABLE, f"{told}. Gave up after {patience_s:g} s.") from error
             _log.warning("waiting for the database", reason=str(error), seconds_left=round(left_s))
             await trio.sleep(min(pause_s, left_s))
             pause_s = min(2 * pause_s, STORAGE_BACKOFF_MAX_S)

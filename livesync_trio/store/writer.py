@@ -329,8 +329,11 @@ class ThreadWriter:
 
     def _note_failure(self, error: Exception) -> None:
         self._failed_s = time.monotonic()
-        if self.healthy or not isinstance(error, StorageUnavailable):
+        if not isinstance(error, StorageUnavailable):
             _log.error("storage cannot be written", exc_info=error)
+        elif self.healthy:  # trouble of the disk or the database, which a line tells in full
+            _log.error("storage cannot be written", reason=str(error))
+            _log.debug("where storage was found not to be writable", exc_info=error)
         self.healthy = False
 
     def _note_healthy(self) -> None:

@@ -41,7 +41,7 @@ footer { margin-top: 48px; padding-top: 16px; border-top: 1px solid var(--line);
 """
 
 POLICY: Final = (
-    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; style-src 'sha256-"
+    "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; style-src 'sha256-"
     + base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
     + "'"
 )
@@ -73,6 +73,7 @@ def page(headers: Mapping[str, str], *, well: bool, tls: bool) -> bytes:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="robots" content="noindex">
+<link rel="icon" href="data:,">
 <title>livesync</title>
 <style>{_STYLE}</style>
 </head>

@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from livesync_trio.archive.places import Folder, keep_newest
 from livesync_trio.backups import RETRY_FIRST_S, Backups
 from livesync_trio.config import Config
 
@@ -25,6 +26,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> Ran:
     calls: Ran = []
 
     async def run_process(command: list[str], **how: Any) -> "subprocess.CompletedProcess[bytes]":
+        assert command[-5:-1] == ["backup", "--json", "--keep", "3"]
         file = Path(command[-1])
         calls.append((trio.current_time() / HOUR_S, file.name))
         assert how["env"]["LIVESYNC_DATABASE_URL"] == "sqlite:///a.db"
@@ -32,7 +34,8 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> Ran:
         if (file.parent / "full").exists():
             return subprocess.CompletedProcess(command, 1, b"", b"some line\nno room\n")
         file.write_bytes(b"whatever")  # noqa: ASYNC240 -- a few bytes
-        return subprocess.CompletedProcess(command, 0, b"", b"")
+        keep_newest(Folder(file.parent), 3)
+        return subprocess.CompletedProcess(command, 0, b'{"bytes":8}\n', b"")
 
     monkeypatch.setattr(trio, "run_process", run_process)
     return calls

@@ -32,6 +32,8 @@ _OPERATORS_PAGES = "tests/cli/test_documents.py::test_the_commands_shown_work"
 _SETTING_UP = "tests/deploy/test_documentation.py::test_the_commands_for_a_machine_of_ones_own_set_everything_up"
 _LIVESTORE = "tests/conformance/test_livestore_cli.py::test_what_it_imports_it_exports"
 _SECRETS = "tests/deploy/test_container.py::test_the_secrets_that_the_script_makes_are_those_that_are_read"
+_TODO = "tests/conformance/test_todo_example.py::test_what_one_adds_another_ticks_off"
+_BUCKET = "tests/backups/test_bucket.py::test_commands_write_list_verify_and_restore"
 
 RUN_BY = (
     Rule("docs/command-line.md", ("export ", "livesync "), _OPERATORS_PAGES),
@@ -42,6 +44,8 @@ RUN_BY = (
         _OPERATORS_PAGES,
     ),
     Rule("docs/backup.md", ("livesync backup now.jsonl",), _OPERATORS_PAGES),
+    Rule("docs/start.md", ("cd examples/todo", "node todo.mjs"), _TODO),
+    Rule("docs/backup.md", ("LIVESYNC_BACKUP_", "livesync backups"), _BUCKET),
     Rule(
         "docs/deployment.md",
         ("install ", "(umask ", "systemctl ", "apt-get install --yes caddy", "printf "),
@@ -72,6 +76,8 @@ NOT_HERE = (
     Rule("docs/deployment.md", ("scp ",), "another machine"),
     Rule("docs/deployment.md", ("heroku ", "git push heroku"), "an account; tests/deploy/test_platform.py"),
     Rule("docs/livestore-in-python.md", ("pip install",), "a package registry"),
+    Rule("docs/backup.md", (".venv/bin/pip install",), "a package registry"),
+    Rule("docs/deployment.md", ("kubectl ",), "a cluster; tests/deploy/test_platform_files.py"),
     Rule("docs/deployment.md", ("docker ", "SITE="), "a container engine; tests/deploy/test_container.py"),
     Rule("docs/performance.md", ("scripts/bench",), "minutes of load; its flags are looked at"),
     Rule("docs/guarantees.md", ("scripts/torture",), "minutes to hours; its flags are looked at"),

@@ -63,6 +63,7 @@ def test_secrets_have_no_flag_with_the_value() -> None:
         "admin_password": "--admin-password-file",
         "metrics_token": "--metrics-token-file",
         "jwt_secret": "--jwt-secret-file",
+        "backup_s3_secret_key": "--backup-s3-secret-key-file",
     }
 
 

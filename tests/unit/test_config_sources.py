@@ -85,6 +85,10 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
     "backup_dir": ("/srv/backups", "'/srv/backups'", "/srv/backups"),
     "backup_every_s": ("3600", "3600", 3600.0),
     "backup_keep": ("7", "7", 7),
+    "backup_s3_endpoint": ("https://s3.example:9000", "'https://s3.example:9000'", "https://s3.example:9000"),
+    "backup_s3_region": ("eu-central-1", "'eu-central-1'", "eu-central-1"),
+    "backup_s3_access_key": ("key", "'key'", "key"),
+    "backup_s3_secret_key": ("s3-secret", "'s3-secret'", Secret("s3-secret")),
 }
 """Of every setting: text for flag and environment, TOML, and the value they mean."""
 
@@ -92,6 +96,8 @@ COMPANIONS = {
     "jwt_algorithms": {"LIVESYNC_JWT_KEYS": JWKS_URL},
     "auth_cookie": {"LIVESYNC_CORS_ORIGINS": "https://a.example"},
     "tls_cert": {"LIVESYNC_TLS_KEY": __file__},
+    "backup_s3_access_key": {"LIVESYNC_BACKUP_S3_SECRET_KEY": "s3-secret"},
+    "backup_s3_secret_key": {"LIVESYNC_BACKUP_S3_ACCESS_KEY": "key"},
     "tls_key": {"LIVESYNC_TLS_CERT": __file__},
     "admin_public": {"ADMIN_SECRET": "c0ffee"},
 }

@@ -20,6 +20,7 @@ from livesync_trio.model import StoreId
 
 _SQLITE_HEADER: Final = b"SQLite format 3\0"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
+_OF_SQLALCHEMY: Final = frozenset({"postgresql+asyncpg", "postgresql+psycopg", "postgresql+psycopg2"})
 _NOT_DATABASES: Final = ("-wal", "-shm", ".lock")
 
 
@@ -36,12 +37,17 @@ def open_source(name: str, store_ids: Sequence[StoreId] = (), payload: Any = Non
     Raises:
         CommandError: there is nothing of that name, or it is none of these.
     """
+    scheme = name.partition("://")[0]
+    if scheme in _OF_SQLALCHEMY:
+        raise CommandError(
+            Kind.BAD_CONFIG, f"{scheme}:// is a form of SQLAlchemy: write postgresql:// and the rest as it is."
+        )
     if is_postgresql(name):
         try:
             check_database_url(name)  # what libpq would cut in the wrong place, it would also show
         except ValueError as error:
             raise CommandError(Kind.BAD_CONFIG, f"The PostgreSQL URL cannot be used: {error}.") from None
-        return FastApiTables(name)
+        return FastApiTables(name, store_ids)
     if name.startswith(("http://", "https://", "ws://", "wss://")):
         if not store_ids:
             raise CommandError(

@@ -137,7 +137,7 @@ class ControlPlane:
         try:
             return self._begun(connection, method, path, query, body).read()
         except (OSError, http.client.HTTPException) as error:
-            raise self._failed(str(error) or type(error).__name__) from error
+            raise self._failed(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
         finally:
             connection.close()
 
@@ -179,4 +179,4 @@ class ControlPlane:
         return CommandError(kind, f"{self._url}: {message}")
 
     def _failed(self, why: str) -> CommandError:
-        return CommandError(Kind.SERVER_UNREACHABLE, f"{self._url} cannot be asked: {why}.")
+        return CommandError(Kind.SERVER_UNREACHABLE, f"{self._url} cannot be asked: {why.rstrip('. ')}.")

@@ -41,8 +41,7 @@ class FileLock:
         except OSError as error:
             raise StartupError(
                 Kind.DATABASE_UNUSABLE,
-                f"{self._path} cannot be written ({error.strerror}): "
-                "give the server a directory of its own that it may write.",
+                f"{self._path} cannot be written ({error.strerror}): {_what_to_do(self._path)}.",
             ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,3 +81,14 @@ class FileLock:
                 text = f"{os.getpid()}{note}\n".encode()
                 os.pwrite(self._descriptor, text, 0)
                 os.ftruncate(self._descriptor, len(text))
+
+
+def _what_to_do(path: Path) -> str:
+    """What helps where the side file cannot be opened: somebody else has it, or the folder may not be written."""
+    try:
+        owner = path.stat().st_uid
+    except OSError:
+        return "give the server a directory of its own that it may write"
+    if owner == os.geteuid():
+        return "give it back its mode, which is 0600"
+    return f"the file belongs to user {owner}, and this is user {os.geteuid()}: give all files there to one of them"

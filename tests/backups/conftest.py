@@ -1,0 +1,5 @@
+"""Commands, as tests/cli runs them."""
+
+from tests.cli.conftest import livesync
+
+__all__ = ["livesync"]
