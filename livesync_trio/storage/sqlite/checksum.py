@@ -1,10 +1,10 @@
 """Checksums of the SQLite engine: whether what is read is what was written.
 
 Owns their arithmetic and nothing else. SQLite keeps none of its pages, so a bit that a disk flips inside an event's
-text would be served, and one inside the index would serve the event of another store. So each event carries the sum of
-its bytes (text, time, user, id) and of the number of its log, modulo 65,521. Sums add up: a whole page is checked by one
-sum over all its bytes, without touching single events. One changed byte changes the sum, always; what was changed on
-purpose is no business of a checksum.
+text would be served, and one inside the index would serve the event of another store. So each event carries the sum
+of its bytes (text, time, user, id) and of the number of its log, modulo 65,521. Sums add up: a whole page is checked
+by one sum over all its bytes, without touching single events. One changed byte changes the sum, always; what was
+changed on purpose is no business of a checksum.
 """
 
 import zlib
