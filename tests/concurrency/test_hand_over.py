@@ -232,3 +232,19 @@ async def test_a_lost_race_and_a_lost_commit_are_the_actors(autojump_clock: trio
         _post(stage, 1, 2, answers)
         await trio.testing.wait_all_tasks_blocked()
         assert answers[1][1][2] is Kind.STORE_FAILED
+
+
+async def test_what_is_in_doubt_is_looked_up_before_a_push_is_decided(autojump_clock: trio.testing.MockClock) -> None:
+    """Another server has gone on, and the idle actor was told: nobody is refused by the head of before."""
+    stage, answers = Stage(), Answers()
+    async with running(stage):
+        await stage.state()
+        await trio.testing.wait_all_tasks_blocked()
+        _post(stage, 0, 1, answers)
+        await trio.testing.wait_all_tasks_blocked()
+        actor = stage.registry.running(A)
+        assert actor is not None
+        assert actor.tell(await stage.push_elsewhere(1, 2))
+        _post(stage, 0, 1, answers)
+        await trio.testing.wait_all_tasks_blocked()
+        assert answers[1:] == [(1, ("refused", "ServerAhead", Kind.SERVER_AHEAD, 2))]

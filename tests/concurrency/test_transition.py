@@ -10,7 +10,7 @@ from livesync_trio.errors import BackendIdMismatch, Kind, Refusal, ServerAhead, 
 from livesync_trio.limits import STORAGE_BACKOFF_MAX_S
 from livesync_trio.model import BackendId, Cursor
 from livesync_trio.storage import base
-from livesync_trio.store.commands import Accepted, Push, Registered, Reply, Reset
+from livesync_trio.store.commands import Accepted, Inspect, Push, Registered, Reply, Reset
 from tests.concurrency.stage import UNAVAILABLE, A, Listener, Stage, batch, running
 
 
@@ -174,7 +174,7 @@ async def test_after_an_unclear_commit_the_head_is_read_before_anybody_is_answer
         assert listener.numbers == [1]  # what was durable after all reached the follower, once, before the refusal
 
 
-@pytest.mark.parametrize("what", ["a push whose client has left", "a reset"])
+@pytest.mark.parametrize("what", ["a push whose client has left", "a push that waited in the mailbox", "a reset"])
 async def test_who_follows_learns_of_an_unclear_commit_although_nobody_asks_again(
     what: str, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -188,6 +188,8 @@ async def test_who_follows_learns_of_an_unclear_commit_although_nobody_asks_agai
         if what == "a reset":
             assert handle.post_nowait(Reset(Reply(lambda _: None)))
         else:
+            if what == "a push that waited in the mailbox":
+                assert handle.post_nowait(Inspect(Reply(lambda _: None)))  # so the actor's task carries it out
             post(stage, 0, 1, note=lambda _: None)
         await stage.writer.after.arrived.wait()
         stage.writer.fail_before = StorageUnavailable("away")

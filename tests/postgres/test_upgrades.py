@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from livesync_trio.errors import StartupError, StorageUnavailable
-from livesync_trio.model import StoreId
-from livesync_trio.storage.base import Appended, HeadMoved
+from livesync_trio.model import LogState, StoreId
+from livesync_trio.storage.base import Appended, HeadMoved, OpenStore
 from livesync_trio.storage.postgresql import schema as postgres_schema
-from livesync_trio.storage.postgresql.connection import Connector
+from livesync_trio.storage.postgresql.connection import Connector, Session
 from livesync_trio.storage.postgresql.engine import PostgresEngine
 from livesync_trio.storage.postgresql.schema import migrate, pending
 from livesync_trio.storage.postgresql.tables import MIGRATIONS
+from livesync_trio.storage.postgresql.writer import PostgresWriter
 from tests.postgres.server import fresh_schema, shared_url
 from tests.postgres.test_migrations import NEWER, append_as_before, store_of_the_first_version
 from tests.storage.making import Database, append, run_of
@@ -106,6 +108,84 @@ def test_servers_of_the_version_before_push_on_beside_a_long_transaction(
         assert (found.state, found.text_bytes) == (state, 5 * state.event_count)
         reader.close()
         engine.close()
+
+
+def test_plans_are_kept_from_step_7_on_and_older_servers_gain_by_it(shared_database: str) -> None:
+    """It takes no table's lock: a transaction that holds one delays nobody. Downgrades stay possible."""
+    before, connector = MIGRATIONS[:6], Connector(shared_database)
+    with connector.connect() as old, connector.connect() as long, connector.connect() as new:
+        migrate(old, migrations=before)
+        writer = PostgresEngine(shared_database).writer()  # what it sends is the same, before and after
+        [state] = writer.commit([OpenStore(StoreId("s"))])
+        assert isinstance(state, LogState)
+        long.execute("BEGIN")
+        long.execute("LOCK TABLE livesync_7_stores, livesync_7_events IN ROW EXCLUSIVE MODE")
+        for push in range(1, 9):
+            if push == 5:
+                migrate(new)
+            [outcome] = writer.commit([append("s", state, run_of(1, after=state.head))])
+            assert isinstance(outcome, Appended)
+            state = outcome.state
+        long.execute("COMMIT")
+        writer.close()
+        reader = PostgresEngine(shared_database).reader()
+        assert [event.seq_num for event in reader.read(state, 0, state.head, 99, 9999)] == [1, 2, 3, 4, 5, 6, 7, 8]
+        reader.close()
+        migrate(new, finish=True)
+        assert pending(old, before).pre == ()
+
+
+@pytest.mark.parametrize("stores", [1, 3])
+def test_an_append_leaves_its_session_as_it_was(shared_database: str, stores: int) -> None:
+    """A pooler may give the session to anybody afterwards."""
+    engine = PostgresEngine(shared_database)
+    engine.open()
+    session = Session(Connector(shared_database))
+    names = [StoreId(f"s{number}") for number in range(stores)]
+    ask = "SELECT name, setting FROM pg_settings ORDER BY name"
+    with closing(PostgresWriter(session)) as writer:
+        states = writer.commit([OpenStore(name) for name in names])
+        found = dict(session.ask(ask))
+        writes = [
+            append(name, state, run_of(1))
+            for name, state in zip(names, states, strict=True)
+            if isinstance(state, LogState)
+        ]
+        assert [type(outcome) for outcome in writer.commit(writes)] == [Appended] * stores
+        assert dict(session.ask(ask)) == found
+    engine.close()
+
+
+def test_the_plan_that_is_kept_does_not_read_the_stores_from_end_to_end(shared_database: str) -> None:
+    """It was made while the table was small, and must do when it is large."""
+    PostgresEngine(shared_database).open()
+    session = Session(Connector(shared_database))
+    with closing(PostgresWriter(session)) as writer:
+        [state] = writer.commit([OpenStore(StoreId("s"))])
+        session.do("ANALYZE livesync_7_stores")  # to read the one page that there is looks cheapest
+
+        def push() -> None:
+            nonlocal state
+            assert isinstance(state, LogState)
+            [outcome] = writer.commit([append("s", state, run_of(1, after=state.head))])
+            assert isinstance(outcome, Appended)
+            state = outcome.state
+
+        push()
+        session.do(
+            "INSERT INTO livesync_7_stores (store_id, backend_id) "
+            "SELECT CAST(CAST(n AS text) AS bytea), 'x' FROM generate_series(1, 2000) AS n"
+        )
+        session.do("BEGIN")
+        push()
+        touched = (
+            "SELECT seq_tup_read, idx_tup_fetch FROM pg_stat_xact_user_tables "
+            "WHERE relid = 'livesync_7_stores'::regclass"
+        )
+        [(read, fetched)] = session.ask(touched)
+        session.do("COMMIT")
+    assert read == 0
+    assert fetched <= 9
 
 
 def test_the_statement_timeout_of_a_role_does_not_cancel_a_step(shared_database: str) -> None:

@@ -101,6 +101,7 @@ async def two_pushes_at_a_failing_disk(world: World) -> list[object]:
         handle = world.servers[0].registry.handle(STORE)
         await handle.inspect()
         world.disk.faults.commit_fails = 1.0
+        handle.post_nowait(Inspect(Reply(lambda _: None)))  # so that both pushes wait, and go to the disk together
         for content in ("first", "second"):
             handle.post_nowait(Push(Batch((event(1, content),)), None, b'"1"', None, Reply(answers.append)))
         assert await until(lambda: len(answers) == 2, LIMIT_S)

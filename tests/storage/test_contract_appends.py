@@ -136,6 +136,16 @@ def test_writes_of_many_stores_share_a_commit(db: Database) -> None:
         assert db.read(outcome.state) == stored([run_of(i + 1)])
 
 
+def test_who_lost_the_race_in_a_group_takes_nothing_from_its_neighbours(db: Database) -> None:
+    before = {store: db.open(store) for store in ("a", "b", "c")}
+    b = db.append("b", before["b"], run_of(1))
+    outcomes = db.commit(*(append(store, state, chain(7)) for store, state in before.items()))  # no number clashes
+    assert [type(outcome) for outcome in outcomes] == [Appended, HeadMoved, Appended]
+    assert outcomes[1] == HeadMoved(b)
+    assert [db.state(store).head for store in before] == [7, 1, 7]  # type: ignore[union-attr]
+    assert db.read(b) == stored([run_of(1)])
+
+
 def test_later_appends_of_a_group_see_earlier_ones(db: Database) -> None:
     state = db.open("s")
     middle = LogState(state.log_id, state.backend_id, 2, 2)

@@ -24,6 +24,7 @@ from livesync_trio.storage.postgresql.append_ids import (
     IDS,
     NO_APPEND_WITHOUT_ID,
 )
+from livesync_trio.storage.postgresql.append_planned import APPEND as APPEND_PLANNED
 from livesync_trio.storage.postgresql.summaries import (
     APPEND_OF_BEFORE,
     APPEND_WITH_USER,
@@ -261,6 +262,7 @@ MIGRATIONS: Final = (
         functions=("livesync_7_follow_event",),
     ),
     Migration(6, "frozen stores", pre=_FROZEN, functions=("livesync_7_stay_frozen",)),
+    Migration(7, "appends whose plans are kept", pre=(APPEND_PLANNED,)),
 )
 """The schema of `PERSISTENCE_FORMAT_VERSION`, in order."""
 
