@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final, Protocol, TypeVar
 
 import attrs
+import psycopg
 import trio
 
 from livesync_trio.errors import StorageUnavailable
@@ -31,6 +32,12 @@ FEED_READER_THREADS: Final = 4
 
 FEED_LOOK_STANDBY_S: Final = 0.25
 """How often a server that does not read the source looks whether the history has grown."""
+
+FEED_PROBE_S: Final = 30.0
+"""How often something is written to the source, to see that it arrives here."""
+
+FEED_PROBE_LATE_S: Final = 120.0
+"""Since when nothing has arrived, for the feed to be called late."""
 
 _log = get_logger("feed")
 T = TypeVar("T")
@@ -64,6 +71,7 @@ class Feed:
         self.status = Status()
         self.followers: set[Follower] = set()
         """Those who are served on this server."""
+        self._arrived_s: float | None = None  # when the last mark was written that has arrived
         self._moved = trio.lowlevel.ParkingLot()
         self._limiter = trio.CapacityLimiter(FEED_READER_THREADS)
         self._idle: list[Reader] = []
@@ -197,6 +205,26 @@ class Feed:
         wanted = await trio.to_thread.run_sync(self._mark) if lsn is None else lsn
         await self.until(lambda state: state.filled and state.confirmed_lsn >= wanted)
         return wanted
+
+    async def probe(self) -> None:
+        """Look again and again how long a commit of the source takes to here, until cancelled."""
+        await self.until(lambda state: state.filled)
+        self._arrived_s = trio.current_time()
+        while True:
+            written_s = trio.current_time()
+            try:
+                with trio.move_on_after(FEED_PROBE_S):
+                    lsn = await trio.to_thread.run_sync(self._mark, abandon_on_cancel=True)
+                    await self.until(lambda state, lsn=lsn: state.confirmed_lsn >= lsn)  # type: ignore[misc]
+                    self._arrived_s = written_s
+            except psycopg.Error as error:
+                _log.debug("the probe could not be written", reason=str(error))
+            await trio.sleep_until(written_s + FEED_PROBE_S)
+
+    @property
+    def probe_age_s(self) -> float | None:
+        """Since when nothing that was written to the source has arrived here; None while it was never read."""
+        return None if self._arrived_s is None else trio.current_time() - self._arrived_s
 
     def _mark(self) -> int:
         with connect(self.names.url) as connection:

@@ -12,7 +12,7 @@ from livesync_trio.config import FeedTable, is_postgresql, sqlite_path
 from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.errors import Kind, StartupError, StorageUnavailable
 from livesync_trio.feed.access import FeedAccess
-from livesync_trio.feed.actor import Feed
+from livesync_trio.feed.actor import FEED_PROBE_LATE_S, Feed
 from livesync_trio.feed.clients import Clients
 from livesync_trio.feed.filters import BadFilter
 from livesync_trio.feed.history.databases import Database, PostgresDatabase, SqliteDatabase
@@ -110,6 +110,7 @@ class OpenFeed:
         """Follow the source until cancelled. Raises what crashed."""
         async with open_tasks("feed") as tasks:
             tasks.start(self.feed.run)
+            tasks.start(self.feed.probe)
             tasks.start(self._sweep)
         if self._writer is not None:
             self._writer.close()
@@ -129,8 +130,16 @@ class OpenFeed:
 
     def described(self) -> dict[str, object]:
         """What /health says of it."""
-        status = self.feed.status
-        return {"phase": status.phase, "problem": status.problem, "lsn": str(self.feed.state.head)}
+        status, age_s = self.feed.status, self.feed.probe_age_s
+        problem = status.problem
+        if not problem and age_s is not None and age_s > FEED_PROBE_LATE_S:
+            problem = f"what is committed in the source has not arrived here for {age_s:.0f} s"
+        return {
+            "phase": status.phase,
+            "problem": problem,
+            "lsn": str(self.feed.state.head),
+            "probe_age_s": None if age_s is None else round(age_s, 1),
+        }
 
     def measured(self) -> FeedNumbers:
         """What metrics say of it."""
@@ -141,6 +150,7 @@ class OpenFeed:
             None if slot is None else slot.retained_bytes,
             None if slot is None else slot.safe_bytes,
             time.monotonic() - (status.told_s or 0.0) if reads else None,
+            self.feed.probe_age_s,
         )
 
 
