@@ -53,7 +53,9 @@ def _ways(setting: Setting) -> str:
     default = f"Default: {_code(setting.default_text)}. " if setting.default_text else ""
     lines = [f"{default}Accepted: {setting.accepts}."]
     if setting.only_in_file:
-        lines.append(f"In the TOML file only: `{setting.name}`.")
+        variables = ", ".join(f"`{variable}`" for variable in setting.key_variables)
+        more = f" Single keys of it also as {variables}." if variables else ""
+        lines.append(f"In the TOML file{'' if more else ' only'}: `{setting.name}`.{more}")
     else:
         files = (
             f" Or name a file that holds it: `{setting.file_env}`, `{setting.file_name}`." if setting.from_file else ""

@@ -1,10 +1,11 @@
 """`livesync feed`: look at the change feed and its source, take away what it made there, have it read again."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import click
 import psycopg
@@ -20,8 +21,12 @@ from livesync_trio.feed.history.state import State
 from livesync_trio.feed.history.writing import Writer
 from livesync_trio.feed.opening import history_of, names_of, rules_of
 from livesync_trio.feed.position import lsn_text
-from livesync_trio.feed.source import Slot, SourceProblem, connect, drop, inspect, is_published, slot_of
+from livesync_trio.feed.source import Slot, SourceProblem, connect, drop, inspect, is_published, leave_mark, slot_of
 from livesync_trio.feed.stream import ReplicationStream, StreamEnded
+
+FEED_ARRIVAL_LIMIT_S: Final = 10.0
+FEED_ARRIVAL_LOOK_S: Final = 0.05
+"""How long, and how often, is looked whether something that was written to the source is stored."""
 
 
 @click.group()
@@ -48,12 +53,28 @@ def status(*, as_json: bool, **flags: Any) -> None:
         "confirmed": lsn_text(state.confirmed_lsn),
         "tables": ", ".join(state.tables) or "none",
         "slot": "there is none" if slot is None else _described(slot),
+        "arrival": _arrival(config, table)[1],
     }
     if as_json:
         printing.line(lines)
     else:
         for name, text in lines.items():
             tell(text, label=f"{name:<12}")
+
+
+def _arrival(config: Config, table: FeedTable) -> tuple[bool, str]:
+    """Write something to the source, and see whether a server stores it. Gives whether all is well, and words."""
+    with _source(), connect(table.source.reveal()) as connection:
+        slot = slot_of(connection, table.slot)
+        if slot is None or not slot.active:
+            return True, "no server reads the source now"
+        began_s = time.monotonic()
+        lsn = leave_mark(connection)
+    while time.monotonic() < began_s + FEED_ARRIVAL_LIMIT_S:
+        if _state(config).confirmed_lsn >= lsn:
+            return True, f"what was written to the source was stored after {time.monotonic() - began_s:.1f} s"
+        time.sleep(FEED_ARRIVAL_LOOK_S)
+    return False, f"what was written to the source was not stored within {FEED_ARRIVAL_LIMIT_S:g} s: see /health"
 
 
 def _described(slot: Slot) -> str:
@@ -76,6 +97,7 @@ def doctor(**flags: Any) -> None:
         "publication": partial(_publication, table),
         "replication": partial(_replication, table),
         "limits": partial(_limits, table),
+        "arrival": partial(_arrives, config, table),
     }
     for about, check in checks.items():
         try:
@@ -85,6 +107,13 @@ def doctor(**flags: Any) -> None:
             tell(" ".join(str(error).split()), label=f"{about:<12} wrong    ", colour="red")
     if wrong:
         raise CommandError(Kind.CHECKS_FAILED, f"{wrong} checks of the feed {names.slot} failed.")
+
+
+def _arrives(config: Config, table: FeedTable) -> str:
+    well, words = _arrival(config, table)
+    if not well:
+        raise SourceProblem(words)
+    return words
 
 
 def _filters(table: FeedTable) -> str:

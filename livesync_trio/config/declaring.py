@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import unicodedata
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NoReturn, get_args
+from typing import Any, Final, NoReturn, get_args, get_origin
 
 import attrs
 
@@ -90,6 +90,24 @@ class Setting:
     def only_in_file(self) -> bool:
         """Whether it is a table, or several, of the TOML file: it has no flag and no environment variable."""
         return not self.env
+
+    @property
+    def key_variables(self) -> Mapping[str, tuple[str, Any]]:
+        """Environment variables that give single keys of a table, such as `LIVESYNC_FEED_SOURCE`: key and type of each.
+
+        Keys that are tables themselves have none.
+        """
+        table = next((kind for kind in get_args(self.type) if attrs.has(kind)), None)
+        if not self.only_in_file or table is None or get_origin(self.type) is tuple:
+            return {}
+        variables: dict[str, tuple[str, Any]] = {}
+        for field in attrs.fields(table):
+            if get_origin(field.type) is not Mapping:
+                variable = f"{PREFIX}{self.name}_{field.name}".upper()
+                variables[variable] = (field.name, field.type)
+                if Secret in (field.type, *get_args(field.type)):
+                    variables[f"{variable}_FILE"] = (f"{field.name}_file", str)
+        return variables
 
     @property
     def secret(self) -> bool:

@@ -76,6 +76,8 @@ class _Given:
     raw: Any
     source: str
     converter: cattrs.Converter
+    keys: Mapping[str, str] = attrs.field(factory=dict)
+    """Of a table: the keys that variables give, and those."""
 
 
 _Layer = Mapping[str, _Given]
@@ -133,7 +135,7 @@ def look_up(settings: Iterable[Setting], flags: Mapping[str, Any], environ: Mapp
     origins: dict[str, str] = {}
     for setting in settings:
         try:
-            given = _first(setting, layers)
+            given = _with_keys(setting, _first(setting, layers), environ)
             if given is not None:
                 values[setting.name] = _value(setting, given)
                 origins[setting.name] = given.source
@@ -167,6 +169,7 @@ def _environment(settings: Iterable[Setting], environ: Mapping[str, str]) -> tup
             else:
                 remarks.append(remark)
     known = {CONFIG_ENV, URL_ENV, *(variable for setting in settings for variable in setting.variables)}
+    known.update(variable for setting in settings for variable in setting.key_variables)
     remarks += [
         f"{variable} is set, but there is no such setting{meant(variable, known)}"
         for variable in sorted(environ)
@@ -256,6 +259,26 @@ def _first(setting: Setting, layers: tuple[_Layer, ...]) -> _Given | None:
     return None
 
 
+def _with_keys(setting: Setting, given: _Given | None, environ: Mapping[str, str]) -> _Given | None:
+    """A table, with the keys that variables give, which override those of the file."""
+    values: dict[str, Any] = {}
+    keys: dict[str, str] = {}
+    for variable, (key, kind) in setting.key_variables.items():
+        if text := environ.get(variable):
+            try:
+                values[key] = FROM_TEXT.structure(text, kind) if kind in (bool, int, float) else text
+            except ValueError as error:
+                raise _Wrong(Problem(variable, str(error))) from None
+            keys[key] = variable
+    if not values:
+        return given
+    table = given.raw if given is not None and isinstance(given.raw, dict) else {}
+    overridden = {*values, *(f"{key}_file" for key in values), *(key.removesuffix("_file") for key in values)}
+    kept = {key: value for key, value in table.items() if key not in overridden}
+    source = f"{setting.name} in the environment" if given is None else given.source
+    return _Given({**kept, **values}, source, FROM_TOML, keys)
+
+
 def _read(file: _Given) -> _Given:
     """The value that lies in a file."""
     try:
@@ -271,7 +294,12 @@ def _value(setting: Setting, given: _Given) -> Any:
         setting.check(value)
     except BadTable as error:
         key, _, where = given.source.partition(" ")
-        raise _Wrong(*(Problem(f"{key}{path} {where}", wrong) for path, wrong in error.mistakes)) from None
+        raise _Wrong(
+            *(
+                Problem(given.keys.get(path.removeprefix("."), f"{key}{path} {where}"), wrong)
+                for path, wrong in error.mistakes
+            )
+        ) from None
     except ValueError as error:
         raise _Wrong(Problem(given.source, _with_value(setting, given.raw, str(error)), setting.accepts)) from None
     return value

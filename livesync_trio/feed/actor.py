@@ -7,9 +7,10 @@ that stand at the same place share one reading of what comes behind it.
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import attrs
+import psycopg
 import trio
 
 from livesync_trio.errors import StorageUnavailable
@@ -32,8 +33,21 @@ FEED_READER_THREADS: Final = 4
 FEED_LOOK_STANDBY_S: Final = 0.25
 """How often a server that does not read the source looks whether the history has grown."""
 
+FEED_PROBE_S: Final = 30.0
+"""How often something is written to the source, to see that it arrives here."""
+
+FEED_PROBE_LATE_S: Final = 120.0
+"""Since when nothing has arrived, for the feed to be called late."""
+
 _log = get_logger("feed")
 T = TypeVar("T")
+
+
+class Follower(Protocol):
+    """A client that is served: a `peer.FeedPeer`."""
+
+    def look_at_rights(self) -> None:
+        """The rules may have changed."""
 
 
 @attrs.define(eq=False)
@@ -55,7 +69,9 @@ class Feed:
         self.state = NOTHING
         """As far as it is known here."""
         self.status = Status()
-        self.followers = 0
+        self.followers: set[Follower] = set()
+        """Those who are served on this server."""
+        self._arrived_s: float | None = None  # when the last mark was written that has arrived
         self._moved = trio.lowlevel.ParkingLot()
         self._limiter = trio.CapacityLimiter(FEED_READER_THREADS)
         self._idle: list[Reader] = []
@@ -144,6 +160,12 @@ class Feed:
 
     async def changes(self, epoch: str, after: Position, up_to_lsn: int) -> ChangePage:
         """A page of changes behind a position. Raises TooOld, StorageUnavailable."""
+        while (page := await self._page(epoch, after, up_to_lsn)) is None:
+            pass  # whoever was reading it has gone
+        return page
+
+    async def _page(self, epoch: str, after: Position, up_to_lsn: int) -> ChangePage | None:
+        """The same; None when it was to be read by somebody who was cancelled."""
         key = (epoch, after, up_to_lsn)
         shared = self._pages.get(key)
         if shared is None:
@@ -156,15 +178,12 @@ class Feed:
                 )
             except Exception as error:
                 shared.error = error
-                self._pages.pop(key, None)
             finally:
-                if shared.page is None and shared.error is None:  # whoever read was cancelled
-                    shared.error = StorageUnavailable("The reading was interrupted.")
+                if shared.page is None:
                     self._pages.pop(key, None)
                 shared.done.set()
         await shared.done.wait()
-        if shared.page is None:
-            assert shared.error is not None
+        if shared.error is not None:
             raise shared.error
         return shared.page
 
@@ -186,6 +205,26 @@ class Feed:
         wanted = await trio.to_thread.run_sync(self._mark) if lsn is None else lsn
         await self.until(lambda state: state.filled and state.confirmed_lsn >= wanted)
         return wanted
+
+    async def probe(self) -> None:
+        """Look again and again how long a commit of the source takes to here, until cancelled."""
+        await self.until(lambda state: state.filled)
+        self._arrived_s = trio.current_time()
+        while True:
+            written_s = trio.current_time()
+            try:
+                with trio.move_on_after(FEED_PROBE_S):
+                    lsn = await trio.to_thread.run_sync(self._mark, abandon_on_cancel=True)
+                    await self.until(lambda state, lsn=lsn: state.confirmed_lsn >= lsn)  # type: ignore[misc]
+                    self._arrived_s = written_s
+            except psycopg.Error as error:
+                _log.debug("the probe could not be written", reason=str(error))
+            await trio.sleep_until(written_s + FEED_PROBE_S)
+
+    @property
+    def probe_age_s(self) -> float | None:
+        """Since when nothing that was written to the source has arrived here; None while it was never read."""
+        return None if self._arrived_s is None else trio.current_time() - self._arrived_s
 
     def _mark(self) -> int:
         with connect(self.names.url) as connection:

@@ -53,6 +53,7 @@ class _Operation(NamedTuple):
 class _Transaction:
     commit_lsn: int
     committed_us: int
+    xid: int
     operations: list[_Operation] = attrs.field(factory=list)
     size_bytes: int = 0
     seq: int = 0  # of the next change
@@ -97,8 +98,8 @@ class Recorder:
         """
         message = decode(data)
         match message:
-            case Begin(commit_lsn, committed_us):
-                self._open = _Transaction(commit_lsn, committed_us)
+            case Begin(commit_lsn, committed_us, xid):
+                self._open = _Transaction(commit_lsn, committed_us, xid)
             case Said(True, prefix) if prefix == MARK and self._open is not None:
                 self._open.marked = True
             case Committed(_, end_lsn):
@@ -182,7 +183,9 @@ class Recorder:
 
     def _end(self, transaction: _Transaction) -> None:
         if transaction.seq:
-            self._writer.end_commit(Commit(transaction.commit_lsn, transaction.committed_us, transaction.seq))
+            self._writer.end_commit(
+                Commit(transaction.commit_lsn, transaction.committed_us, transaction.seq, transaction.xid)
+            )
 
     # --- tables ----------------------------------------------------------------------------------------------------
 

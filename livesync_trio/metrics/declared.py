@@ -368,6 +368,12 @@ METRICS: Final[tuple[Metric, ...]] = (
         "Since when the source has not been told that the feed lives; only where the source is read.",
         _feed(lambda feed: feed.confirm_age_s),
     ),
+    Metric(
+        "livesync_feed_probe_age_seconds",
+        "gauge",
+        "Since when nothing that was written to the source has arrived here; something is written every 30 s.",
+        _feed(lambda feed: feed.probe_age_s),
+    ),
     # --- the process
     Metric("livesync_draining", "gauge", "1 while the server shuts down.", _one(lambda s: s.draining)),
     Metric(

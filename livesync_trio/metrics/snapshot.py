@@ -29,12 +29,14 @@ class FeedNumbers:
         retained_bytes: of its log, that the source keeps because of the feed; None when this server does not know.
         safe_bytes: how many more may be written before the source gives the feed up; None without a limit.
         confirm_age_s: since the source was last told that the feed lives; None when this server does not read it.
+        probe_age_s: since when nothing that was written to the source has arrived; None before it was first read.
     """
 
     phase: str
     retained_bytes: int | None
     safe_bytes: int | None
     confirm_age_s: float | None
+    probe_age_s: float | None = None
 
 
 FEED_PHASES: Final = ("starting", "standby", "copying", "following", "failing", "stopped")

@@ -127,6 +127,11 @@ class ServerProcess(RunningServer):
         """Take it away without warning (SIGKILL)."""
         return self.end(signal.SIGKILL)
 
+    def tell(self, what: signal.Signals) -> None:
+        """Send it a signal that does not end it."""
+        assert self._process is not None, "not running"
+        self._process.send_signal(what)
+
     def end(self, how: signal.Signals) -> int:
         """Send it a signal and wait for its end; returns its exit code."""
         assert self._process is not None, "not running"

@@ -39,6 +39,7 @@ def test_the_commands(source: SourceDatabase, start_feed: StartFeed) -> None:
     code, said = livesync(server, "status", "--json")
     assert code == 0, said
     assert "a server reads it" in json.loads(said)["slot"]
+    assert "was stored after" in json.loads(said)["arrival"]
     # a change that no log tells: the values of a column are rewritten under the same type
     source.run("ALTER TABLE users ALTER COLUMN name TYPE text USING upper(name)")
     assert livesync(server, "resync")[0] == 0

@@ -220,7 +220,9 @@ def test_replication_endpoints(source: SourceDatabase, start_feed: StartFeed) ->
     assert server.ask("nothing")[0] == 404
     connection = http.client.HTTPConnection("127.0.0.1", server.process.port)
     connection.request("GET", "/health")
-    assert json.loads(connection.getresponse().read())["feed"]["phase"] == "following"
+    health = json.loads(connection.getresponse().read())["feed"]
+    assert (health["phase"], health["problem"]) == ("following", "")
+    assert 0 <= health["probe_age_s"] < DEADLINE_S
     connection.close()
 
 

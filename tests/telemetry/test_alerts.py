@@ -64,6 +64,7 @@ CASES: Final[dict[str, tuple[Series, Series]]] = {
     ),
     "LivesyncFeedHoldsLog": both("livesync_feed_retained_bytes", f"6000000000{ALWAYS}", f"100{ALWAYS}"),
     "LivesyncFeedRunsOut": both("livesync_feed_safe_bytes", f"1000000{ALWAYS}", f"6000000000{ALWAYS}"),
+    "LivesyncFeedLate": both("livesync_feed_probe_age_seconds", f"400{ALWAYS}", f"31{ALWAYS}"),
     "LivesyncFeedSilent": both("livesync_feed_confirm_age_seconds", f"90{ALWAYS}", f"9{ALWAYS}"),
     "LivesyncLogLost": (
         named("livesync_log_lines_lost_total", "0x40 7x20") | named("livesync_audit_lines_lost_total", f"0{ALWAYS}"),

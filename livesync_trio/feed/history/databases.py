@@ -29,6 +29,7 @@ TYPES: Final = {
     "commit_lsn": "bigint",
     "committed_us": "bigint",
     "changes": "bigint",
+    "xid": "bigint",
     "size_bytes": "bigint",
     "seq": "bigint",
     "relation": "bigint",
