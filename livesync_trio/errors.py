@@ -73,6 +73,7 @@ class Kind(enum.StrEnum):
     REFETCH = "refetch"
     FEED_REFUSED = "feed-refused"
     NOT_ACKNOWLEDGED = "not-acknowledged"
+    WRITE_REFUSED = "write-refused"
     # the process does not start or ends
     BAD_CONFIG = "bad-config"
     DATABASE_IN_USE = "database-in-use"
@@ -322,6 +323,9 @@ RULES: Final[dict[Kind, Rule]] = {
         "A client of the change feed did not acknowledge a chunk in time; it comes back and goes on from there.",
         close_code=1008,
         retry=True,
+    ),
+    Kind.WRITE_REFUSED: Rule(
+        "A change that a client of the change feed wants to make does not fit its table; nothing was done."
     ),
     Kind.BAD_CONFIG: Rule("The configuration is not usable.", exit_code=2, log_level=logging.CRITICAL),
     Kind.DATABASE_IN_USE: Rule("Another process serves this database file.", exit_code=3, log_level=logging.CRITICAL),

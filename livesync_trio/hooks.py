@@ -121,7 +121,8 @@ class Hooks:
         on_pull_res: `(page, context)` for every page of history; observes.
         feed_access: `(principal, table)`, once per client of the change feed and table; gives False for nothing, True
             for every row, a filter as text, or a mapping of `where` (any of these), `columns` (names) and `params`
-            (values that stand in the filter as `{name}`). It takes the place of `[feed.access]`.
+            (values that stand in the filter as `{name}`), and for tables of `[feed.writes]` `write` (a filter, or
+            True) and `write_columns`. It takes the place of `[feed.access]`.
     """
 
     authenticate: Hook | None = None

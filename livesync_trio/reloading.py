@@ -33,6 +33,7 @@ from livesync_trio.transport.door import Door
 from livesync_trio.transport.tls import Tls
 
 if TYPE_CHECKING:
+    from livesync_trio.config import FeedTable
     from livesync_trio.traces.spans import Traces
 
 RELOAD_LIMIT_S: Final = 30.0
@@ -53,7 +54,7 @@ RELOADABLE: Final = frozenset(
         *("jwt_principal_claim", "jwt_stores_claim", "jwt_read_stores_claim", "jwt_stores", "jwt_read_stores"),
         *("hooks", "hook_limit_s", "cors_origins", "tls_cert", "tls_key", "audit_log", "audit_required"),
         *("log_level", "log_format", "insecure", "webhooks", "webhook_private_hosts"),
-        *("viewers_see_payloads", "console_session_s"),
+        *("viewers_see_payloads", "console_session_s", "feed"),
     }
 )
 """Settings that a reload changes; the others need a restart."""
@@ -94,6 +95,7 @@ class _Loaded:
     pages: Pages
     certificate: Callable[[], None]
     audit: Callable[[], None]
+    feed: Callable[[], None]
 
 
 class Reloader:
@@ -109,6 +111,7 @@ class Reloader:
         *,
         traces: "Traces | None" = None,
         webhooks: Callable[[Config], None] | None = None,
+        feed: "Callable[[FeedTable | None], Callable[[], None]] | None" = None,
     ) -> None:
         """Put together what a reload needs.
 
@@ -120,6 +123,7 @@ class Reloader:
             tls: the certificate; None where there is none.
             traces: makes spans of pushes; None: nobody does.
             webhooks: puts those of a configuration into effect; None: nobody does.
+            feed: looks at the rules of a change feed, and gives what puts them into effect; None: there is none.
         """
         self.config = config
         """The configuration in force, with what later reloads changed of it."""
@@ -129,6 +133,7 @@ class Reloader:
         self._tls = tls
         self._traces = traces
         self._webhooks = webhooks
+        self._feed = feed
         self._threads = trio.CapacityLimiter(RELOAD_THREADS)
         self._watch_pushes()
 
@@ -222,8 +227,9 @@ class Reloader:
         certificate = _nothing
         if self._tls is not None and config.tls_cert is not None and config.tls_key is not None:
             certificate = self._tls.prepare(config.tls_cert, config.tls_key)
+        feed = _nothing if self._feed is None else self._feed(config.feed)
         audit = prepare_audit(self._door.surroundings.audit, config)  # the last, since it opens something
-        return _Loaded(found, runner, authentication, pages, certificate, audit)
+        return _Loaded(found, runner, authentication, pages, certificate, audit, feed)
 
     def _refuse_problems(self, config: Config, hooks: Hooks, needs_restart: list[str]) -> None:
         """What was read is sound as a whole, but only a part of it can take effect: judge that together with the rest.
@@ -253,6 +259,7 @@ class Reloader:
         self._watch_pushes()
         if self._webhooks is not None:
             self._webhooks(config)
+        loaded.feed()
         for warning in exposure_warnings(config):
             _log.warning("a setting is weak", reason=warning)
         if self._reread is not None:  # else the log belongs to the program that embeds the server
@@ -270,6 +277,9 @@ class Reloader:
             return (self._tls is None) != (wanted.tls_cert is None)
         if name == "admin_secret":
             return not self.config.has_control_plane
+        if name == "feed":
+            before = self.config.feed
+            return before is None or wanted.feed is None or not before.differs_in_rights_only(wanted.feed)
         return name not in RELOADABLE
 
 

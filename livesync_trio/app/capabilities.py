@@ -179,9 +179,7 @@ def _feed_site(server: Core, feed: "OpenFeed", table: FeedTable) -> Site:
     from livesync_trio.feed.site import FeedSite  # noqa: PLC0415
 
     return FeedSite(
-        feed.feed,
-        feed.rules,
-        feed.clients,
+        feed.served,
         dialect=table.dialect,
         admit=partial(server.door.admit, to_store=False),
         upgrader=server.door.upgrader,

@@ -181,7 +181,14 @@ class Server:
         self.feed: OpenFeed | None = open_change_feed(self)
         self.traces = open_traces() if config.traces else None
         self.reloader = Reloader(
-            config, hooks, reread, self.door, self.tls, traces=self.traces, webhooks=self.webhooks.reconfigure
+            config,
+            hooks,
+            reread,
+            self.door,
+            self.tls,
+            traces=self.traces,
+            webhooks=self.webhooks.reconfigure,
+            feed=None if self.feed is None else self.feed.prepare,
         )
         self.url = ""  # once it listens
         self.control = open_control_plane(self, self.feed)

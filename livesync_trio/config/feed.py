@@ -27,13 +27,15 @@ class FeedTable:
         tables: their names, each with its schema.
         access: who sees which rows of each: a filter over the token's claims, or true for everybody.
         columns: the columns of a table that are sent; all of them for a table without an entry.
+        writes: who may write which rows, as `access`; nobody for a table without an entry.
+        write_columns: the columns that clients may set besides the key; all that they see for a table without an entry.
+        writer: URL of the same database for what clients write, with another role; None: that of `source`.
         publication: name of the publication that is made in the source.
         slot: name of the replication slot that is made in the source.
         keep_hours: for how long changes are kept.
         keep_bytes: how many bytes of changes are kept at most.
         client_hours: for how long a client that does not come back is remembered.
         dialect: the messages that the clients know.
-        writes: whether clients may write; not offered.
         polling: whether the source is polled instead of followed; not offered.
     """
 
@@ -41,14 +43,21 @@ class FeedTable:
     tables: tuple[str, ...]
     access: Mapping[str, str | bool] = _NONE
     columns: Mapping[str, tuple[str, ...]] = _NO_COLUMNS
+    writes: Mapping[str, str | bool] = _NONE
+    write_columns: Mapping[str, tuple[str, ...]] = _NO_COLUMNS
+    writer: Secret | None = None
     publication: str = "livesync_feed"
     slot: str = "livesync_feed"
     keep_hours: float = limits.FEED_KEEP_HOURS
     keep_bytes: int = limits.FEED_KEEP_BYTES
     client_hours: float = limits.FEED_CLIENT_HOURS
     dialect: FeedDialect = "current"
-    writes: bool = False
     polling: bool = False
+
+    def differs_in_rights_only(self, other: "FeedTable") -> bool:
+        """Whether another table says the same but for who may see and write what."""
+        names = ("access", "columns", "writes", "write_columns")
+        return attrs.evolve(other, **{name: getattr(self, name) for name in names}) == self
 
 
 def _feed(value: FeedTable | None) -> None:
@@ -57,16 +66,20 @@ def _feed(value: FeedTable | None) -> None:
     checks.check_postgresql_url(value.source.reveal())
     if not value.tables or len(set(value.tables)) != len(value.tables):
         raise ValueError("tables names no table, or one of them twice")
-    unknown = [name for name in (*value.access, *value.columns) if name not in value.tables]
+    if value.writer is not None:
+        checks.check_postgresql_url(value.writer.reveal())
+    named = (*value.access, *value.columns, *value.writes, *value.write_columns)
+    unknown = [name for name in named if name not in value.tables]
     if unknown:
-        raise ValueError(f"access and columns may only name tables of the feed, not {unknown[0]}")
+        raise ValueError(f"access, columns and writes may only name tables of the feed, not {unknown[0]}")
+    blind = [name for name in value.writes if value.access.get(name) is False]
+    if blind:
+        raise ValueError(f"writes lets clients write to {blind[0]}, which access lets nobody see")
     for name in (value.publication, value.slot):
         if not (name.isascii() and name.replace("_", "a").isalnum() and name == name.lower() and len(name) < 64):
             raise ValueError(f"{name!r} is not made of small letters, digits and underscores")
     for number in (value.keep_hours, value.keep_bytes, value.client_hours):
         checks.duration(number)
-    if value.writes:
-        raise ValueError("this version takes no writes from clients of the feed: they write to the source themselves")
     if value.polling:
         raise ValueError("this version does not poll: it needs a direct connection, and a role with REPLICATION")
 

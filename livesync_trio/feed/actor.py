@@ -7,7 +7,7 @@ that stand at the same place share one reading of what comes behind it.
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import attrs
 import trio
@@ -36,6 +36,13 @@ _log = get_logger("feed")
 T = TypeVar("T")
 
 
+class Follower(Protocol):
+    """A client that is served: a `peer.FeedPeer`."""
+
+    def look_at_rights(self) -> None:
+        """The rules may have changed."""
+
+
 @attrs.define(eq=False)
 class _Shared:
     """A page that is being read, or was; several followers wait for one reading."""
@@ -55,7 +62,8 @@ class Feed:
         self.state = NOTHING
         """As far as it is known here."""
         self.status = Status()
-        self.followers = 0
+        self.followers: set[Follower] = set()
+        """Those who are served on this server."""
         self._moved = trio.lowlevel.ParkingLot()
         self._limiter = trio.CapacityLimiter(FEED_READER_THREADS)
         self._idle: list[Reader] = []
@@ -144,6 +152,12 @@ class Feed:
 
     async def changes(self, epoch: str, after: Position, up_to_lsn: int) -> ChangePage:
         """A page of changes behind a position. Raises TooOld, StorageUnavailable."""
+        while (page := await self._page(epoch, after, up_to_lsn)) is None:
+            pass  # whoever was reading it has gone
+        return page
+
+    async def _page(self, epoch: str, after: Position, up_to_lsn: int) -> ChangePage | None:
+        """The same; None when it was to be read by somebody who was cancelled."""
         key = (epoch, after, up_to_lsn)
         shared = self._pages.get(key)
         if shared is None:
@@ -156,15 +170,12 @@ class Feed:
                 )
             except Exception as error:
                 shared.error = error
-                self._pages.pop(key, None)
             finally:
-                if shared.page is None and shared.error is None:  # whoever read was cancelled
-                    shared.error = StorageUnavailable("The reading was interrupted.")
+                if shared.page is None:
                     self._pages.pop(key, None)
                 shared.done.set()
         await shared.done.wait()
-        if shared.page is None:
-            assert shared.error is not None
+        if shared.error is not None:
             raise shared.error
         return shared.page
 

@@ -26,7 +26,9 @@ class Incoming(msgspec.Struct, frozen=True):
     table: str | None = None
     chunk: int | None = None
     lsn: str | None = None
-    lastLSN: str | None = None  # noqa: N815 - the original's name
+    lastLSN: str | None = None  # noqa: N815 - the original's names
+    messageId: str | None = None  # noqa: N815
+    changes: msgspec.Raw = msgspec.Raw()
 
 
 _decode: Final = msgspec.json.Decoder(Incoming).decode

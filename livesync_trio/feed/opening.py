@@ -1,7 +1,9 @@
 """From the settings to a feed that runs: the one place that puts its parts together."""
 
 import time
-from typing import Final
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
@@ -14,6 +16,7 @@ from livesync_trio.feed.actor import Feed
 from livesync_trio.feed.clients import Clients
 from livesync_trio.feed.filters import BadFilter
 from livesync_trio.feed.history.databases import Database, PostgresDatabase, SqliteDatabase
+from livesync_trio.feed.peer import MakeDesk, Served
 from livesync_trio.feed.reader import Keeping
 from livesync_trio.feed.source import Names, parameters_of, split_name
 from livesync_trio.hooks import HookRunner
@@ -21,6 +24,9 @@ from livesync_trio.metrics.snapshot import FeedNumbers
 from livesync_trio.store.records import Records
 from livesync_trio.supervision import open_tasks
 from livesync_trio.telemetry import get_logger
+
+if TYPE_CHECKING:
+    from livesync_trio.feed.writes.source import SourceWriter
 
 FEED_SWEEP_S: Final = 3_600.0
 """How often clients that were not seen for too long are forgotten."""
@@ -53,25 +59,60 @@ def history_of(database_url: str) -> Database:
     return SqliteDatabase(path.with_name(path.name.removesuffix(".db") + _FILE))
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class OpenFeed:
-    """A feed, and what serves it.
+    """A feed, and what serves it. A reload of the configuration changes the rules.
 
     Attributes:
         feed: the actor.
-        rules: who sees what.
+        rules: who sees and writes what.
         clients: the registry.
+        surroundings: what all connections share.
+        table: the settings in force.
     """
 
     feed: Feed
     rules: FeedAccess
     clients: Clients
+    surroundings: Surroundings
+    table: FeedTable
+    _writer: "SourceWriter | None" = None
+
+    @property
+    def served(self) -> Served:
+        """What clients meet."""
+        return Served(self.feed, self.clients, lambda: self.rules, self._desk)
+
+    def prepare(self, table: FeedTable | None) -> Callable[[], None]:
+        """Look at other rules. Gives what puts them into effect, for clients that are here too. Raises StartupError."""
+        table = self.table if table is None else table
+        rules = rules_of(table, self.surroundings)
+
+        def put_in_place() -> None:
+            self.table, self.rules = table, rules
+            for follower in tuple(self.feed.followers):
+                follower.look_at_rights()
+
+        return put_in_place
+
+    def _desk(self) -> MakeDesk | None:
+        """Makes the desk of a client; None while nobody may write."""
+        if not self.table.writes:
+            return None
+        from livesync_trio.feed.writes.desk import Desk  # noqa: PLC0415 - only when it is on
+        from livesync_trio.feed.writes.source import SourceWriter  # noqa: PLC0415
+
+        if self._writer is None:
+            self._writer = SourceWriter((self.table.writer or self.table.source).reveal())
+        return partial(Desk, feed=self.feed, writer=self._writer)
 
     async def run(self) -> None:
         """Follow the source until cancelled. Raises what crashed."""
         async with open_tasks("feed") as tasks:
             tasks.start(self.feed.run)
             tasks.start(self._sweep)
+        if self._writer is not None:
+            self._writer.close()
         if tasks.crash is not None:
             raise tasks.crash
 
@@ -111,9 +152,16 @@ def rules_of(table: FeedTable, surroundings: Surroundings | None) -> FeedAccess:
         return surroundings.hooks
 
     try:
-        return FeedAccess(table.tables, table.access, table.columns, hooks)
+        return FeedAccess(
+            table.tables,
+            table.access,
+            table.columns,
+            hooks,
+            writes=table.writes,
+            write_columns=table.write_columns,
+        )
     except BadFilter as error:
-        raise StartupError(Kind.BAD_CONFIG, f"[feed.access] cannot be used: {error}.") from error
+        raise StartupError(Kind.BAD_CONFIG, f"[feed.access] or [feed.writes] cannot be used: {error}.") from error
 
 
 def open_feed(table: FeedTable, database_url: str, records: Records, surroundings: Surroundings) -> OpenFeed:
@@ -127,4 +175,5 @@ def open_feed(table: FeedTable, database_url: str, records: Records, surrounding
     names, database = names_of(table), history_of(database_url)
     database.open()
     keeping = Keeping(table.keep_hours * 3600, table.keep_bytes)
-    return OpenFeed(Feed(names, database, keeping), rules, Clients(records, table.client_hours * 3600))
+    clients = Clients(records, table.client_hours * 3600)
+    return OpenFeed(Feed(names, database, keeping), rules, clients, surroundings, table)

@@ -56,6 +56,7 @@ _Operation = tuple[_Described, _RowMessage | Truncate]
 class _Transaction:
     commit_lsn: int
     committed_us: int
+    xid: int
     operations: list[_Operation] = attrs.field(factory=list)
     size_bytes: int = 0
     seq: int = 0  # of the next change
@@ -118,8 +119,8 @@ class Recorder:
         match message:
             case Insert() | Update() | Delete():
                 self._add(message.oid, message, len(data))
-            case Begin(commit_lsn, committed_us):
-                self._open = _Transaction(commit_lsn, committed_us)
+            case Begin(commit_lsn, committed_us, xid):
+                self._open = _Transaction(commit_lsn, committed_us, xid)
             case Committed(_, end_lsn):
                 return self._committed(end_lsn)
             case Seen():
@@ -197,7 +198,9 @@ class Recorder:
 
     def _end(self, transaction: _Transaction) -> None:
         if transaction.seq:
-            self._writer.end_commit(Commit(transaction.commit_lsn, transaction.committed_us, transaction.seq))
+            self._writer.end_commit(
+                Commit(transaction.commit_lsn, transaction.committed_us, transaction.seq, transaction.xid)
+            )
 
     # --- tables ----------------------------------------------------------------------------------------------------
 

@@ -22,12 +22,11 @@ from livesync_trio.connection.recording import note_refusal
 from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.errors import Kind, LivesyncError, Refusal
 from livesync_trio.feed.access import FeedAccess, View
-from livesync_trio.feed.actor import Feed
-from livesync_trio.feed.clients import Clients
 from livesync_trio.feed.filters import BadFilter
 from livesync_trio.feed.messages import Dialect
-from livesync_trio.feed.peer import Asked, FeedPeer
+from livesync_trio.feed.peer import FeedPeer, Served
 from livesync_trio.feed.position import START, BadPosition, Token, lsn_text, parse_lsn, parse_token
+from livesync_trio.feed.way import Asked
 from livesync_trio.hooks import HookContext, host_of
 from livesync_trio.limits import UNREAD_BODY_MAX_BYTES
 from livesync_trio.telemetry import get_logger
@@ -58,9 +57,7 @@ class FeedSite:
 
     def __init__(
         self,
-        feed: Feed,
-        rules: FeedAccess,
-        clients: Clients,
+        served: Served,
         *,
         dialect: Dialect,
         admit: Admit,
@@ -72,9 +69,7 @@ class FeedSite:
         """Put it together.
 
         Args:
-            feed: what is followed.
-            rules: who sees what.
-            clients: the registry.
+            served: what clients meet.
             dialect: which messages clients know.
             admit: who may come in.
             upgrader: makes WebSockets.
@@ -82,9 +77,9 @@ class FeedSite:
             pages: the rules for web pages of the moment.
             client_address: who really asks, as `Access.client_address`.
         """
-        self._feed = feed
-        self._rules = rules
-        self._clients = clients
+        self._served = served
+        self._feed = served.feed
+        self._clients = served.clients
         self._dialect = dialect
         self._admit = admit
         self._upgrader = upgrader
@@ -124,7 +119,8 @@ class FeedSite:
         if isinstance(client, Refusal):
             await self._refuse(http, request, context, client)
             return None
-        found = await self._asked(request, query, client)
+        rules = self._served.rules()
+        found = await self._asked(request, query, client, rules)
         if isinstance(found, Refusal):
             client.release()
             await self._refuse(http, request, context, found)
@@ -133,14 +129,12 @@ class FeedSite:
         await http.read_body(0)
 
         def make(channel: Channel) -> Peer:
-            return FeedPeer(
-                channel, client, self._surroundings, feed=self._feed, view=view, clients=self._clients, asked=asked
-            )
+            return FeedPeer(channel, client, self._surroundings, self._served, asked, view, rules)
 
         return await self._upgrader.upgrade(http, request, client, make)
 
     async def _asked(
-        self, request: Request, query: dict[str, list[str]], client: Client
+        self, request: Request, query: dict[str, list[str]], client: Client, rules: FeedAccess
     ) -> tuple[Asked, View] | Refusal:
         if request.method != "GET" or not request.wants_websocket:
             return Refusal(Kind.UPGRADE_REQUIRED, "Expected WebSocket: this URL is for `Upgrade: websocket`.")
@@ -157,7 +151,7 @@ class FeedSite:
         except BadPosition as error:
             return Refusal(Kind.BAD_PARAMETER, str(error))
         try:
-            view = await self._rules.view(client.context.user)
+            view = await rules.view(client.context.user)
         except BadFilter as error:
             _log.error("the hook feed_access gave a filter that cannot be used", reason=str(error))
             return Refusal(Kind.HOOK_FAILED, "What you may see cannot be determined. Tell the operator.")
@@ -244,7 +238,7 @@ class FeedSite:
             "floorLSN": lsn_text(state.floor_lsn),
             "confirmedLSN": lsn_text(state.confirmed_lsn),
             "copiedRows": status.copied,
-            "followers": self._feed.followers,
+            "followers": len(self._feed.followers),
             "walStatus": None if slot is None else slot.wal_status,
             "retainedBytes": None if slot is None else slot.retained_bytes,
             "safeBytes": None if slot is None else slot.safe_bytes,

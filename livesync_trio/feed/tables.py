@@ -95,11 +95,13 @@ class Commit(NamedTuple):
         commit_lsn: its place in the order.
         committed_us: when, in microseconds since 1970 by the clock of the source.
         changes: how many rows.
+        xid: number of the transaction in the source; 0 for what was found by comparing.
     """
 
     commit_lsn: int
     committed_us: int
     changes: int
+    xid: int = 0
 
 
 def text_of(values: Sequence[str | None] | None) -> str:

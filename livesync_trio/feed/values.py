@@ -27,7 +27,7 @@ NAMES: Final = {**NUMBERS, **TEXTS, **TIMES, BOOL: "bool", 2950: "uuid"}
 """Types that can be compared, as a cast writes them."""
 
 _INT4: Final = frozenset({21, 23, 26})
-_JSON: Final = frozenset({114, 3802})
+JSON: Final = frozenset({114, 3802})
 _TIME: Final = re.compile(
     r"(\d{4,6})-(\d\d)-(\d\d)(?:[ T](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?)?"
     r"(Z|[+-]\d\d(?::?\d\d)?)?( BC)?"
@@ -50,7 +50,7 @@ def json_of(type_oid: int, text: str | None) -> Any:
         return None
     if type_oid == BOOL:
         return text == "t"
-    if type_oid in _INT4 or type_oid in _JSON:
+    if type_oid in _INT4 or type_oid in JSON:
         return msgspec.Raw(text.encode())
     if type_oid in (FLOAT4, 701) and text[-1].isdigit():  # not NaN, not Infinity
         return msgspec.Raw(text.encode())

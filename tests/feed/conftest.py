@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import queue
@@ -70,13 +71,20 @@ class SourceDatabase:
         return Names(self.url, "livesync_feed", f"feed_{self.name}", tables)
 
 
+@contextlib.contextmanager
+def new_source(server: PostgresServer) -> Iterator[SourceDatabase]:
+    """A database that is gone, for the server's log at least, when this ends."""
+    name = f"d{secrets.token_hex(4)}"
+    server.run(f"CREATE DATABASE {name}")
+    yield SourceDatabase(server, name)
+    if server.running:
+        drop_slots(server, name)
+
+
 @pytest.fixture
 def source(source_server: PostgresServer) -> Iterator[SourceDatabase]:
-    name = f"d{secrets.token_hex(4)}"
-    source_server.run(f"CREATE DATABASE {name}")
-    yield SourceDatabase(source_server, name)
-    if source_server.running:
-        drop_slots(source_server, name)
+    with new_source(source_server) as made:
+        yield made
 
 
 def drop_slots(server: PostgresServer, name: str) -> None:

@@ -1,10 +1,13 @@
 // A client of the original's protocol, as its web client speaks it: acknowledges with inReplyTo, sends one
 // acknowledgement without table and chunk, stores lastLSN, understands finalLSN. Prints its rows when asked to.
-// usage: node --experimental-websocket original.mjs URL CLIENT_ID TOKEN LSN ROWS
-const [url, clientId, token, lsn, wanted] = process.argv.slice(2)
+// usage: node --experimental-websocket original.mjs URL CLIENT_ID TOKEN LSN ROWS [CHANGES]
+// With CHANGES (JSON) it writes them when it is live, and prints the answer and how often they came back to it.
+const [url, clientId, token, lsn, wanted, toWrite] = process.argv.slice(2)
 const tables = new Map()
 let position = lsn
 let number = 0
+let written
+let echoes = 0
 const socket = new WebSocket(`${url}/api/sync?clientId=${clientId}&lsn=${encodeURIComponent(lsn)}&auth=${token}`)
 
 const send = (message) =>
@@ -19,6 +22,13 @@ const apply = (changes) => {
 }
 
 const finish = () => {
+  if (toWrite && !written) return
+  if (toWrite) {
+    if (socket.readyState !== WebSocket.OPEN) return
+    console.log(JSON.stringify({ lsn: position, written, echoes }))
+    socket.close()
+    return
+  }
   const rows = Object.fromEntries([...tables].map(([name, rows]) => [name, [...rows.values()]]))
   if (rows[wanted.split('=')[0]]?.length !== Number(wanted.split('=')[1])) return
   console.log(JSON.stringify({ lsn: position, rows }))
@@ -46,8 +56,13 @@ socket.addEventListener('message', ({ data }) => {
       position = message.lastLSN
       send({ type: 'clt_catchup_received', chunk: message.sequence.chunk, lsn: message.lastLSN, inReplyTo })
       break
+    case 'srv_changes_applied':
+      written = message
+      setTimeout(finish, 300) // an echo would come at once
+      break
     case 'srv_live_changes':
       apply(message.changes)
+      if (toWrite) echoes += message.changes.filter(({ data }) => data.id === JSON.parse(toWrite)[0].data.id).length
       position = message.lastLSN
       send({ type: 'clt_changes_received', changeIds: message.changes.map(({ data }) => data.id), lastLSN: position })
       finish()
@@ -55,7 +70,8 @@ socket.addEventListener('message', ({ data }) => {
     case 'srv_catchup_completed':
     case 'srv_live_start':
       position = message.finalLSN
-      finish()
+      if (toWrite && !written) send({ type: 'clt_send_changes', changes: JSON.parse(toWrite) })
+      else finish()
       break
     case 'srv_error':
       console.error(message.message)

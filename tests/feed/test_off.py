@@ -14,7 +14,10 @@ BASE = 'source = "postgresql://u@h/d"\ntables = ["public.t"]\n'
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("writes = true", "takes no writes"),
+        ("writes = true", "not a table"),
+        ('[feed.writes]\n"public.other" = true', "public.other"),
+        ('[feed.access]\n"public.t" = false\n[feed.writes]\n"public.t" = true', "lets nobody see"),
+        ('writer = "mysql://h/d"', "postgresql"),
         ("polling = true", "does not poll"),
         ('slot = "Bad-Name"', "small letters"),
         ("keep_hours = 0.0", "length of time"),

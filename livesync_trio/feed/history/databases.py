@@ -26,7 +26,9 @@ Rows = list[tuple[Any, ...]]
 _LOCK: Final = 0x6C697665_66656564
 """Number of the advisory lock under which the tables are made: "livefeed" in ASCII."""
 
-_NUMBERS: Final = frozenset({"commit_lsn", "committed_us", "changes", "size_bytes", "seq", "relation", "changed_lsn"})
+_NUMBERS: Final = frozenset(
+    {"commit_lsn", "committed_us", "changes", "xid", "size_bytes", "seq", "relation", "changed_lsn"}
+)
 _NUMBERS_OR_NULL: Final = frozenset({"old_relation"})
 """Columns that rows are inserted into by the many and that are `bigint`; the others are text."""
 

@@ -59,15 +59,17 @@ class ChangePage:
         changes: the changes.
         whole: whether the last one is the last of its commit.
         times: when each commit was, in microseconds since 1970.
+        xids: numbers of the transactions in the source, by their commits.
         data: rows as they are sent, by whoever first sends them.
     """
 
-    __slots__ = ("changes", "data", "times", "whole")
+    __slots__ = ("changes", "data", "times", "whole", "xids")
 
-    def __init__(self, changes: list[Change], times: dict[int, int], *, whole: bool) -> None:
+    def __init__(self, changes: list[Change], commits: dict[int, Commit], *, whole: bool) -> None:
         self.changes = changes
         self.whole = whole
-        self.times = times
+        self.times = {lsn: commit.committed_us for lsn, commit in commits.items()}
+        self.xids = {lsn: commit.xid for lsn, commit in commits.items()}
         self.data: dict[tuple[int, bool, frozenset[str] | None], msgspec.Raw] = {}
 
 
@@ -97,6 +99,13 @@ class Reader:
         )
         return Commit(*rows[0]) if rows else None
 
+    def commit_of(self, xid: int, after_lsn: int) -> int | None:
+        """Place of the commit of a transaction, which came behind another commit; None when it is not stored."""
+        rows = self._session.ask(
+            "SELECT max(commit_lsn) FROM livesync_feed_commits WHERE commit_lsn > %s AND xid = %s", (after_lsn, xid)
+        )
+        return None if rows[0][0] is None else int(rows[0][0])
+
     def commit_before(self, lsn: int) -> int:
         """The last commit before a place that is kept; the floor when there is none."""
         [(found,)] = self._session.ask(
@@ -107,7 +116,7 @@ class Reader:
     def commits(self, after_lsn: int, up_to_lsn: int) -> dict[int, Commit]:
         """Commits in a range, by their places."""
         rows = self._session.ask(
-            "SELECT commit_lsn, committed_us, changes FROM livesync_feed_commits "
+            "SELECT commit_lsn, committed_us, changes, xid FROM livesync_feed_commits "
             "WHERE commit_lsn >= %s AND commit_lsn <= %s",
             (after_lsn, up_to_lsn),
         )
@@ -143,7 +152,7 @@ class Reader:
             for row in rows
         ]
         whole = not changes or commits[changes[-1].position.commit_lsn].changes == changes[-1].position.seq + 1
-        return ChangePage(changes, {lsn: commit.committed_us for lsn, commit in commits.items()}, whole=whole)
+        return ChangePage(changes, commits, whole=whole)
 
     def page(  # noqa: PLR0917 - where, and how much
         self, epoch: str, table: str, at_lsn: int, after_key: str, limit: int, limit_bytes: int = 2**62

@@ -20,7 +20,8 @@ TABLES: Final = (
     """,
     """
     CREATE TABLE IF NOT EXISTS livesync_feed_commits (
-        commit_lsn bigint PRIMARY KEY, committed_us bigint NOT NULL, changes bigint NOT NULL, size_bytes bigint NOT NULL
+        commit_lsn bigint PRIMARY KEY, committed_us bigint NOT NULL, changes bigint NOT NULL, xid bigint NOT NULL,
+        size_bytes bigint NOT NULL
     )
     """,
     """

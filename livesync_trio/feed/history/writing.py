@@ -22,7 +22,7 @@ FEED_FORGET_STEP: Final = 10_000
 
 _CHANGES: Final = ("commit_lsn", "seq", "relation", "operation", "key", "row", "old", "old_relation")
 _ROWS: Final = ("name", "key", "relation", "row", "changed_lsn")
-_COMMITS: Final = ("commit_lsn", "committed_us", "changes", "size_bytes")
+_COMMITS: Final = ("commit_lsn", "committed_us", "changes", "xid", "size_bytes")
 _REPLACE: Final = (
     "ON CONFLICT (name, key) DO UPDATE SET relation = excluded.relation, row = excluded.row, "
     "changed_lsn = excluded.changed_lsn"

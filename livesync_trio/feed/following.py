@@ -1,0 +1,175 @@
+"""What a client of the feed gets behind its position: chunks that it acknowledges, then changes as they come."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import trio
+
+from livesync_trio.feed import messages
+from livesync_trio.feed.access import View
+from livesync_trio.feed.actor import Feed
+from livesync_trio.feed.history.reading import ChangePage, TooOld
+from livesync_trio.feed.own import OwnWrites
+from livesync_trio.feed.position import WHOLE, Position, lsn_text
+from livesync_trio.feed.standing import Standing
+from livesync_trio.feed.tables import Change, Relation
+from livesync_trio.feed.talking import Talk
+
+FEED_ADVANCE_S: Final = 60.0
+"""How often a client that follows is told a newer position although nothing it may see has changed."""
+
+FEED_CATCHUP_ACK_S: Final = 30.0
+"""How long a client may take to acknowledge a chunk, as in the original."""
+
+
+class Following:
+    """Sends one client the changes that it may see, and says how far that is."""
+
+    def __init__(self, feed: Feed, talk: Talk, standing: Standing, view: View, own: OwnWrites) -> None:
+        """See `way.Way`."""
+        self._feed = feed
+        self._talk = talk
+        self._standing = standing
+        self._view = view
+        self._own = own
+
+    async def catch_up(self) -> None:
+        """Send what was committed until now, each chunk when the one before was acknowledged.
+
+        Raises:
+            TooOld: it must fetch anew.
+            NotAcknowledged, StorageUnavailable: it can go on later.
+        """
+        talk, standing = self._talk, self._standing
+        position, head, epoch = standing.position, self._feed.state.head, self._epoch_now()
+        if position.seq == WHOLE:
+            standing.sent = position
+        else:
+            standing.sent = Position(await self._feed.ask(lambda reader: reader.commit_before(position.commit_lsn)))
+        beginning, count = standing.sent, 0
+        if talk.speaker.first:
+            talk.say("srv_state_change", state="catchup" if position < head else "live", lsn=str(beginning))
+        while position < head:
+            await talk.room()
+            page = await self._feed.changes(epoch, position, head.commit_lsn)
+            position = _behind(page) if page.changes else head
+            changes = await self._seen_changes(epoch, page)
+            standing.sent = self._whole_before(page)
+            if changes:
+                chunk = talk.next_chunk("catchup")
+                count += len(changes)
+                await talk.say_and_wait(
+                    FEED_CATCHUP_ACK_S,
+                    ("catchup", chunk),
+                    talk.speaker.catchup_kind,
+                    **self._described(page, changes, position),
+                    sequence={"chunk": chunk, "total": count},
+                )
+            standing.moved_to(position)
+            if changes:
+                await standing.note()
+        standing.told = standing.sent
+        lsns = {"startLSN": str(beginning), "finalLSN": str(standing.sent)}
+        kind = talk.speaker.completed_kind if count or talk.speaker.first else "srv_live_start"
+        talk.say(kind, **lsns, changeCount=count, success=True, lastLSN=str(standing.sent))
+        await standing.note()
+
+    async def live(self) -> None:
+        """Send what is committed next, without waiting for an acknowledgement. Raises TooOld, StorageUnavailable."""
+        standing = self._standing
+        position, epoch = standing.position, self._epoch_now()
+        if self._feed.state.head <= position:
+            await self._wait_for_more(position)
+            return
+        await self._talk.room()
+        page = await self._feed.changes(epoch, position, self._feed.state.head_lsn)
+        changes = await self._seen_changes(epoch, page)
+        standing.sent = max(standing.sent, self._whole_before(page))
+        standing.position = _behind(page) if page.changes else self._feed.state.head
+        if changes:
+            standing.told = standing.sent
+            sequence = {"chunk": 1, "total": len(changes)}
+            told = self._described(page, changes, standing.position)
+            self._talk.say(self._talk.speaker.live_kind, **told, sequence=sequence)
+
+    def _described(self, page: ChangePage, changes: list[Mapping[str, Any]], position: Position) -> dict[str, Any]:
+        """`lastLSN` is behind a whole commit always; `position` may be inside of one, then `whole` is false."""
+        last = str(self._standing.sent)
+        return {"changes": changes, "lastLSN": last, "position": str(position), "whole": page.whole}
+
+    async def _wait_for_more(self, position: Position) -> None:
+        """Wait for the next commit; a client that may see nothing of many is told how far it has come."""
+        standing, epoch = self._standing, self._feed.state.epoch
+        with trio.move_on_after(FEED_ADVANCE_S):
+            await self._feed.until(lambda state: state.head > position or state.epoch != epoch)
+            return
+        if standing.sent > standing.told:
+            standing.told = standing.sent
+            if self._talk.speaker.first:
+                self._talk.say("srv_lsn_update", lsn=str(standing.sent))
+            else:
+                nothing = {"chunk": 1, "total": 0}
+                self._talk.say("srv_live_changes", changes=[], lastLSN=str(standing.sent), sequence=nothing)
+
+    # --- what it sees ----------------------------------------------------------------------------------------------
+
+    async def _seen_changes(self, epoch: str, page: ChangePage) -> list[Mapping[str, Any]]:
+        """What the changes are for this client."""
+        seen = []
+        for number, change in enumerate(page.changes):
+            lsn = change.position.commit_lsn
+            if self._own.expects(page.xids[lsn]):
+                await self._own.answered(page.xids[lsn])
+            relation = await self._feed.relation(epoch, change.relation)
+            if relation.table not in self._view.sights:
+                continue
+            old_relation = relation
+            if change.old_relation is not None and change.old_relation != change.relation:
+                old_relation = await self._feed.relation(epoch, change.old_relation)
+            told = self._as_told(page, number, change, relation, old_relation)
+            if told is not None and not self._own.knows(page.xids[lsn], relation, change):
+                seen.append(told)
+        return seen
+
+    def _as_told(
+        self, page: ChangePage, number: int, change: Change, relation: Relation, old_relation: Relation
+    ) -> Mapping[str, Any] | None:
+        """A change as this client sees it; None when it may not."""
+        was = self._view.sees(old_relation, change.old)
+        now = self._view.sees(relation, change.row)
+        if not (was or now):
+            return None
+        operation = "u" if was and now else "i" if now else "d"
+        row, shape = (change.row, relation) if now else (change.old, old_relation)
+        assert row is not None
+        columns = self._view.columns(relation.table)
+        data = page.data.get((number, now, columns))
+        if data is None:
+            data = page.data[number, now, columns] = messages.data_of(shape, row, columns, key_only=not now)
+        lsn = change.position.commit_lsn
+        updated = messages.updated_at(shape, row, page.times[lsn])
+        return messages.change(relation.table, operation, data, updated, lsn_text(lsn))
+
+    # --- positions -------------------------------------------------------------------------------------------------
+
+    def _epoch_now(self) -> str:
+        """The epoch of its position. Raises TooOld when there is another one by now."""
+        if self._feed.state.epoch != self._standing.epoch:
+            raise TooOld
+        return self._standing.epoch
+
+    def _whole_before(self, page: ChangePage) -> Position:
+        """Behind the last commit of which the client will have everything with this page."""
+        if not page.changes:
+            return self._standing.sent
+        last = page.changes[-1].position.commit_lsn
+        if page.whole:
+            return Position(last)
+        earlier = [change.position.commit_lsn for change in page.changes if change.position.commit_lsn != last]
+        return Position(earlier[-1]) if earlier else self._standing.sent
+
+
+def _behind(page: ChangePage) -> Position:
+    """The position behind a page."""
+    last = page.changes[-1].position
+    return Position(last.commit_lsn) if page.whole else last
