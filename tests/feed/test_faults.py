@@ -49,10 +49,7 @@ def recorded(server: PostgresServer, seed: int, transactions: int = 12) -> Piece
         for number in range(transactions):
             if number == transactions // 2:
                 connection.execute("TRUNCATE todos, pairs")
-            try:
-                workload.transaction(connection)
-            except psycopg.errors.UniqueViolation:
-                connection.execute("ROLLBACK")
+            workload.attempt(connection)
     messages = witness.messages()
     times = [begin.committed_us for begin in map(decode, messages) if isinstance(begin, Begin)]
     piece = Piece(tables, messages, times[len(times) // 2])
@@ -166,16 +163,10 @@ class Writing:
             try:
                 with self._source.connect() as connection:
                     while not self._stop.is_set():
-                        self._transaction(connection)
+                        self._workload.attempt(connection)
+                        self.count += 1
             except psycopg.OperationalError:
                 self._stop.wait(0.05)
-
-    def _transaction(self, connection: psycopg.Connection) -> None:
-        try:
-            self._workload.transaction(connection)
-            self.count += 1
-        except (psycopg.errors.DeadlockDetected, psycopg.errors.UniqueViolation):
-            connection.execute("ROLLBACK")
 
     def stop(self) -> None:
         self._stop.set()

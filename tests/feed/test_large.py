@@ -6,6 +6,7 @@ import json
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,12 +36,12 @@ class Counting(FeedClient):
         self.most = 0
         self.parts = self.ends = 0
 
-    def _apply(self, changes: list[dict[str, object]]) -> None:
+    def _apply(self, changes: list[dict[str, Any]]) -> None:
         self.most = max(self.most, len(changes))
         self.largest_bytes = max(self.largest_bytes, len(json.dumps(changes)))
-        self.ids.update(change["data"]["id"] for change in changes)  # type: ignore[index]
+        self.ids.update(change["data"]["id"] for change in changes)
 
-    def _take(self, message: dict[str, object]) -> None:
+    def _take(self, message: dict[str, Any]) -> None:
         super()._take(message)
         if "whole" in message:
             self.ends += bool(message["whole"])
@@ -73,7 +74,8 @@ def server(large: SourceDatabase, source_server: PostgresServer, tmp_path: Path)
 def test_a_large_transaction_in_little_memory_whose_first_reader_is_killed(
     large: SourceDatabase, server: FeedServer, tmp_path: Path
 ) -> None:
-    client = Counting(server).connect()
+    client = Counting(server)
+    client.connect()
     client.wait_for("srv_live_start")
     history = Reader(SqliteDatabase(tmp_path / "x.feed.db"))
     before = history.state()
@@ -91,7 +93,7 @@ def test_a_large_transaction_in_little_memory_whose_first_reader_is_killed(
     begun_kib = _memory_kib(server, "VmRSS")
     client.connect()
     for count in range(1_000, ROWS // 20 + 1, 1_000):  # so that only a standstill is waited for in vain
-        client.wait(lambda count=count: len(client.ids) >= count)  # type: ignore[misc]
+        client.wait(lambda count=count: len(client.ids) >= count)
     client.wait(lambda: client.ends)
     state = history.state()
     assert [commit.changes for commit in history.commits(before.head_lsn + 1, state.head_lsn).values()] == [ROWS]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-import psycopg
 import pytest
 
 from livesync_trio.feed.history.reading import TooOld
@@ -100,10 +99,7 @@ def _work(source: SourceDatabase, seed: int) -> None:
     workload = Workload(seed)
     with source.connect() as connection:
         for _ in range(60):
-            try:
-                workload.transaction(connection)
-            except (psycopg.errors.DeadlockDetected, psycopg.errors.UniqueViolation):
-                connection.execute("ROLLBACK")
+            workload.attempt(connection)
 
 
 def _replayed(following: Following) -> dict[str, dict[str, tuple[str | None, ...]]]:
