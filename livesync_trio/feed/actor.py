@@ -19,8 +19,9 @@ from livesync_trio.feed.history.reading import ChangePage, Reader
 from livesync_trio.feed.history.state import NOTHING, State
 from livesync_trio.feed.limits import FEED_PAGE_BYTES, FEED_PAGE_CHANGES, FEED_PAGES_KEPT
 from livesync_trio.feed.position import Position
-from livesync_trio.feed.reader import FeedReader, Keeping, Status
+from livesync_trio.feed.reader import FeedReader, Status
 from livesync_trio.feed.source import Names, connect, leave_mark
+from livesync_trio.feed.storing import Keeping
 from livesync_trio.feed.tables import Relation
 from livesync_trio.telemetry import get_logger
 

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator
 from psycopg import sql
 
 from livesync_trio.feed.history.state import Source, State, TableState
-from livesync_trio.feed.history.writing import Image, Writer
+from livesync_trio.feed.history.writing import Image, Writer, Written
 from livesync_trio.feed.limits import FEED_BATCH_ROWS
-from livesync_trio.feed.position import Position
 from livesync_trio.feed.source import Names, connect, identifier
-from livesync_trio.feed.tables import Change, Column, Commit, Relation, Row
+from livesync_trio.feed.tables import Column, Commit, Relation, Row, text_of
 from livesync_trio.storage.postgresql.connection import Connection
 
 Progress = Callable[[str, int], None]
@@ -94,20 +93,18 @@ class _Copy:
 
     def _rows(self, relation: Relation, rows: dict[str, Row]) -> None:
         known = self._writer.images(relation.table, list(rows)) if self._as_changes else {}
-        changes: list[Change] = []
+        changes: list[Written] = []
+        images: dict[str, Image | None] = {}
         for key, row in rows.items():
-            was = known.get(key)
+            was, text = known.get(key), text_of(row)
             if was is not None:
                 before = self._writer.known_relation(was.relation)
-                if before.columns == relation.columns and was.row == row:
+                if before.columns == relation.columns and was.text == text:
                     continue
-            old, old_relation = (None, None) if was is None else (was.row, was.relation)
-            position = Position(self._lsn, self.seq + len(changes))
-            operation = "i" if was is None else "u"
-            changes.append(Change(position, relation.version, operation, key, row, old, old_relation))
-        images: dict[str, Image | None] = {
-            change.key: Image(relation.version, change.row) for change in changes if change.row is not None
-        }
+            old_text, old_relation = (None, None) if was is None else (was.text, was.relation)
+            operation, seq = "i" if was is None else "u", self.seq + len(changes)
+            changes.append((self._lsn, seq, relation.version, operation, key, text, old_text, old_relation))
+            images[key] = Image(relation.version, text)
         self._writer.set_images(relation.table, images, self._lsn)
         if self._as_changes:
             self._writer.add(changes)

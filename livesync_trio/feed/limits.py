@@ -17,3 +17,6 @@ FEED_PAGE_BYTES: Final = 1024 * 1024
 FEED_PAGES_KEPT: Final = 8
 """Changes, or rows, in one message to a client, and the size of their rows behind which no more are added. So many
 pages are kept for followers who stand at the same place."""
+
+FEED_CHECK_S: Final = 30.0
+"""How often is looked at what the log does not tell, and at what is kept no more."""

@@ -112,6 +112,8 @@ _COUNT: Final = struct.Struct("!H")
 _COLUMN: Final = struct.Struct("!Ii")
 _TRUNCATE: Final = struct.Struct("!IB")
 _SAID: Final = struct.Struct("!BQ")
+_LENGTH: Final = _OID.unpack_from
+_TEXT, _NULL, _UNCHANGED = b"tnu"
 
 
 def decode(data: bytes) -> Message:
@@ -206,23 +208,27 @@ def _seen(data: bytes) -> tuple[Message, int]:
 def _values(data: bytes, at: int) -> tuple[Values, int]:
     (count,) = _COUNT.unpack_from(data, at)
     at += 2
+    # Of an ASCII message the values are slices of one text, which is most of what is ever read.
+    text = data[at:].decode("ascii") if data.isascii() else None
     values: list[Value] = []
+    add = values.append
+    begin = at
     for _ in range(count):
         kind = data[at]
-        at += 1
-        if kind == 0x74:  # t: text
-            (length,) = _OID.unpack_from(data, at)
-            at += 4
-            if at + length > len(data):
+        if kind == _TEXT:
+            end = at + 5 + _LENGTH(data, at + 1)[0]
+            if end > len(data):
                 raise ValueError("a value is cut off")
-            values.append(data[at : at + length].decode())
-            at += length
-        elif kind == 0x6E:  # n: NULL
-            values.append(None)
-        elif kind == 0x75:  # u: unchanged
-            values.append(UNCHANGED)
+            add(data[at + 5 : end].decode() if text is None else text[at + 5 - begin : end - begin])
+            at = end
+            continue
+        if kind == _NULL:
+            add(None)
+        elif kind == _UNCHANGED:
+            add(UNCHANGED)
         else:
             raise ValueError(f"a value of kind {kind:#x}")
+        at += 1
     return tuple(values), at
 
 

@@ -8,11 +8,11 @@ stored is sent again, and what was stored is skipped.
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 import attrs
+import msgspec
 import psycopg
 
 from livesync_trio.errors import LivesyncError
@@ -20,19 +20,26 @@ from livesync_trio.feed.copying import copy_all
 from livesync_trio.feed.history.databases import Database
 from livesync_trio.feed.history.state import Source, State, TableState
 from livesync_trio.feed.history.writing import Superseded, Writer
-from livesync_trio.feed.limits import FEED_LOOK_UP_S
+from livesync_trio.feed.limits import FEED_CHECK_S, FEED_LOOK_UP_S
 from livesync_trio.feed.pgoutput import BadMessage
 from livesync_trio.feed.recording import MustReadAgain, Recorder
-from livesync_trio.feed.source import Names, Slot, SourceProblem, connect, drop_slot, inspect, publish, slot_of, unread
-from livesync_trio.feed.stream import Received, ReplicationStream, Stopped, StreamEnded, System
+from livesync_trio.feed.source import (
+    Names,
+    Slot,
+    SourceProblem,
+    connect,
+    drop_slot,
+    inspect,
+    mark_of,
+    patience_of,
+    publish,
+    slot_of,
+    unread,
+)
+from livesync_trio.feed.storing import Keeping, Storing
+from livesync_trio.feed.stream import ReplicationStream, Stopped, StreamEnded
 from livesync_trio.storage.postgresql.connection import Connection
 from livesync_trio.telemetry import get_logger
-
-FEED_CHECK_S: Final = 30.0
-"""How often is looked at what the log does not tell, and at what is kept no more."""
-
-FEED_CONFIRM_S: Final = 5.0
-"""How often it is stored that there was nothing for us in the log, so that the source may forget it."""
 
 FEED_TELL_S: Final = 10.0
 """How often the source is told that the reader lives; `wal_sender_timeout` is 60 s unless set."""
@@ -43,11 +50,6 @@ FEED_PAUSE_MAX_S: Final = 15.0
 
 FEED_LOOK_S: Final = 1.0
 """How often a server that does not read looks whether nobody does any more."""
-
-FEED_MESSAGE_BYTES: Final = 200
-FEED_QUEUE_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of the log that are received before they are stored; then nothing more is read from the source. A message
-counts for its bytes, and for what it costs besides."""
 
 _log = get_logger("feed")
 
@@ -69,14 +71,6 @@ class Status:
     copied: int = 0
     slot: Slot | None = None
     told_s: float | None = None
-
-
-@attrs.frozen
-class Keeping:
-    """How long the history goes back: by age, in seconds, and by size, in bytes."""
-
-    age_s: float
-    max_bytes: int
 
 
 class _StandBy(Exception):
@@ -180,17 +174,21 @@ class FeedReader:
         try:
             if connection.execute("SELECT pg_try_advisory_lock(%s)", (self._names.lock,)).fetchall() != [(True,)]:
                 raise _StandBy
+            self._spare(connection)
             state = writer.take_over()
             tables = inspect(connection, self._names.tables)
             published = publish(connection, self._names, tables)
             stream = ReplicationStream(self._names.url, self._stop.is_set)
             system = stream.identify()
             slot = slot_of(connection, self._names.slot)
+            source = Source(system.identity, system.timeline, self._names.slot, mark_of(connection, self._names))
             reason = "its publication has changed" if published and state.filled else ""
-            reason = reason or self._why_anew(connection, state, tables, system, slot)
+            if not reason and slot is not None and system.lsn < state.confirmed_lsn:
+                reason = "it is older than it was: it was restored"
+            reason = reason or self._why_anew(connection, state, tables, source, slot)
             if reason:
                 _log.warning("all rows of the source are read", reason=reason, tables=len(tables))
-                state = self._copy(writer, connection, stream, tables, system)
+                state = self._copy(writer, connection, stream, tables, source)
             self._on_state(state)
             self._follow(writer, connection, stream)
         finally:
@@ -201,21 +199,22 @@ class FeedReader:
             connection.close()
 
     def _why_anew(
-        self, connection: Connection, state: State, tables: dict[str, TableState], system: System, slot: Slot | None
+        self, connection: Connection, state: State, tables: dict[str, TableState], source: Source, slot: Slot | None
     ) -> str:
         """Why the rows must be read again; empty when the log can be followed from where the history ends."""
         if not state.filled:
             return "it was never read"
         if self._again.is_set():
             return "that was asked for"
-        if state.source != self._source(system):
+        if state.source != source:
+            known = state.source
+            if known is not None and msgspec.structs.replace(known, publication=source.publication) == source:
+                return "its publication was changed by somebody"
             return "it is another database, or it has another history"
         if slot is None or not slot.usable:
             return "its replication slot was lost"
         if slot.confirmed_lsn > state.confirmed_lsn:
             return "its replication slot was made anew by somebody"
-        if system.lsn < state.confirmed_lsn:
-            return "it is older than it was: it was restored"
         if state.tables.keys() != tables.keys():
             return "the tables to follow have changed"
         for table, now in tables.items():
@@ -227,8 +226,19 @@ class FeedReader:
                 return f"{table}: {reason}"
         return ""
 
-    def _source(self, system: System) -> Source:
-        return Source(system.identity, system.timeline, self._names.slot)
+    def _spare(self, connection: Connection) -> None:
+        """Give the slot up before the source has no room for its log any more, even while nothing can be stored."""
+        slot = slot_of(connection, self._names.slot)
+        if slot is not None and self._is_too_much(slot):
+            drop_slot(connection, self._names.slot)
+            _log.error(
+                "the feed gave its slot up to spare the source",
+                retained_bytes=slot.retained_bytes,
+                max_lag_bytes=self._keeping.max_lag_bytes,
+            )
+
+    def _is_too_much(self, slot: Slot) -> bool:
+        return 0 < self._keeping.max_lag_bytes < slot.retained_bytes
 
     def _copy(
         self,
@@ -236,7 +246,7 @@ class FeedReader:
         connection: Connection,
         stream: ReplicationStream,
         tables: dict[str, TableState],
-        system: System,
+        source: Source,
     ) -> State:
         self._tell(phase="copying", problem="", copied=0)
         before = writer.state.epoch
@@ -254,7 +264,7 @@ class FeedReader:
             writer,
             self._names,
             tables,
-            source=self._source(system),
+            source=source,
             slot_lsn=slot_lsn,
             snapshot=snapshot,
             committed_us=time.time_ns() // 1000,
@@ -285,9 +295,10 @@ class FeedReader:
                 raise _StandBy from error
             raise
         self._tell(phase="following", problem="", slot=slot_of(connection, self._names.slot))
-        storing = _Storing(writer, Recorder(writer, explain), self._keeping, self._on_state)
+        storing = Storing(writer, Recorder(writer, explain), self._keeping, self._on_state)
         storing.start()
         told_lsn, told_s, checked_s = 0, 0.0, time.monotonic()
+        tell_s = min(FEED_TELL_S, patience_of(connection) / 3)
         try:
             while not self._stop.is_set():
                 if storing.error is not None:
@@ -298,19 +309,19 @@ class FeedReader:
                         storing.put(received)
                 now_s, confirmed_lsn = time.monotonic(), storing.confirmed_lsn
                 moved = confirmed_lsn != told_lsn and now_s - told_s > FEED_LOOK_UP_S
-                if stream.asked or moved or now_s - told_s > FEED_TELL_S:
+                if stream.asked or moved or now_s - told_s > tell_s:
                     stream.tell(confirmed_lsn)
                     told_lsn, told_s = confirmed_lsn, now_s
                     self._tell(told_s=now_s)
                 if self._again.is_set() or now_s - checked_s > FEED_CHECK_S:
                     checked_s = now_s
                     with lock:
-                        self._check(connection, storing.tables)
+                        self._check(connection, storing.tables, writer.state.source)
         finally:
             storing.stop()
         stream.tell(storing.confirmed_lsn)
 
-    def _check(self, connection: Connection, known: dict[str, TableState]) -> None:
+    def _check(self, connection: Connection, known: dict[str, TableState], source: Source | None) -> None:
         """Notice what the log does not tell. Raises MustReadAgain, SourceProblem."""
         if self._again.is_set():
             raise MustReadAgain("that was asked for")
@@ -318,6 +329,10 @@ class FeedReader:
         tables = inspect(connection, self._names.tables)
         if slot is None or publish(connection, self._names, tables):
             raise MustReadAgain("the slot or the publication was changed by somebody")
+        if source is not None and source.publication != mark_of(connection, self._names):
+            raise MustReadAgain("the publication was changed by somebody, and changed back")
+        if self._is_too_much(slot):
+            raise MustReadAgain("it is further behind than max_lag_bytes allows")
         for table, now in tables.items():
             before = known[table]
             if (
@@ -327,86 +342,3 @@ class FeedReader:
             ):
                 raise MustReadAgain(f"{table} has changed")
         self._tell(slot=slot)
-
-
-class _Storing:
-    """The thread that stores what was received, and the queue between the two."""
-
-    def __init__(self, writer: Writer, recorder: Recorder, keeping: Keeping, on_state: Callable[[State], None]) -> None:
-        self._writer = writer
-        self._recorder = recorder
-        self._keeping = keeping
-        self._on_state = on_state
-        self._queue: deque[Received] = deque()
-        self._queued_bytes = 0
-        self._changed = threading.Condition()
-        self._stopping = False
-        self._forgot_s = time.monotonic()
-        self._noted_s = 0.0
-        self.confirmed_lsn = writer.state.confirmed_lsn
-        self.tables = writer.state.tables
-        self.error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="livesync feed storing", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End it, and wait for what it is storing."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-        self._thread.join()
-
-    def has_room(self) -> bool:
-        """Whether more may be received; waits a moment for it."""
-        with self._changed:
-            if self._queued_bytes >= FEED_QUEUE_BYTES and not self._stopping:
-                self._changed.wait(FEED_LOOK_UP_S)
-            return self._queued_bytes < FEED_QUEUE_BYTES
-
-    def put(self, received: Received) -> None:
-        with self._changed:
-            self._queue.append(received)
-            self._queued_bytes += FEED_MESSAGE_BYTES + len(received.data or b"")
-            self._changed.notify_all()
-
-    def _run(self) -> None:
-        try:
-            while self._turn():
-                pass
-        except Exception as error:
-            self.error = error
-            self._writer.rollback()
-
-    def _turn(self) -> bool:
-        """Take what there is, and store it. Gives whether to go on."""
-        with self._changed:
-            if not self._queue and not self._stopping:
-                self._changed.wait(FEED_LOOK_UP_S)
-            taken, self._queue = self._queue, deque()
-            self._queued_bytes = 0
-            self._changed.notify_all()
-            if self._stopping:
-                return False
-        for received in taken:
-            if received.data is not None:
-                self._became(self._recorder.take(received.data))
-                if self._recorder.full:
-                    self._became(self._recorder.store())
-            elif self._recorder.idle and time.monotonic() - self._noted_s > FEED_CONFIRM_S:
-                self._noted_s = time.monotonic()
-                self._became(self._recorder.confirm(received.lsn))
-        self._became(self._recorder.store())
-        if self._recorder.idle and time.monotonic() - self._forgot_s > FEED_CHECK_S:
-            before_us = time.time_ns() // 1000 - int(self._keeping.age_s * 1e6)
-            if not self._writer.forget(before_us, self._keeping.max_bytes):
-                self._forgot_s = time.monotonic()
-            self._on_state(self._writer.state)
-        return True
-
-    def _became(self, state: State | None) -> None:
-        if state is not None:
-            self.confirmed_lsn = state.confirmed_lsn
-            self.tables = state.tables
-            self._on_state(state)

@@ -5,12 +5,12 @@ transaction of ours, which is committed with its last part: nobody sees a part o
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from typing import cast
 
 import attrs
 
 from livesync_trio.feed.history.state import State, TableState
-from livesync_trio.feed.history.writing import Image, Writer
+from livesync_trio.feed.history.writing import Image, Writer, Written
 from livesync_trio.feed.limits import FEED_BATCH_BYTES, FEED_BATCH_ROWS
 from livesync_trio.feed.pgoutput import (
     UNCHANGED,
@@ -27,9 +27,8 @@ from livesync_trio.feed.pgoutput import (
     Values,
     decode,
 )
-from livesync_trio.feed.position import Position
 from livesync_trio.feed.source import MARK
-from livesync_trio.feed.tables import Change, Column, Commit, Relation, Row
+from livesync_trio.feed.tables import Column, Commit, Relation, Row, text_of
 
 Explain = Callable[[int, Sequence[SeenColumn], Sequence[SeenColumn]], str | None]
 """Why the rows of a table (its OID) must be read again after it got other columns; None when they need not."""
@@ -39,14 +38,18 @@ class MustReadAgain(Exception):
     """What is known of the rows is not what the source has; the message says why."""
 
 
-class _Operation(NamedTuple):
-    """A change of one row, or of all rows of a table, before it was completed and numbered."""
+@attrs.define(eq=False)
+class _Described:
+    """A table that is followed, as the log last described it. `relation`: the same in the history, once it is there."""
 
-    kind: str  # i, u, d, or t for all of them
     table: str
     seen: Seen
-    old: Values | None
-    new: Values | None
+    relation: Relation | None = None
+
+
+_RowMessage = Insert | Update | Delete
+_Operation = tuple[_Described, _RowMessage | Truncate]
+"""What was done to a table, before it was completed and numbered."""
 
 
 @attrs.define
@@ -61,6 +64,24 @@ class _Transaction:
     marked: bool = False  # somebody waits for it, although it may have changed nothing
 
 
+class _Rows:
+    """Rows of one table that are being changed: as they are by now, and what became of those that were touched."""
+
+    __slots__ = ("keys", "now", "table", "touched")
+
+    def __init__(self, table: str) -> None:
+        self.table = table
+        self.keys: set[str] = set()
+        self.now: dict[str, Image | None] = {}
+        self.touched: dict[str, Image | None] = {}
+
+    def set(self, key: str, image: Image | None) -> None:
+        self.now[key] = self.touched[key] = image
+
+
+_Keyed = tuple[_Rows, Relation, str | None, str | None, _RowMessage]
+
+
 class Recorder:
     """Takes messages as they come, and stores them."""
 
@@ -70,9 +91,7 @@ class Recorder:
         self._explain = explain
         self._tables: dict[str, TableState] = dict(writer.state.tables)
         self._by_oid = {state.oid: table for table, state in self._tables.items()}
-        self._seen: dict[int, Seen] = {}
-        self._relations: dict[int, Relation] = {}  # by the identity of a `Seen`, which is held by it or by operations
-        self._kept: list[Seen] = []
+        self._described: dict[int, _Described | None] = {}  # by OID; None: it is none of ours
         self._open: _Transaction | None = None
         self._spilling = False  # a part of the open one is written, in a transaction of ours that is not committed
         self._whole: list[_Transaction] = []
@@ -98,23 +117,19 @@ class Recorder:
         """
         message = decode(data)
         match message:
+            case Insert() | Update() | Delete():
+                self._add(message.oid, message, len(data))
             case Begin(commit_lsn, committed_us, xid):
                 self._open = _Transaction(commit_lsn, committed_us, xid)
-            case Said(True, prefix) if prefix == MARK and self._open is not None:
-                self._open.marked = True
             case Committed(_, end_lsn):
                 return self._committed(end_lsn)
             case Seen():
                 self._saw(message)
-            case Insert(oid, new):
-                self._add("i", oid, None, new, len(data))
-            case Update(oid, _, old, new):
-                self._add("u", oid, old, new, len(data))
-            case Delete(oid, _, old):
-                self._add("d", oid, old, None, len(data))
             case Truncate(oids):
                 for oid in oids:
-                    self._add("t", oid, None, None, len(data))
+                    self._add(oid, message, len(data))
+            case Said(True, prefix) if prefix == MARK and self._open is not None:
+                self._open.marked = True
         transaction = self._open
         if transaction is not None and (
             len(transaction.operations) >= FEED_BATCH_ROWS or transaction.size_bytes >= FEED_BATCH_BYTES
@@ -149,14 +164,14 @@ class Recorder:
 
     # --- transactions ----------------------------------------------------------------------------------------------
 
-    def _add(self, kind: str, oid: int, old: Values | None, new: Values | None, size_bytes: int) -> None:
-        seen = self._seen.get(oid)
-        table = self._by_oid.get(oid)
-        if self._open is None or seen is None:
+    def _add(self, oid: int, message: _RowMessage | Truncate, size_bytes: int) -> None:
+        transaction = self._open
+        if transaction is None or oid not in self._described:
             raise MustReadAgain("a change came outside of a transaction, or of a table that was not described")
-        if table is not None and self._open.commit_lsn > self._writer.state.head_lsn:
-            self._open.operations.append(_Operation(kind, table, seen, old, new))
-            self._open.size_bytes += size_bytes
+        described = self._described[oid]
+        if described is not None and transaction.commit_lsn > self._writer.state.head_lsn:
+            transaction.operations.append((described, message))
+            transaction.size_bytes += size_bytes
 
     def _committed(self, end_lsn: int) -> State | None:
         transaction, self._open = self._open, None
@@ -190,10 +205,11 @@ class Recorder:
     # --- tables ----------------------------------------------------------------------------------------------------
 
     def _saw(self, seen: Seen) -> None:
-        if self._seen.get(seen.oid) == seen:
+        before = self._described.get(seen.oid)
+        if before is not None and before.seen == seen:
             return  # it is described again after every look of PostgreSQL's own at it: nothing is new
-        self._seen[seen.oid] = seen
         table = self._by_oid.get(seen.oid)
+        self._described[seen.oid] = None if table is None else _Described(table, seen)
         if table is None:
             return
         known = self._tables[table]
@@ -205,104 +221,108 @@ class Recorder:
             raise MustReadAgain(f"{table}: {reason or 'its key has changed'}")
         self._tables[table] = TableState(known.oid, known.key, seen.columns)
 
-    def _relation(self, operation: _Operation) -> Relation:
-        seen = operation.seen
-        found = self._relations.get(id(seen))
-        if found is None:
-            columns = [Column(column.name, column.type_oid) for column in seen.columns]
+    def _relation(self, described: _Described) -> Relation:
+        if described.relation is None:
+            columns = [Column(column.name, column.type_oid) for column in described.seen.columns]
             names = [column.name for column in columns]
-            key = [names.index(name) for name in self._tables[operation.table].key]
-            found = self._relations[id(seen)] = self._writer.relation(operation.table, columns, key)
-            self._kept.append(seen)
-        return found
+            key = [names.index(name) for name in self._tables[described.table].key]
+            described.relation = self._writer.relation(described.table, columns, key)
+        return described.relation
 
     # --- rows ------------------------------------------------------------------------------------------------------
 
     def _write(self, transaction: _Transaction) -> None:
         """Write what has come of a transaction, inside of one of ours."""
         operations, transaction.operations, transaction.size_bytes = transaction.operations, [], 0
-        rows: list[_Operation] = []
-        for operation in operations:
-            if operation.kind != "t":
-                rows.append(operation)
+        rows: list[tuple[_Described, _RowMessage]] = []
+        for described, message in operations:
+            if not isinstance(message, Truncate):
+                rows.append((described, message))
                 continue
             self._write_rows(transaction, rows)
             rows = []
-            transaction.seq += self._writer.empty(operation.table, transaction.commit_lsn, transaction.seq)
+            transaction.seq += self._writer.empty(described.table, transaction.commit_lsn, transaction.seq)
         self._write_rows(transaction, rows)
 
-    def _write_rows(self, transaction: _Transaction, operations: list[_Operation]) -> None:
-        by_table: dict[str, dict[str, Image | None]] = {}
-        keyed = []
-        for operation in operations:
-            relation = self._relation(operation)
-            old_key, new_key = _keys(operation, relation)
-            keyed.append((operation, relation, old_key, new_key))
-            keys = by_table.setdefault(operation.table, {})
-            keys.update(dict.fromkeys(key for key in (old_key, new_key) if key is not None))
-        for table, images in by_table.items():
-            images.update(self._writer.images(table, list(images)))
-        touched: dict[str, dict[str, Image | None]] = {table: {} for table in by_table}
-        changes: list[Change] = []
-        for operation, relation, old_key, new_key in keyed:
-            images, now = by_table[operation.table], touched[operation.table]
+    def _write_rows(self, transaction: _Transaction, operations: list[tuple[_Described, _RowMessage]]) -> None:
+        keyed = self._keyed(operations)
+        by_table = {rows.table: rows for rows, _, _, _, _ in keyed}
+        for rows in by_table.values():
+            rows.now = self._writer.images(rows.table, rows.keys)
+        changes: list[Written] = []
+        lsn, seq = transaction.commit_lsn, transaction.seq
+        for rows, relation, old_key, new_key, message in keyed:
             was = None
             if old_key is not None:
-                was = images[old_key]
+                was = rows.now.get(old_key)
                 if was is None:
-                    raise MustReadAgain(f"{operation.table}: a row was changed that is not known")
-            row = None if operation.new is None else self._completed(operation, relation, was)
-            if row is None or old_key != new_key:
-                if old_key is not None and was is not None:
-                    changes.append(_change(transaction, relation, "d", old_key, row=None, was=was))
-                    images[old_key] = now[old_key] = None
-                was = None
-            if row is not None and new_key is not None:
-                if was is None and images[new_key] is not None:
-                    raise MustReadAgain(f"{operation.table}: a row came that is there already")
-                changes.append(_change(transaction, relation, "u" if was else "i", new_key, row=row, was=was))
-                images[new_key] = now[new_key] = Image(relation.version, row)
+                    raise MustReadAgain(f"{rows.table}: a row was changed that is not known")
+                if old_key != new_key:
+                    changes.append((lsn, seq, relation.version, "d", old_key, None, was.text, was.relation))
+                    seq += 1
+                    rows.set(old_key, None)
+            if new_key is not None and not isinstance(message, Delete):
+                text = text_of(self._completed(rows.table, message.new, relation, was))
+                if old_key == new_key and was is not None:
+                    change: Written = (lsn, seq, relation.version, "u", new_key, text, was.text, was.relation)
+                elif rows.now.get(new_key) is None:
+                    change = (lsn, seq, relation.version, "i", new_key, text, None, None)
+                else:
+                    raise MustReadAgain(f"{rows.table}: a row came that is there already")
+                changes.append(change)
+                seq += 1
+                rows.set(new_key, Image(relation.version, text))
+        transaction.seq = seq
         self._writer.add(changes)
-        for table, images in touched.items():
-            self._writer.set_images(table, images, transaction.commit_lsn)
+        for rows in by_table.values():
+            self._writer.set_images(rows.table, rows.touched, lsn)
 
-    def _completed(self, operation: _Operation, relation: Relation, was: Image | None) -> Row:
+    def _keyed(self, operations: list[tuple[_Described, _RowMessage]]) -> list[_Keyed]:
+        """The same with what named each row before and names it now, and the rows of its table."""
+        by_table: dict[str, _Rows] = {}
+        keyed: list[_Keyed] = []
+        for described, message in operations:
+            relation = described.relation or self._relation(described)
+            rows = by_table.get(described.table)
+            if rows is None:
+                rows = by_table[described.table] = _Rows(described.table)
+            old_key, new_key = _keys(message, relation)
+            if new_key is not None:
+                rows.keys.add(new_key)
+            if old_key is not None and old_key != new_key:
+                rows.keys.add(old_key)
+            keyed.append((rows, relation, old_key, new_key, message))
+        return keyed
+
+    def _completed(self, table: str, new: Values, relation: Relation, was: Image | None) -> Row:
         """A new row, with what its UPDATE did not touch."""
-        new = operation.new or ()
         if UNCHANGED not in new:
             return cast("Row", new)
         if was is None:
-            raise MustReadAgain(f"{operation.table}: a value was left unsaid of a row that is not known")
+            raise MustReadAgain(f"{table}: a value was left unsaid of a row that is not known")
         before = relation.from_other(self._writer.known_relation(was.relation), was.row)
         return tuple(old if isinstance(value, Unchanged) else value for value, old in zip(new, before, strict=True))
 
 
-def _keys(operation: _Operation, relation: Relation) -> tuple[str | None, str | None]:
+def _keys(message: _RowMessage, relation: Relation) -> tuple[str | None, str | None]:
     """What named a row before, and what names it now; a key that is left unsaid did not change."""
-    old, new = operation.old, operation.new
-    if new is None:
-        return _key(relation, old or ()), None
-    if old is not None:
+    if isinstance(message, Insert):
+        return None, _key(relation, message.new)
+    if isinstance(message, Delete):
+        return _key(relation, message.old), None
+    old, new = message.old, message.new
+    if old is None:
+        key = _key(relation, new)
+        return key, key
+    if UNCHANGED in new:
         new = tuple(
             was if isinstance(value, Unchanged) and place in relation.key else value
             for place, (value, was) in enumerate(zip(new, old, strict=True))
         )
-    now = _key(relation, new)
-    if operation.kind == "i":
-        return None, now
-    return (now if old is None else _key(relation, old)), now
+    return _key(relation, old), _key(relation, new)
 
 
 def _key(relation: Relation, values: Values) -> str:
     if UNCHANGED in values and any(isinstance(values[place], Unchanged) for place in relation.key):
         raise MustReadAgain(f"{relation.table}: a key was left unsaid")
     return relation.key_of(cast("Sequence[str | None]", values))  # which looks at the key alone
-
-
-def _change(
-    transaction: _Transaction, relation: Relation, operation: str, key: str, *, row: Row | None, was: Image | None
-) -> Change:
-    position = Position(transaction.commit_lsn, transaction.seq)
-    transaction.seq += 1
-    old, old_relation = (None, None) if was is None else (was.row, was.relation)
-    return Change(position, relation.version, operation, key, row, old, old_relation)

@@ -5,6 +5,7 @@ own* UPDATE fail, so such a table is refused first, in words.
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -254,6 +255,25 @@ def _published(connection: Connection, publication: int) -> set[int]:
     rows = connection.execute(statement.encode(), (publication,)).fetchall()
     [(count,)] = connection.execute("SELECT count(*) FROM pg_publication_rel WHERE prpubid = %s", (publication,))
     return {oid for (oid,) in rows} if count == len(rows) else set()
+
+
+def mark_of(connection: Connection, names: Names) -> str:
+    """What changes whenever somebody changes the publication, also when he changes it back."""
+    [(mark,)] = connection.execute(
+        "SELECT md5(p.oid::text || ':' || p.xmin::text || coalesce((SELECT string_agg(r.oid::text || ':' || "
+        "r.xmin::text, ',' ORDER BY r.oid) FROM pg_publication_rel r WHERE r.prpubid = p.oid), '')) "
+        "FROM pg_publication p WHERE p.pubname = %s",
+        (names.publication,),
+    ).fetchall() or [("",)]
+    return str(mark)
+
+
+def patience_of(connection: Connection) -> float:
+    """After how many seconds without a word the source ends the stream: `wal_sender_timeout`."""
+    [(timeout_ms,)] = connection.execute(
+        "SELECT setting::bigint FROM pg_settings WHERE name = 'wal_sender_timeout'"
+    ).fetchall()
+    return timeout_ms / 1000 if timeout_ms else math.inf
 
 
 def slot_of(connection: Connection, name: str) -> Slot | None:

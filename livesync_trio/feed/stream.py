@@ -77,9 +77,7 @@ class ReplicationStream:
         Raises:
             StreamEnded, Stopped.
         """
-        version = self._connection.info.server_version
-        how = "(SNAPSHOT 'export')" if version >= 150_000 else "EXPORT_SNAPSHOT"
-        _, lsn, snapshot, _ = self._command(f'CREATE_REPLICATION_SLOT "{name}" LOGICAL pgoutput {how}')
+        _, lsn, snapshot, _ = self._command(slot_command(name, self._connection.info.server_version))
         return parse_lsn(lsn), snapshot
 
     def start(self, slot: str, publication: str, lsn: int) -> None:
@@ -158,6 +156,18 @@ class ReplicationStream:
         if result is None:
             raise StreamEnded("The source closed the connection.")
         return result
+
+
+def slot_command(name: str, version: int) -> str:
+    """What makes a slot, in the words of a version of PostgreSQL (150004 for 15.4).
+
+    From 17 on the slot is one that a standby may take over; before, a standby that is promoted has none, and all rows
+    are compared.
+    """
+    how = "EXPORT_SNAPSHOT"
+    if version >= 150_000:
+        how = "(SNAPSHOT 'export', FAILOVER)" if version >= 170_000 else "(SNAPSHOT 'export')"
+    return f'CREATE_REPLICATION_SLOT "{name}" LOGICAL pgoutput {how}'
 
 
 def _ended(result: pq.abc.PGresult | None) -> StreamEnded:

@@ -53,7 +53,7 @@ class Relation:
 
     def key_of(self, values: Sequence[str | None]) -> str:
         """What names a row: its key columns as JSON; of a long one the beginning and a digest, as an index takes it."""
-        key = text_of([values[at] for at in self.key])
+        key = text_of([values[at] for at in self.key] if len(self.key) > 1 else (values[self.key[0]],))
         if len(key) <= KEY_MAX_CHARACTERS:
             return key
         return key[: KEY_MAX_CHARACTERS - 65] + "#" + hashlib.sha256(key.encode()).hexdigest()

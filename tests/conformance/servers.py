@@ -119,6 +119,12 @@ class ServerProcess(RunningServer):
                 raise RuntimeError(f"the server did not start: {shlex.join(self._command)}\n{self.log_tail()}")
             time.sleep(0.05)
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        assert self._process is not None, "not running"
+        return self._process.pid
+
     def stop(self) -> int:
         """Ask it to stop (SIGTERM); returns its exit code."""
         return self.end(signal.SIGTERM)

@@ -19,8 +19,9 @@ import pytest
 from livesync_trio.feed.history.databases import Database, SqliteDatabase
 from livesync_trio.feed.history.reading import Reader
 from livesync_trio.feed.history.state import State
-from livesync_trio.feed.reader import FeedReader, Keeping, Status
+from livesync_trio.feed.reader import FeedReader, Status
 from livesync_trio.feed.source import Names, connect, leave_mark
+from livesync_trio.feed.storing import Keeping
 from tests.postgres.server import URL_VARIABLE, PostgresServer, new_cluster
 
 DEADLINE_S = 60.0

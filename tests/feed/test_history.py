@@ -12,10 +12,10 @@ from livesync_trio.errors import StorageUnavailable
 from livesync_trio.feed.history.databases import Database, PostgresDatabase, SqliteDatabase
 from livesync_trio.feed.history.reading import Reader, Stored, TooOld
 from livesync_trio.feed.history.state import Source, TableState
-from livesync_trio.feed.history.writing import Image, Superseded, Writer
+from livesync_trio.feed.history.writing import Image, Superseded, Writer, Written
 from livesync_trio.feed.pgoutput import SeenColumn
 from livesync_trio.feed.position import START, Position
-from livesync_trio.feed.tables import Change, Column, Commit, Relation
+from livesync_trio.feed.tables import Change, Column, Commit, Relation, text_of
 from tests.postgres.server import fresh_schema
 
 SOURCE = Source("1", 1, "s")
@@ -64,17 +64,17 @@ def store(writer: Writer, lsn: int, rows: dict[str, str | None], *, us: int = 0)
     table = relation(writer)
     keys = {key: table.key_of((key, None)) for key in rows}
     before = writer.images("public.t", list(keys.values()))
-    changes = []
+    changes: list[Written] = []
     for seq, (name, value) in enumerate(rows.items()):
         was = before.get(keys[name])
-        row = None if value is None else (name, value)
-        operation = "d" if row is None else "i" if was is None else "u"
-        old, old_relation = (None, None) if was is None else (was.row, was.relation)
-        changes.append(Change(Position(lsn, seq), table.version, operation, keys[name], row, old, old_relation))
+        text = None if value is None else text_of((name, value))
+        operation = "d" if text is None else "i" if was is None else "u"
+        old, old_relation = (None, None) if was is None else (was.text, was.relation)
+        changes.append((lsn, seq, table.version, operation, keys[name], text, old, old_relation))
     writer.add(changes)
     writer.set_images(
         "public.t",
-        {change.key: None if change.row is None else Image(table.version, change.row) for change in changes},
+        {key: None if text is None else Image(table.version, text) for _, _, _, _, key, text, _, _ in changes},
         lsn,
     )
     writer.end_commit(Commit(lsn, us, len(changes)))
@@ -92,7 +92,7 @@ def epoch_of(writer: Writer) -> str:
 def test_changes_and_position_are_there_together_or_not_at_all(writer: Writer, reader: Reader) -> None:
     store(writer, 200, {"1": "a", "2": "b"})
     writer.begin()
-    writer.add([Change(Position(300, 0), 1, "d", '["1"]', None, ("1", "a"), 1)])
+    writer.add([(300, 0, 1, "d", '["1"]', None, '["1","a"]', 1)])
     writer.rollback()
     assert reader.state() == writer.state
     assert reader.state().head == Position(200)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from tests.feed.client import FeedClient
@@ -55,10 +54,7 @@ class Writers:
         workload = Workload(seed)
         with self._source.connect() as connection:
             for _ in range(self._transactions):
-                try:
-                    workload.transaction(connection)
-                except (psycopg.errors.DeadlockDetected, psycopg.errors.UniqueViolation):
-                    connection.execute("ROLLBACK")
+                workload.attempt(connection)
 
     def join(self) -> None:
         for thread in self._threads:

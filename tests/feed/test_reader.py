@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 
-import psycopg
 import pytest
 
 from livesync_trio.feed.history.reading import TooOld
 from livesync_trio.feed.position import Position
-from livesync_trio.feed.reader import Keeping
 from livesync_trio.feed.source import SourceProblem, connect, drop, inspect, publish
+from livesync_trio.feed.storing import Keeping
+from livesync_trio.feed.stream import slot_command
 from tests.feed.conftest import DEADLINE_S, Following, SourceDatabase
 from tests.feed.workload import SCHEMA, TABLES, Workload
 
@@ -100,10 +103,7 @@ def _work(source: SourceDatabase, seed: int) -> None:
     workload = Workload(seed)
     with source.connect() as connection:
         for _ in range(60):
-            try:
-                workload.transaction(connection)
-            except (psycopg.errors.DeadlockDetected, psycopg.errors.UniqueViolation):
-                connection.execute("ROLLBACK")
+            workload.attempt(connection)
 
 
 def _replayed(following: Following) -> dict[str, dict[str, tuple[str | None, ...]]]:
@@ -137,7 +137,7 @@ def test_a_large_transaction_is_there_whole_or_not_at_all(
     source: SourceDatabase, follow: Follow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("livesync_trio.feed.recording.FEED_BATCH_ROWS", 100)
-    monkeypatch.setattr("livesync_trio.feed.reader.FEED_QUEUE_BYTES", 20_000)
+    monkeypatch.setattr("livesync_trio.feed.storing.FEED_QUEUE_BYTES", 20_000)
     source.run(T)
     following = follow("public.t")
     following.wait_for_phase("following")
@@ -160,7 +160,7 @@ def test_an_idle_source_may_forget_its_log(
     source: SourceDatabase, follow: Follow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Defect 7, and the busy database beside an idle one."""
-    monkeypatch.setattr("livesync_trio.feed.reader.FEED_CONFIRM_S", 0.1)
+    monkeypatch.setattr("livesync_trio.feed.storing.FEED_CONFIRM_S", 0.1)
     source.run(T, "CREATE TABLE other (v text)")
     following = follow("public.t")
     following.wait_for_phase("following")
@@ -321,7 +321,7 @@ def test_connections_that_are_cut_again_and_again(source: SourceDatabase, follow
 
 def test_history_is_let_go_of(source: SourceDatabase, follow: Follow, monkeypatch: pytest.MonkeyPatch) -> None:
     """Defect 20."""
-    monkeypatch.setattr("livesync_trio.feed.reader.FEED_CHECK_S", 0.2)
+    monkeypatch.setattr("livesync_trio.feed.storing.FEED_CHECK_S", 0.2)
     source.run(T)
     following = follow("public.t", keeping=Keeping(3600, 1000))
     before = following.barrier()
@@ -332,3 +332,71 @@ def test_history_is_let_go_of(source: SourceDatabase, follow: Follow, monkeypatc
     with pytest.raises(TooOld):
         following.history.changes(state.epoch, before.head, state.head_lsn, 10)
     following.expect_same("public.t")
+
+
+def test_a_table_taken_out_and_put_back_is_noticed(
+    source: SourceDatabase, follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The publication looks as before; what was written in between is in no log that we get."""
+    monkeypatch.setattr("livesync_trio.feed.reader.FEED_CHECK_S", 0.3)
+    source.run(T, "CREATE TABLE u (id int PRIMARY KEY)")
+    following = follow("public.t", "public.u")
+    before = following.barrier()
+    out, back = "ALTER PUBLICATION livesync_feed DROP TABLE t", "ALTER PUBLICATION livesync_feed ADD TABLE t"
+    with source.connect(autocommit=False) as connection:  # so quickly that nobody can look in between
+        for statement in (out, "INSERT INTO t VALUES (1, 'unpublished')", back):
+            connection.execute(statement.encode())
+    following.wait(lambda: following.rows("public.t"))
+    following.close()
+    source.run(out, "INSERT INTO t VALUES (2, 'while nobody reads')", back)
+    following = follow("public.t", "public.u")
+    after = following.barrier()
+    following.expect_same("public.t")
+    assert after.epoch == before.epoch
+    assert operations(following, before.head) == [("i", '["1"]'), ("i", '["2"]')]
+
+
+def test_the_slot_is_given_up_before_the_source_is_full(
+    source: SourceDatabase, follow: Follow, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also while our own database takes nothing."""
+    monkeypatch.setattr("livesync_trio.feed.reader.FEED_CHECK_S", 0.2)
+    monkeypatch.setattr("livesync_trio.feed.reader.FEED_PAUSE_MAX_S", 0.2)
+    monkeypatch.setattr("livesync_trio.feed.history.databases.SQLITE_BUSY_TIMEOUT_MS", 100)
+    source.run(T, "INSERT INTO t VALUES (1, 'a')")
+    following = follow("public.t", keeping=Keeping(3600, 10**12, 40_000_000))
+    before = following.barrier()
+    slots = f"SELECT 1 FROM pg_replication_slots WHERE slot_name = '{following.names.slot}'"
+    with closing(sqlite3.connect(tmp_path / "x.feed.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        source.run(
+            "INSERT INTO t SELECT g, repeat('x', 1000) FROM generate_series(10, 40000) g", "DELETE FROM t WHERE id > 12"
+        )
+        following.wait(lambda: not source.run(slots))
+        other.execute("ROLLBACK")
+    following.wait(lambda: source.run(slots))
+    after = following.barrier()
+    following.expect_same("public.t")
+    assert after.epoch == before.epoch
+    assert [key for _, key in operations(following, before.head)] == ['["10"]', '["11"]', '["12"]']
+
+
+@pytest.mark.parametrize(
+    ("version", "how"),
+    [
+        (140_010, "EXPORT_SNAPSHOT"),
+        (150_004, "(SNAPSHOT 'export')"),
+        (160_000, "(SNAPSHOT 'export')"),
+        (170_000, "(SNAPSHOT 'export', FAILOVER)"),
+    ],
+)
+def test_a_slot_is_made_in_the_words_of_the_version(version: int, how: str) -> None:
+    assert slot_command("s", version) == f'CREATE_REPLICATION_SLOT "s" LOGICAL pgoutput {how}'
+
+
+def test_a_source_without_patience_is_told_in_time(source: SourceDatabase, follow: Follow) -> None:
+    source.run(T, f"ALTER DATABASE {source.name} SET wal_sender_timeout = '900ms'")
+    following = follow("public.t")
+    following.wait_for_phase("following")
+    following.wait(lambda: len({status.told_s for status in following.statuses if status.told_s}) > 6)
+    assert {status.phase for status in following.statuses} <= {"starting", "copying", "following"}

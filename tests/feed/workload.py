@@ -78,3 +78,14 @@ class Workload:
             if inner and self.random.random() < 0.5:
                 connection.execute(f"ROLLBACK TO s{number}".encode())
         connection.execute("ROLLBACK" if self.random.random() < 0.1 else "COMMIT")
+
+    def attempt(self, connection: psycopg.Connection[Any]) -> None:
+        """One transaction, which the others may have made impossible: a row was moved to another partition, say."""
+        try:
+            self.transaction(connection)
+        except (
+            psycopg.errors.DeadlockDetected,
+            psycopg.errors.SerializationFailure,
+            psycopg.errors.UniqueViolation,
+        ):
+            connection.execute("ROLLBACK")

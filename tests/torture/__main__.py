@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import random
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import click
 import trio
 
 from tests.conformance import node_packages
+from tests.feed import seeds as feed_seeds
 from tests.postgres.server import fresh_schema
 from tests.security.memory_under_attack import LIMIT_MIB, beyond_limit
 from tests.simulation.leader import Violation
@@ -151,6 +153,24 @@ def clients_attack(run: Run) -> None:
         clients.real_clients(directory, run.size(200, 12), run.size(12, 2), run.dice, say, postgres=schema)
 
 
+def feed_attack(run: Run) -> None:
+    """The change feed: each statement fails or dies, PostgreSQL and servers are killed; `--seeds` of random work."""
+    environment = {**os.environ, feed_seeds.VARIABLE: f"{run.seed}:{run.seeds or run.size(20, 1)}"}
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "0",
+        "-x",
+        "tests/feed/test_faults.py",
+        "tests/feed/test_oracle.py",
+    ]
+    if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:
+        raise Violation("the feed broke its promise; the seed stands in the name of the test that failed")
+
+
 def mutants_attack(run: Run) -> None:
     """Faults put in on purpose: all of them by hand, and mutants.md is written; six with `--ci`."""
     found = mutants.mutants()
@@ -188,6 +208,7 @@ ATTACKS: dict[str, Callable[[Run], None]] = {
     "network": network_attack,
     "memory": memory_attack,
     "clients": clients_attack,
+    "feed": feed_attack,
     "mutants": mutants_attack,
     "soak": soak_attack,
 }
@@ -204,7 +225,7 @@ def _needs(missing: list[str]) -> None:
 )
 @click.argument("attack", type=click.Choice([*ATTACKS, "all"]))
 @click.option("--seed", type=int, help="What decides everything that is left to chance; printed at the start.")
-@click.option("--seeds", type=int, help="How many seeds of the simulation.")
+@click.option("--seeds", type=int, help="How many seeds of the simulation, or of the feed.")
 @click.option("--stores", is_flag=True, help="Python stores among the clients of every seed of the simulation.")
 @click.option("--minutes", type=float, default=60.0, show_default=True, help="Length of the soak.")
 @click.option("--ci", is_flag=True, help="Small: minutes in all.")

@@ -29,6 +29,7 @@ from livesync_trio.storage.postgresql import tables as postgres_tables
 from livesync_trio.storage.postgresql.connection import Connector
 from livesync_trio.storage.postgresql.tables import Migration
 from livesync_trio.storage.sqlite.engine import SqliteEngine
+from tests.feed.statements import die_storing
 from tests.storage.making import CREATED_AT, event_json, run_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -175,10 +176,12 @@ def _postgres(countdown: _Countdown, url: str) -> None:
 def _act(number: int, act: str, database: str) -> None:
     """Carry out `act`: `reset`, `delete`, `freeze`, `erase` a or `rename` it c, `append` to it, `records`, `migrate`.
 
-    All of it in an SQLite file; `migrate-postgres` is a migration of PostgreSQL.
+    All of it in an SQLite file; `migrate-postgres` is a migration of PostgreSQL, `feed` a piece of a source's log.
     """
     countdown = _Countdown(number)
-    if act == "migrate-postgres":
+    if act == "feed":
+        die_storing(number, Path(database))
+    elif act == "migrate-postgres":
         _postgres(countdown, database)
     else:
         _sqlite(countdown, Path(database), act)

@@ -5,7 +5,7 @@ writer of the logs waiting (decision 0016). PostgreSQL: tables of their own in t
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -18,6 +18,7 @@ from livesync_trio.feed.limits import FEED_STATEMENT_LIMIT_S
 from livesync_trio.feed.tables import text_of
 from livesync_trio.limits import SQLITE_BUSY_TIMEOUT_MS
 from livesync_trio.storage.postgresql import connection as postgresql
+from livesync_trio.storage.postgresql.arrays import Bigints, OptionalTexts, Texts
 from livesync_trio.storage.sqlite import connection as sqlite
 
 Rows = list[tuple[Any, ...]]
@@ -25,18 +26,11 @@ Rows = list[tuple[Any, ...]]
 _LOCK: Final = 0x6C697665_66656564
 """Number of the advisory lock under which the tables are made: "livefeed" in ASCII."""
 
-TYPES: Final = {
-    "commit_lsn": "bigint",
-    "committed_us": "bigint",
-    "changes": "bigint",
-    "xid": "bigint",
-    "size_bytes": "bigint",
-    "seq": "bigint",
-    "relation": "bigint",
-    "old_relation": "bigint",
-    "changed_lsn": "bigint",
-}
-"""Types of the columns that rows are inserted into by the many; the others are text."""
+_NUMBERS: Final = frozenset(
+    {"commit_lsn", "committed_us", "changes", "xid", "size_bytes", "seq", "relation", "changed_lsn"}
+)
+_NUMBERS_OR_NULL: Final = frozenset({"old_relation"})
+"""Columns that rows are inserted into by the many and that are `bigint`; the others are text."""
 
 
 class Session(Protocol):
@@ -52,7 +46,7 @@ class Session(Protocol):
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]], then: str = "") -> None:
         """Insert rows. `then`: what follows, such as ON CONFLICT."""
 
-    def among(self, column: str, texts: Sequence[str]) -> tuple[str, object]:
+    def among(self, column: str, texts: Collection[str]) -> tuple[str, object]:
         """A condition that a column is one of these texts, and its parameter."""
 
     def begin(self) -> None:
@@ -127,8 +121,8 @@ class _SqliteSession:
         with self._translating():
             self._opened().executemany(statement, rows)
 
-    def among(self, column: str, texts: Sequence[str]) -> tuple[str, object]:
-        return f"{column} IN (SELECT value FROM json_each(%s))", text_of(texts)  # noqa: S608 - our names
+    def among(self, column: str, texts: Collection[str]) -> tuple[str, object]:
+        return f"{column} IN (SELECT value FROM json_each(%s))", text_of(list(texts))  # noqa: S608 - our names
 
     def begin(self) -> None:
         self.ask("BEGIN IMMEDIATE")
@@ -212,12 +206,16 @@ class _PostgresSession:
 
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]], then: str = "") -> None:
         if rows:
-            arrays = ", ".join(f"%s::{TYPES.get(column, 'text')}[]" for column in columns)
-            statement = f"INSERT INTO {table} ({', '.join(columns)}) SELECT * FROM unnest({arrays}) {then}"  # noqa: S608
-            self.ask(statement, [list(column) for column in zip(*rows, strict=True)])
+            names = ", ".join(columns)
+            wanted = ", ".join(f"{name}::bigint" if name in _NUMBERS_OR_NULL else name for name in columns)
+            marks = ", ".join(["%s"] * len(columns))
+            statement = f"INSERT INTO {table} ({names}) SELECT {wanted} FROM unnest({marks}) AS given ({names}) {then}"  # noqa: S608
+            self.ask(
+                statement, [_array(name, column) for name, column in zip(columns, zip(*rows, strict=True), strict=True)]
+            )
 
-    def among(self, column: str, texts: Sequence[str]) -> tuple[str, object]:
-        return f"{column} = ANY (%s)", list(texts)
+    def among(self, column: str, texts: Collection[str]) -> tuple[str, object]:
+        return f"{column} = ANY (%s)", Texts(text.encode() for text in texts)
 
     def begin(self) -> None:
         self.ask("BEGIN")
@@ -261,6 +259,15 @@ class _PostgresSession:
                 self._connection = None
             known = postgresql.translated(error)
             raise _known(known if isinstance(known, LivesyncError) else None, error) from error
+
+
+def _array(column: str, values: Sequence[Any]) -> Bigints | OptionalTexts:
+    """A column of many rows, as one value that is not escaped."""
+    if column in _NUMBERS:
+        return Bigints(values)
+    if column in _NUMBERS_OR_NULL:
+        return OptionalTexts(None if value is None else b"%d" % value for value in values)
+    return OptionalTexts(None if value is None else value.encode() for value in values)
 
 
 def _known(found: LivesyncError | None, error: Exception) -> Exception:

@@ -13,11 +13,12 @@ from livesync_trio.feed.position import Position
 
 
 class Source(msgspec.Struct, frozen=True):
-    """Which log of which cluster a history was read from. Another one of them is another log."""
+    """Which log of which cluster a history was read from, and a mark of the publication. Another one is another log."""
 
     system: str
     timeline: int
     slot: str
+    publication: str = ""
 
 
 class TableState(msgspec.Struct, frozen=True):

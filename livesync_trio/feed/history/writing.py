@@ -5,7 +5,7 @@ whether the writer's is still the greatest. So a reader that lost its slot witho
 """
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import attrs
@@ -15,7 +15,7 @@ from livesync_trio.feed.history.databases import Database, Session
 from livesync_trio.feed.history.reading import relations_of
 from livesync_trio.feed.history.schema import NAMES
 from livesync_trio.feed.history.state import NOTHING, Source, State, TableState, make_state, read_state, write_state
-from livesync_trio.feed.tables import Change, Column, Commit, Relation, Row, row_of, text_of
+from livesync_trio.feed.tables import Column, Commit, Relation, Row, row_of
 
 FEED_FORGET_STEP: Final = 10_000
 """Changes that one transaction lets go of when they are kept no more."""
@@ -42,10 +42,19 @@ class Superseded(Exception):
 
 
 class Image(NamedTuple):
-    """A row as it is now, and the version of its table that it is written in."""
+    """A row as it is now: the version of its table that it is written in, and its values as they are stored."""
 
     relation: int
-    row: Row
+    text: str
+
+    @property
+    def row(self) -> Row:
+        """Its values."""
+        return row_of(self.text)
+
+
+Written = tuple[int, int, int, str, str, str | None, str | None, int | None]
+"""A change as it is stored, in the order of `_CHANGES`. Rows are texts: most are only moved from here to there."""
 
 
 class Writer:
@@ -131,29 +140,19 @@ class Writer:
             self._relations = relations_of(self._session)
         return self._relations[version]
 
-    def images(self, table: str, keys: Sequence[str]) -> dict[str, Image]:
+    def images(self, table: str, keys: Collection[str]) -> dict[str, Image | None]:
         """Rows as they are now, of those of the keys that there are."""
         condition, parameter = self._session.among("key", keys)
         statement = f"SELECT key, relation, row FROM livesync_feed_rows WHERE name = %s AND {condition}"  # noqa: S608
         rows = self._session.ask(statement, (table, parameter))
-        return {key: Image(relation, row_of(row)) for key, relation, row in rows}
+        return {key: Image(relation, text) for key, relation, text in rows}
 
-    def add(self, changes: Iterable[Change]) -> None:
+    def add(self, changes: Sequence[Written]) -> None:
         """Store changes of the commit that is being written."""
-        rows = [
-            (
-                *change.position,
-                change.relation,
-                change.operation,
-                change.key,
-                None if change.row is None else text_of(change.row),
-                None if change.old is None else text_of(change.old),
-                change.old_relation,
-            )
-            for change in changes
-        ]
-        self._session.insert("livesync_feed_changes", _CHANGES, rows)
-        self._size_bytes += sum(len(row[5] or "") + len(row[6] or "") + len(row[4]) for row in rows)
+        self._session.insert("livesync_feed_changes", _CHANGES, changes)
+        self._size_bytes += sum(
+            len(key) + len(text or "") + len(old_text or "") for _, _, _, _, key, text, old_text, _ in changes
+        )
 
     def set_images(self, table: str, images: Mapping[str, Image | None], commit_lsn: int) -> None:
         """Let rows be as they are now; None: gone."""
@@ -162,9 +161,7 @@ class Writer:
             condition, parameter = self._session.among("key", gone)
             self._session.ask(f"DELETE FROM livesync_feed_rows WHERE name = %s AND {condition}", (table, parameter))  # noqa: S608
         rows = [
-            (table, key, image.relation, text_of(image.row), commit_lsn)
-            for key, image in images.items()
-            if image is not None
+            (table, key, image.relation, image.text, commit_lsn) for key, image in images.items() if image is not None
         ]
         self._session.insert("livesync_feed_rows", _ROWS, rows, _REPLACE)
 
