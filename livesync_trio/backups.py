@@ -41,6 +41,28 @@ _NOT_FOR_OTHERS: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LIS
 
 
 @attrs.define(eq=False)
+class Making:
+    """A backup that is being made.
+
+    Attributes:
+        file: what it will be called once it is whole.
+        began_s: when it was begun, in Unix time.
+        scope: cancels it.
+    """
+
+    file: Path
+    began_s: float
+    scope: trio.CancelScope
+
+    def written_bytes(self) -> int:
+        """How much of it is on the disk so far."""
+        try:
+            return self.file.with_name(f"{self.file.name}.part").stat().st_size
+        except OSError:
+            return 0
+
+
+@attrs.define(eq=False)
 class Backups:
     """The backups of one server.
 
@@ -50,6 +72,8 @@ class Backups:
         last_s: when the newest whole one was begun, in Unix time; 0: there is none.
         last_bytes: its size.
         failed: how many could not be made since the start.
+        reason: why the latest attempt came to nothing; empty: it did not.
+        making: the one that is being made.
     """
 
     config: Config
@@ -57,6 +81,23 @@ class Backups:
     last_s: float = 0.0
     last_bytes: int = 0
     failed: int = 0
+    reason: str = ""
+    making: Making | None = None
+    _asked: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    def make_now(self) -> bool:
+        """Have one made at once, by whoever runs `run`. False: one is being made."""
+        if self.making is not None:
+            return False
+        self._asked.set()
+        return True
+
+    def cancel(self) -> bool:
+        """Give up the one that is being made; nothing of it is left. False: there is none."""
+        if self.making is None:
+            return False
+        self.making.scope.cancel()
+        return True
 
     @property
     def _directory(self) -> Path:
@@ -69,18 +110,37 @@ class Backups:
         self._look()
         while True:
             due_in_s = self.last_s + self.config.backup_every_s - self.now_s() if self.last_s else 0.0
-            if due_in_s > 0:
-                await trio.sleep(min(due_in_s, LOOK_S))  # clocks are set, and machines sleep
-            elif await self._make():
+            if due_in_s > 0 and not self._asked.is_set():
+                await self._wait(min(due_in_s, LOOK_S))  # clocks are set, and machines sleep
+                continue
+            self._asked = trio.Event()
+            if await self._make():
                 pause_s = RETRY_FIRST_S
             else:
-                await trio.sleep(pause_s)
+                await self._wait(pause_s)
                 pause_s = min(2 * pause_s, RETRY_MAX_S)
 
+    async def _wait(self, most_s: float) -> None:
+        with trio.move_on_after(most_s):
+            await self._asked.wait()
+
     async def _make(self) -> bool:
-        """Make one and remove the oldest. False: it failed, and the log says why."""
+        """Make one and remove the oldest. False: it failed, or was given up, and the log says why."""
+        made = False
+        with trio.CancelScope() as scope:
+            try:
+                made = await self._made(scope)
+            finally:
+                self.making = None
+        if scope.cancelled_caught:
+            self.reason = "It was cancelled."
+            _log.info("backup cancelled")
+        return made
+
+    async def _made(self, scope: trio.CancelScope) -> bool:
         began = datetime.fromtimestamp(self.now_s(), UTC)
         file = self._directory / f"livesync-{began.strftime(_STAMP)}.jsonl.gz"
+        self.making = Making(file, began.timestamp(), scope)
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             ended = await trio.run_process(
@@ -99,11 +159,13 @@ class Backups:
             self._remove_oldest()
         except OSError as error:
             return self._failed(file, error.strerror or str(error))
+        self.reason = ""
         _log.info("backup made", file=str(file), size_bytes=self.last_bytes)
         return True
 
     def _failed(self, file: Path, reason: str) -> bool:
         self.failed += 1
+        self.reason = reason
         _log.error("backup failed", file=str(file), reason=reason)
         return False
 
@@ -117,6 +179,10 @@ class Backups:
     def files(self) -> list[tuple[float, str, int]]:
         """The backups in the folder, the oldest first: when each was begun (Unix time), its name, its size."""
         return [(begun_s, path.name, path.stat().st_size) for begun_s, path in self._found()]
+
+    def path(self, name: str) -> Path:
+        """Where a backup of `files` is."""
+        return self._directory / name
 
     def _look(self) -> None:
         """See when the newest one was made; the server may have been started anew."""

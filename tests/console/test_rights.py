@@ -63,7 +63,8 @@ def test_what_an_owner_does_carries_the_token_of_the_session(site: Site) -> None
     page = signed_in(site, OWNER, "/store?storeId=kept&tab=actions")
     page.get_by_label("Name", exact=True).fill("v1.ByTheOwner")
     page.get_by_role("button", name="Append to the log").click()
-    expect(page.locator("output").first).to_have_text("Stored as event 3.")
+    posting = page.locator("section").filter(has_text="Post a test event")
+    expect(posting.locator("output")).to_have_text("Stored as event 3.")
     acts = site.http.get("/api/v1/audit", params={"act": "append"}).json()["acts"]
     assert acts[0]["user"] == OWNER
     page.evaluate("document.querySelector('meta[name=csrf]').content = 'forged'")
