@@ -53,10 +53,17 @@ class App:
         self._store_id = store_id
         self._call("open", url=url, storeId=store_id, clientId=self.name, **options)
 
-    def start_committing(self, commits: Sequence[Commit], every_ms: int) -> Future[Any]:
-        """Commit one after another at a pace; the future is done after the last."""
+    def start_committing(self, commits: Sequence[Commit], every_ms: int, *, confirmed: bool = False) -> Future[Any]:
+        """Commit one after another; the future is done after the last.
+
+        ``every_ms`` is the pace. With ``confirmed``, each commit also waits until the server has confirmed the one
+        before: the published runtime may drop what is committed while it rebases (SPEC section 2), and on a slow
+        machine a rebase takes longer than any pace.
+        """
         encoded = [{"event": commit.event, "args": commit.args} for commit in commits]
-        return self.driver.start("commitAll", store=self._store_id, commits=encoded, everyMs=every_ms)
+        return self.driver.start(
+            "commitAll", store=self._store_id, commits=encoded, everyMs=every_ms, confirmed=confirmed
+        )
 
     def commit(self, *commits: Commit, every_ms: int) -> None:
         """Commit at a pace and wait until the last is committed (not until it is synced)."""

