@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +33,7 @@ SCREENS: Final = {
     "stores": "/stores",
     "store": "/store?storeId=team/roadmap",
     "live": "/store?storeId=team/roadmap&tab=live",
+    "growth": "/store?storeId=team/notes&tab=growth",
     "sessions": "/store?storeId=team/roadmap&tab=sessions",
     "actions": "/store?storeId=demo&tab=actions",
     "event": "/store/event?storeId=team/roadmap&seqNum=238",
@@ -44,6 +45,9 @@ SCREENS: Final = {
     "log": "/log?level=info&limit=8",
     "audit": "/log?tab=audit",
     "backups": "/backups",
+    "webhooks": "/webhooks?webhook=search-index",
+    "operators": "/operators",
+    "account": "/account",
 }
 _LISTENS_S: Final = 60.0
 
@@ -59,6 +63,7 @@ def server(folder: Path) -> Iterator[tuple[str, str]]:
         "PORT": "8000",
         "ADMIN_PORT": "8100",
         "LIVESYNC_BACKUP_DIR": "backups",
+        "LIVESYNC_WEBHOOK_PRIVATE_HOSTS": "127.0.0.1",
     }
     settings |= {name: os.environ[name] for name in ("PORT", "ADMIN_PORT") if name in os.environ}
     program = [sys.executable, "-m", "livesync_trio", "serve"]
@@ -90,6 +95,20 @@ def fill(url: str, token: str) -> None:
                 events = [_event(number) for number in range(first, min(first + 100, count))]
                 path = f"{url}/v1/stores/{store.replace('/', '%2F')}/events"
                 http.post(path, json={"events": events}).raise_for_status()
+
+
+def operate(control: str, headers: Mapping[str, str]) -> None:
+    """A webhook whose receiver is down, two operators, a token for a program."""
+    asked: dict[str, dict[str, Any]] = {
+        "webhooks/define": {"id": "search-index", "url": "http://127.0.0.1:9/hook", "secret": f"whsec_{'c2Vj' * 8}"},
+        "operators/create": {"email": "ann@example.org", "password": "of these pictures only", "role": "owner"},
+        "tokens/create": {"name": "a dashboard", "scopes": ["look"]},
+    }
+    asked["webhooks/define"]["start"] = "beginning"
+    for path, body in asked.items():
+        httpx.post(f"{control}/api/v1/{path}", json=body, headers=dict(headers)).raise_for_status()
+    more = {"email": "ben@example.org", "password": "of these pictures only", "role": "viewer"}
+    httpx.post(f"{control}/api/v1/operators/create", json=more, headers=dict(headers)).raise_for_status()
 
 
 def _event(number: int) -> dict[str, Any]:
@@ -148,6 +167,7 @@ def main() -> None:
         ).raise_for_status()
         token = answer.json()["token"]
         fill(url, token)
+        operate(control, headers)
         with (
             sync_playwright() as playwright,
             open_backend_blocking(url, store_id="team/roadmap", payload={"authToken": token}) as roadmap,

@@ -8,9 +8,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import httpx
@@ -138,7 +138,7 @@ def event(name: str = "v1.NoteAdded", data: Any = None, client: str = "phone", s
     return {"type": name, "data": data if data is not None else {"n": 1}, "clientId": client, "sessionId": session}
 
 
-def barriers(page: Page, where: str) -> None:
+def barriers(page: Page, where: str, themes: Sequence[Literal["light", "dark"]] = ("light", "dark")) -> None:
     """Nothing that axe finds on a page, in the light and in the dark; nothing wider than a phone."""
     if node_packages.missing_programs():
         pytest.skip("axe-core comes by npm")
@@ -150,8 +150,8 @@ def barriers(page: Page, where: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, where
     page.evaluate(source)  # by the debugger, which no policy holds back
     found = []
-    for theme in ("light", "dark"):
-        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+    for theme in themes:
+        page.emulate_media(color_scheme=theme)
         told = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
         found += [(theme, one["id"], [node["html"][:200] for node in one["nodes"]]) for one in told["violations"]]
     assert found == [], (where, found)

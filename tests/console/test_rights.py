@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from .site import PATIENCE_MS, Site, event
+from .site import PATIENCE_MS, Site, barriers, event
 
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -79,6 +79,7 @@ def test_an_operator_is_added_and_a_token_made(site: Site) -> None:
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Add").click()
     expect(page.locator("tbody")).to_contain_text("new@example.org")
+    barriers(page, "/operators")
     row = page.locator("tr").filter(has_text="new@example.org")
     row.get_by_role("button", name="Remove").click()
     expect(page.locator("tbody")).not_to_contain_text("new@example.org")
@@ -86,6 +87,9 @@ def test_an_operator_is_added_and_a_token_made(site: Site) -> None:
     page.get_by_label("What it is for").fill("a dashboard")
     page.get_by_role("button", name="Make it").click()
     expect(page.locator("#made")).to_contain_text("This is shown once.")
+    page.reload()
+    expect(page.locator("main")).to_contain_text("a dashboard")
+    barriers(page, "/account")
     page.context.close()
 
 
