@@ -105,7 +105,7 @@ def test_a_webhook_is_added_tested_paused_and_removed(site: Site, receiver: str)
     expect(card).to_contain_text("search")
 
     def delivering() -> bool:
-        return site.http.get("/api/v1/webhooks").json()["webhooks"][0]["mode"] == "delivering"
+        return bool(site.http.get("/api/v1/webhooks").json()["webhooks"][0]["mode"] == "delivering")
 
     site.until(delivering)
     card.get_by_role("button", name="Send a test").click()
@@ -132,7 +132,7 @@ def test_the_change_feed_is_followed(site: Site) -> None:
     page = site.page("/feed")
 
     def follows() -> bool:
-        return site.http.get("/api/v1/feed").json()["feed"]["phase"] == "following"
+        return bool(site.http.get("/api/v1/feed").json()["feed"]["phase"] == "following")
 
     site.until(follows)
     page.reload()
