@@ -124,7 +124,7 @@ def _event(number: int) -> dict[str, Any]:
     return {"type": kinds[number % 4], "data": data, "clientId": client, "sessionId": f"s{number // 40}"}
 
 
-def take(page: Page, name: str, address: str, file: Path, theme: str, *, post: Callable[[int], None]) -> None:
+def take(page: Page, name: str, address: str, file: Path, *, post: Callable[[int], None]) -> None:
     """One picture. `post`: stores an event, for screens that show what comes."""
     page.goto(address)
     if name == "live":
@@ -142,8 +142,6 @@ def take(page: Page, name: str, address: str, file: Path, theme: str, *, post: C
         page.wait_for_timeout(1000)
         page.get_by_role("button", name="Check").click()
         page.wait_for_selector("#checked li")
-    page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
-    page.evaluate("document.dispatchEvent(new Event('theme'))")
     page.wait_for_timeout(1500 if name in ("overview", "live") else 400)
     page.screenshot(path=file)
     print(f"{file} {file.stat().st_size // 1000} kB")
@@ -194,9 +192,10 @@ def main() -> None:
                 httpx.post(f"{url}/v1/stores/team%2Froadmap/events", json=_event(number), headers=bearer)
 
             for theme in ("light", "dark"):
+                page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
                 for screen, path in SCREENS.items():
                     if not given.screens or screen in given.screens:
-                        take(page, screen, control + path, given.into / f"{screen}-{theme}.png", theme, post=post)
+                        take(page, screen, control + path, given.into / f"{screen}-{theme}.png", post=post)
             browser.close()
 
 
