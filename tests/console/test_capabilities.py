@@ -282,3 +282,32 @@ def test_what_a_livestore_app_commits_appears_while_it_does(site: Site, tmp_path
     finally:
         app.close()
     page.context.close()
+
+
+def test_the_first_link_is_good_once_and_guessing_is_slowed_down(site: Site) -> None:
+    """The throttle is not tested by the clock: it counts attempts, and the right password comes after them."""
+    told = re.search(r"/first\?token=\S+", (site.folder / "log").read_text(encoding="utf-8"))
+    assert told is not None
+    page = site.page(told[0], stranger=True)
+    page.get_by_label("E-mail address").fill("first@example.org")
+    page.get_by_label("Password, at least").fill("correct horse battery staple")
+    page.get_by_label("The password again").fill("correct horse battery staple")
+    page.get_by_role("button", name="Create the operator").click()
+    expect(page.locator(".who")).to_contain_text("first@example.org")
+    stranger = site.page(told[0], stranger=True)
+    expect(stranger.get_by_role("alert")).to_be_visible()
+    expect(stranger.get_by_role("button", name="Create the operator")).to_have_count(0)
+    site.go(stranger, "/login")
+    alert = stranger.get_by_role("alert")
+    for _ in range(40):
+        stranger.get_by_label("E-mail address").fill("first@example.org")
+        stranger.get_by_label("Password").fill("a wrong guess")
+        with stranger.expect_navigation():
+            stranger.get_by_role("button", name="Sign in").click()
+        if "Too many wrong passwords" in alert.inner_text():
+            break
+    expect(alert).to_contain_text("Too many wrong passwords")
+    page.reload()
+    expect(page.locator(".who")).to_contain_text("first@example.org")  # who is in, stays in
+    for each in (page, stranger):
+        each.context.close()
