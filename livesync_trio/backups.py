@@ -46,6 +46,32 @@ _OF_THE_BUCKET: Final = (
 
 
 @attrs.define(eq=False)
+class Making:
+    """A backup that is being made.
+
+    Attributes:
+        place: the folder or bucket for it.
+        name: what it will be called once it is whole.
+        began_s: when it was begun, in Unix time.
+        scope: cancels it.
+    """
+
+    place: str
+    name: str
+    began_s: float
+    scope: trio.CancelScope
+
+    def written_bytes(self) -> int:
+        """How much of it is in the folder so far; of one for a bucket that is not known: 0."""
+        if is_bucket(self.place):
+            return 0
+        try:
+            return Path(self.place, f"{self.name}.part").stat().st_size
+        except OSError:
+            return 0
+
+
+@attrs.define(eq=False)
 class Backups:
     """The backups of one server.
 
@@ -55,6 +81,8 @@ class Backups:
         last_s: when the newest whole one was begun, in Unix time; 0: there is none.
         last_bytes: its size.
         failed: how many could not be made since the start.
+        reason: why the latest attempt came to nothing; empty: it did not.
+        making: the one that is being made.
     """
 
     config: Config
@@ -62,6 +90,23 @@ class Backups:
     last_s: float = 0.0
     last_bytes: int = 0
     failed: int = 0
+    reason: str = ""
+    making: Making | None = None
+    _asked: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    def make_now(self) -> bool:
+        """Have one made at once, by whoever runs `run`. False: one is being made."""
+        if self.making is not None:
+            return False
+        self._asked.set()
+        return True
+
+    def cancel(self) -> bool:
+        """Give up the one that is being made; nothing of it is left. False: there is none."""
+        if self.making is None:
+            return False
+        self.making.scope.cancel()
+        return True
 
     @property
     def place(self) -> str:
@@ -78,18 +123,38 @@ class Backups:
         pause_s = RETRY_FIRST_S
         while True:
             due_in_s = self.last_s + self.config.backup_every_s - self.now_s() if self.last_s else 0.0
-            if due_in_s > 0:
-                await trio.sleep(min(due_in_s, LOOK_S))  # clocks are set, and machines sleep
-            elif await self._make():
+            if due_in_s > 0 and not self._asked.is_set():
+                await self._wait(min(due_in_s, LOOK_S))  # clocks are set, and machines sleep
+                continue
+            self._asked = trio.Event()
+            if await self._make():
                 pause_s = RETRY_FIRST_S
             else:
-                await trio.sleep(pause_s)
+                await self._wait(pause_s)
                 pause_s = min(2 * pause_s, RETRY_MAX_S)
 
+    async def _wait(self, most_s: float) -> None:
+        with trio.move_on_after(most_s):
+            await self._asked.wait()
+
     async def _make(self) -> bool:
-        """Make one and remove the oldest. False: it failed, and the log says why."""
+        """Make one and remove the oldest. False: it failed, or was given up, and the log says why."""
+        made = False
+        with trio.CancelScope() as scope:
+            try:
+                made = await self._made(scope)
+            finally:
+                self.making = None
+        if scope.cancelled_caught:
+            self.reason = "It was cancelled."
+            _log.info("backup cancelled")
+        return made
+
+    async def _made(self, scope: trio.CancelScope) -> bool:
         began_s = self.now_s()
-        file = f"{self.place.rstrip('/')}/{name_of(began_s)}"
+        name = name_of(began_s)
+        file = f"{self.place.rstrip('/')}/{name}"
+        self.making = Making(self.place, name, began_s, scope)
         try:
             if not is_bucket(self.place):
                 self._make_folder()
@@ -98,6 +163,7 @@ class Backups:
         except (OSError, _Failed) as error:
             return self._failed(file, getattr(error, "strerror", None) or str(error))
         self.last_s = began_s
+        self.reason = ""
         _log.info("backup made", file=file, size_bytes=self.last_bytes)
         return True
 
@@ -147,6 +213,7 @@ class Backups:
 
     def _failed(self, file: str, reason: str) -> bool:
         self.failed += 1
+        self.reason = reason
         _log.error("backup failed", file=file, reason=reason)
         return False
 

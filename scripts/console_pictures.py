@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +33,7 @@ SCREENS: Final = {
     "stores": "/stores",
     "store": "/store?storeId=team/roadmap",
     "live": "/store?storeId=team/roadmap&tab=live",
+    "growth": "/store?storeId=team/notes&tab=growth",
     "sessions": "/store?storeId=team/roadmap&tab=sessions",
     "actions": "/store?storeId=demo&tab=actions",
     "event": "/store/event?storeId=team/roadmap&seqNum=238",
@@ -44,6 +45,9 @@ SCREENS: Final = {
     "log": "/log?level=info&limit=8",
     "audit": "/log?tab=audit",
     "backups": "/backups",
+    "webhooks": "/webhooks?webhook=search-index",
+    "operators": "/operators",
+    "account": "/account",
 }
 _LISTENS_S: Final = 60.0
 
@@ -59,6 +63,7 @@ def server(folder: Path) -> Iterator[tuple[str, str]]:
         "PORT": "8000",
         "ADMIN_PORT": "8100",
         "LIVESYNC_BACKUP_DIR": "backups",
+        "LIVESYNC_WEBHOOK_PRIVATE_HOSTS": "127.0.0.1",
     }
     settings |= {name: os.environ[name] for name in ("PORT", "ADMIN_PORT") if name in os.environ}
     program = [sys.executable, "-m", "livesync_trio", "serve"]
@@ -92,6 +97,20 @@ def fill(url: str, token: str) -> None:
                 http.post(path, json={"events": events}).raise_for_status()
 
 
+def operate(control: str, headers: Mapping[str, str]) -> None:
+    """A webhook whose receiver is down, two operators, a token for a program."""
+    asked: dict[str, dict[str, Any]] = {
+        "webhooks/define": {"id": "search-index", "url": "http://127.0.0.1:9/hook", "secret": f"whsec_{'c2Vj' * 8}"},
+        "operators/create": {"email": "ann@example.org", "password": "of these pictures only", "role": "owner"},
+        "tokens/create": {"name": "a dashboard", "scopes": ["look"]},
+    }
+    asked["webhooks/define"]["start"] = "beginning"
+    for path, body in asked.items():
+        httpx.post(f"{control}/api/v1/{path}", json=body, headers=dict(headers)).raise_for_status()
+    more = {"email": "ben@example.org", "password": "of these pictures only", "role": "viewer"}
+    httpx.post(f"{control}/api/v1/operators/create", json=more, headers=dict(headers)).raise_for_status()
+
+
 def _event(number: int) -> dict[str, Any]:
     kinds = ("v1.TaskCreated", "v1.TaskRenamed", "v1.TaskMoved", "v1.CommentAdded")
     data = {
@@ -105,7 +124,7 @@ def _event(number: int) -> dict[str, Any]:
     return {"type": kinds[number % 4], "data": data, "clientId": client, "sessionId": f"s{number // 40}"}
 
 
-def take(page: Page, name: str, address: str, file: Path, theme: str, *, post: Callable[[int], None]) -> None:
+def take(page: Page, name: str, address: str, file: Path, *, post: Callable[[int], None]) -> None:
     """One picture. `post`: stores an event, for screens that show what comes."""
     page.goto(address)
     if name == "live":
@@ -123,8 +142,6 @@ def take(page: Page, name: str, address: str, file: Path, theme: str, *, post: C
         page.wait_for_timeout(1000)
         page.get_by_role("button", name="Check").click()
         page.wait_for_selector("#checked li")
-    page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
-    page.evaluate("document.dispatchEvent(new Event('theme'))")
     page.wait_for_timeout(1500 if name in ("overview", "live") else 400)
     page.screenshot(path=file)
     print(f"{file} {file.stat().st_size // 1000} kB")
@@ -148,6 +165,7 @@ def main() -> None:
         ).raise_for_status()
         token = answer.json()["token"]
         fill(url, token)
+        operate(control, headers)
         with (
             sync_playwright() as playwright,
             open_backend_blocking(url, store_id="team/roadmap", payload={"authToken": token}) as roadmap,
@@ -174,9 +192,10 @@ def main() -> None:
                 httpx.post(f"{url}/v1/stores/team%2Froadmap/events", json=_event(number), headers=bearer)
 
             for theme in ("light", "dark"):
+                page.emulate_media(color_scheme=theme)
                 for screen, path in SCREENS.items():
                     if not given.screens or screen in given.screens:
-                        take(page, screen, control + path, given.into / f"{screen}-{theme}.png", theme, post=post)
+                        take(page, screen, control + path, given.into / f"{screen}-{theme}.png", post=post)
             browser.close()
 
 

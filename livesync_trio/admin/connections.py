@@ -11,12 +11,15 @@ from livesync_trio.connection.peer import Peer
 from livesync_trio.connection.statistics import UNKNOWN
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.limits import SEQ_NUM_MAX
+from livesync_trio.openapi.queries import wire_time
 
 
 class ListConnections(Request, frozen=True):
     """Which connections."""
 
     store_id: Annotated[str, Meta(description="Connections to this store only.")] = ""
+    user: Annotated[str, Meta(description="Connections of this user only.")] = ""
+    address: Annotated[str, Meta(description="Connections from addresses that begin with this text only.")] = ""
     after: Annotated[
         int, Meta(ge=0, le=SEQ_NUM_MAX, description="Connections with a greater number only; what `next` said.")
     ] = 0
@@ -63,10 +66,31 @@ class Closing(Answer, frozen=True):
     closing: bool = True
 
 
+class ListLostUpgrades(Request, frozen=True):
+    """Which of them."""
+
+    after: Annotated[int, Meta(ge=0, le=SEQ_NUM_MAX, description="Those with a greater number only.")] = 0
+
+
+class LostUpgrade(Answer, frozen=True):
+    """One request, and the headers that it lost."""
+
+    number: int
+    at: Time
+    store_id: str
+    missing: list[str]
+
+
+class LostUpgradePage(Answer, frozen=True):
+    """The last of them, and how many there were since the start."""
+
+    lost: list[LostUpgrade]
+    total: int
+
+
 async def list_connections(server: ServerView, asked: ListConnections, _caller: Caller) -> ConnectionPage:
     """The open WebSockets of this server, oldest first, page by page."""
-    peers = (peer for peer in server.peers if asked.store_id in ("", peer.label))
-    found = [peer for peer in peers if peer.number > asked.after]
+    found = [peer for peer in server.peers if peer.number > asked.after and _fits(peer, asked)]
     found.sort(key=lambda peer: peer.number)
     shown = found[: asked.limit]
     more = shown[-1].number if len(found) > asked.limit else None
@@ -93,6 +117,34 @@ async def close_connection(server: ServerView, asked: CloseConnection, caller: C
     return Closing(connection_id=number, store_id=store_id)
 
 
+async def list_lost_upgrades(server: ServerView, asked: ListLostUpgrades, _caller: Caller) -> LostUpgradePage:
+    """The last WebSocket requests that came without what makes them one, as through a proxy that drops headers."""
+    kept = [each for each in server.lost_upgrades.kept if each.number > asked.after]
+    told = [
+        LostUpgrade(
+            number=each.number,
+            at=wire_time(each.at),
+            store_id=each.store_id.encode(errors="replace").decode(),
+            missing=list(each.missing),
+        )
+        for each in kept
+    ]
+    return LostUpgradePage(lost=told, total=server.lost_upgrades.total)
+
+
+def _fits(peer: Peer, asked: ListConnections) -> bool:
+    return (
+        asked.store_id in ("", peer.label)
+        and asked.user in ("", _user_of(peer))
+        and peer.client.context.client_address.startswith(asked.address)
+    )
+
+
+def _user_of(peer: Peer) -> str | None:
+    user = peer.client.context.user
+    return None if user is None else user.id.encode(errors="replace").decode()
+
+
 def _told(peer: Peer) -> Connection:
     context = peer.client.context
     pulls = peer.pulls()
@@ -100,7 +152,7 @@ def _told(peer: Peer) -> Connection:
         connection_id=peer.number,
         store_id=peer.label,
         address=context.client_address,
-        user=None if context.user is None else context.user.id.encode(errors="replace").decode(),
+        user=_user_of(peer),
         generation=UNKNOWN if peer.generation is None else str(peer.generation),  # type: ignore[arg-type]
         transport="websocket",
         since=moment(peer.since_s),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
+JSON_LINES: Final = "application/jsonl"
 
 _MOMENT: Final = {"format": "date-time"}
 
@@ -53,9 +54,10 @@ class Raw:
 
 @attrs.frozen
 class Stream:
-    """An answer without an end: server-sent events, as long as the client listens."""
+    """An answer that is sent as it is made: server-sent events, or a file, as long as the client listens."""
 
     parts: AsyncGenerator[bytes, None]
+    content_type: str = EVENT_STREAM
 
 
 class CallerKind(enum.StrEnum):

@@ -48,6 +48,7 @@ class ListEvents(Request, frozen=True):
     session_id: Annotated[str, Meta(description="Events of this session only.")] = ""
     since: Annotated[Time, Meta(description="Events pushed at this moment or later only.")] | UnsetType = UNSET
     until: Annotated[Time, Meta(description="Events pushed before this moment only.")] | UnsetType = UNSET
+    user: Annotated[str, Meta(description="Events that this user pushed only; see LIVESYNC_STORE_USER.")] = ""
 
     def __post_init__(self) -> None:
         """Write moments as events have them, so that they compare. Raises ValueError."""
@@ -58,7 +59,7 @@ class ListEvents(Request, frozen=True):
     @property
     def choice(self) -> Choice:
         """Which of them are wanted."""
-        fields = (self.name, self.client_id, self.session_id, self.since, self.until)
+        fields = (self.name, self.client_id, self.session_id, self.since, self.until, self.user)
         return Choice(*(text or None for text in fields))
 
 
@@ -72,6 +73,7 @@ class Event(Answer, frozen=True):
     client_id: str
     session_id: str
     created_at: Time
+    user: str | UnsetType = UNSET
 
 
 class EventPage(Answer, frozen=True):
@@ -120,8 +122,9 @@ async def list_sessions(server: ServerView, asked: ListSessions, _caller: Caller
 
 
 def as_json(event: StoredEvent) -> bytes:
-    """An event in full: the stored text with the time of its push."""
-    return b'%b,"createdAt":"%b"}' % (event.json[:-1], event.created_at.encode())
+    """An event in full: the stored text with the time of its push, and the user who pushed it where that is stored."""
+    user = b"" if event.user is None else b',"user":%b' % msgspec.json.encode(_encodable(event.user))
+    return b'%b,"createdAt":"%b"%b}' % (event.json[:-1], event.created_at.encode(), user)
 
 
 # --- in a reader thread ----------------------------------------------------------------------------------------------

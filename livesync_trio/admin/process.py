@@ -9,9 +9,9 @@ import trio
 
 from livesync_trio.admin.declaring import Answer, Caller, Nothing, Raw, Time, camel
 from livesync_trio.admin.reading import refused
-from livesync_trio.admin.server_view import Reloading, ServerView, moment, wire_time_of
+from livesync_trio.admin.server_view import Reloading, ServerView, moment
 from livesync_trio.config import SETTINGS, shown_settings
-from livesync_trio.errors import CommandError, Kind, Refusal
+from livesync_trio.errors import Kind, Refusal
 from livesync_trio.version import VERSION
 
 
@@ -56,24 +56,6 @@ class Reload(Answer, frozen=True):
     changed: list[str]
     needs_restart: list[str]
     problem: str | None
-
-
-class Backup(Answer, frozen=True):
-    """One backup."""
-
-    name: str
-    bytes: int
-    began_at: Time
-
-
-class BackupsState(Answer, frozen=True):
-    """The backups by the clock, newest first."""
-
-    directory: str
-    every_seconds: float
-    keep: int
-    failed: int
-    files: list[Backup]
 
 
 class Feed(Answer, frozen=True):
@@ -142,24 +124,6 @@ async def reload(server: ServerView, _asked: Nothing, caller: Caller) -> Reload 
 
 def _reload(found: Reloading) -> Reload:
     return Reload(changed=found.changed, needs_restart=found.needs_restart, problem=found.problem)
-
-
-async def list_backups(server: ServerView, _asked: Nothing, _caller: Caller) -> BackupsState | Refusal:
-    """The backups that this server makes by the clock."""
-    backups, config = server.backups, server.config()
-    if backups is None:
-        return Refusal(Kind.NOT_FOUND, "This server makes no backups by the clock (LIVESYNC_BACKUP_DIR).")
-    try:
-        found = await backups.kept()
-    except CommandError as error:
-        return Refusal(Kind.STORAGE_UNAVAILABLE, f"The backups cannot be listed: {error}")
-    return BackupsState(
-        directory=str(config.backup_dir),
-        every_seconds=config.backup_every_s,
-        keep=config.backup_keep,
-        failed=backups.failed,
-        files=[Backup(name=one.name, bytes=one.size_bytes, began_at=wire_time_of(one.begun_s)) for one in found[::-1]],
-    )
 
 
 async def show_feed(server: ServerView, _asked: Nothing, _caller: Caller) -> Feed | Refusal:

@@ -22,6 +22,7 @@ from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.persistence import BulkWriter
 from livesync_trio.store.readers import ThreadReaders
 from livesync_trio.telemetry import Counters
+from livesync_trio.transport.lost_upgrades import LostUpgrades
 
 if TYPE_CHECKING:
     from livesync_trio.operators.entrance import Entrance
@@ -107,10 +108,12 @@ class ServerView:
         entrance: how operators get in; None: there are none, since the console is off.
         attempts: wrong secrets so far at its own address, by who sent them.
         public_attempts: those under `/admin` of the public port; apart, so that strangers there keep nobody out here.
+        lost_upgrades: WebSocket requests that lost a header on the way.
         started_s: when the server started, on Trio's clock.
         ending: the server has begun to shut down: tails take their leave.
         tails: tails open now, in the order in which they came.
         tails_admitted: how many were let in and have not ended; one of these may not be open yet.
+        walks: stores that are being read as a whole (`walking`).
         rewriting: a log is being written anew; one at a time.
         tails_memory: what all tails together may hold of history.
     """
@@ -140,10 +143,12 @@ class ServerView:
     entrance: "Entrance | None" = None
     attempts: Attempts = attrs.field(factory=Attempts)
     public_attempts: Attempts = attrs.field(factory=Attempts)
+    lost_upgrades: LostUpgrades = attrs.field(factory=LostUpgrades)
     started_s: float = attrs.field(factory=trio.current_time)
     ending: bool = False
     tails: dict["Ending", None] = attrs.field(factory=dict)
     tails_admitted: int = 0
+    walks: int = 0
     rewriting: bool = False
     tails_memory: Budget = attrs.field(factory=lambda: Budget(ADMIN_TAILS_MAX_BYTES))
 

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import Final
 
 import msgspec
+import trio
 
 from livesync_trio.admin.declaring import Stream
 from livesync_trio.admin.events import as_json
@@ -21,6 +22,13 @@ from livesync_trio.telemetry import get_logger
 
 ADMIN_HEARTBEAT_S: Final = 15.0
 """Silence after which a tail sends a comment: below the 30 s of impatient proxies, and who has gone is noticed."""
+
+TAIL_PAUSE_S: Final = 0.1
+"""Between two messages to one tail while it follows. What comes meanwhile goes together, so that under a flood a tail
+costs the server ten writes a second and not one for each push; an event that comes alone is sent at once."""
+
+TAIL_TOGETHER_BYTES: Final = 16 * 1024
+"""Messages that are put together; larger ones, and pages of history, wait for nothing."""
 
 _log = get_logger("admin")
 
@@ -40,7 +48,7 @@ async def follow(server: ServerView, store_id: StoreId, after: int | None) -> St
 class Tail(EventStream):
     """One tail of the control plane."""
 
-    __slots__ = ("_server",)
+    __slots__ = ("_server", "_waiting_s")
     heartbeat = HEARTBEAT
     farewell = FAREWELL
 
@@ -48,6 +56,15 @@ class Tail(EventStream):
         """Nothing is begun before `run_from`."""
         super().__init__(handle, server.tails_memory, ADMIN_HEARTBEAT_S)
         self._server = server
+        self._waiting_s = 0.0  # before this time of Trio's clock the next message is not sent
+
+    def put(self, message: bytes) -> None:
+        """Queue a message, together with those that wait."""
+        if self._queue and len(self._queue[-1]) + len(message) <= TAIL_TOGETHER_BYTES:
+            self._queue[-1] += message
+            self._queued_bytes += len(message)
+        else:
+            super().put(message)
 
     @staticmethod
     def render(events: Sequence[StoredEvent]) -> Sequence[Page]:
@@ -91,6 +108,9 @@ class Tail(EventStream):
             async with aclosing(self.messages(state, Cursor(after, state.backend_id))) as messages:
                 async for message in messages:
                     yield message
+                    if self.following and len(message) <= TAIL_TOGETHER_BYTES:
+                        await trio.sleep_until(self._waiting_s)
+                        self._waiting_s = trio.current_time() + TAIL_PAUSE_S
         finally:
             self._server.tails.pop(self, None)
 

@@ -16,7 +16,7 @@ from quart import Response, g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from livesync_trio.admin.declaring import EVENT_STREAM, JSON, Answer, Caller, CallerKind, Raw, Route, Stream
+from livesync_trio.admin.declaring import JSON, Answer, Caller, CallerKind, Raw, Route, Stream
 from livesync_trio.admin.gate import PROTECTION, Asking, Gate, same_csrf
 from livesync_trio.admin.library_log import library_logger
 from livesync_trio.admin.openapi import Error, Fault
@@ -192,7 +192,7 @@ class ControlApp(QuartTrio):
                 try:
                     answer = await route.handler(self._server, asked, g.caller)
                     if isinstance(answer, Stream):
-                        answer = Stream(self._while_in(answer.parts, g.caller, route.needs))
+                        answer = Stream(self._while_in(answer.parts, g.caller, route.needs), answer.content_type)
                     return await self._response(answer)
                 except StorageUnavailable:
                     return self._refused(UNAVAILABLE)
@@ -226,8 +226,8 @@ class ControlApp(QuartTrio):
             case Stream():
                 if request.method == "HEAD":
                     await answer.parts.aclose()
-                    return Response(b"", 200, content_type=EVENT_STREAM)
-                response = Response(answer.parts, 200, {"x-accel-buffering": "no"}, content_type=EVENT_STREAM)
+                    return Response(b"", 200, content_type=answer.content_type)
+                response = Response(answer.parts, 200, {"x-accel-buffering": "no"}, content_type=answer.content_type)
                 response.timeout = None  # a tail has no end
                 return response
             case _:

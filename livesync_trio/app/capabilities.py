@@ -111,6 +111,7 @@ def open_control_plane(server: Core, feed: "OpenFeed | None") -> "ControlPlane |
             backups=server.backups,
             feed=None if feed is None else feed.described,
             entrance=_open_entrance(server) if server.config.console else None,
+            lost_upgrades=server.door.lost_upgrades,
         )
     )
 

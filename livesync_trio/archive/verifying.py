@@ -3,7 +3,8 @@
 Owns the verdict on a store. The rules themselves stand where logs are read: `reading`, `entries`, storage's checks.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Final
 
 import attrs
 
@@ -12,6 +13,9 @@ from livesync_trio.archive.reading import OnEvents, log_entries, unheard
 from livesync_trio.errors import StoreDamaged
 from livesync_trio.model import StoreId
 from livesync_trio.storage.base import Reader, StoreSummary
+
+STEP_EVENTS: Final = 500
+"""Events after which `look_through` pauses."""
 
 
 @attrs.frozen
@@ -80,17 +84,34 @@ def verify(
     for summary in summaries:
         state = summary.state
         before = 0 if fitting is None else fitting.misfits
-        problem = _problem(reader, summary, on_events, fitting)
+        problem = _verdict(look_through(reader, summary, on_events, fitting))
         misfits = 0 if fitting is None else fitting.misfits - before
         yield Verified(summary.store_id, state.event_count, state.head, problem, misfits)
 
 
-def _problem(reader: Reader, summary: StoreSummary, on_events: OnEvents, fitting: Fitting | None) -> str | None:
+def _verdict(steps: Generator[int, None, str | None]) -> str | None:
+    """Walk to the end without a pause."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return] # what the generator returns
+
+
+def look_through(
+    reader: Reader, summary: StoreSummary, on_events: OnEvents = unheard, fitting: Fitting | None = None
+) -> Generator[int, None, str | None]:
+    """Walk through one log, as `verify` does, and pause now and then.
+
+    Gives how many events were looked at so far; returns what is wrong, in words, or None. Raises as `verify` does.
+    """
     if not summary.state.backend_id:
         return f"Store {summary.store_id!r} is damaged: its identity is missing. Reset it, or restore a backup."
     text_bytes, last = 0, None
     try:
-        for entry in log_entries(reader, summary.store_id, summary.state, on_events=on_events):
+        for seen, entry in enumerate(log_entries(reader, summary.store_id, summary.state, on_events=on_events)):
+            if seen and seen % STEP_EVENTS == 0:
+                yield seen
             text_bytes += len(entry.json)
             last = entry.created_at
             if fitting is not None:

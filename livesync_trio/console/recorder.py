@@ -8,6 +8,7 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,10 +18,15 @@ import trio
 
 from livesync_trio.admin.series import COLUMNS, Series
 from livesync_trio.admin.server_view import ServerView
+from livesync_trio.errors import StorageUnavailable
+from livesync_trio.storage.base import Reader, Sized
 from livesync_trio.telemetry import recent_lines
 
 STEP_S: Final = 1.0
 """Between two rows."""
+
+MEASURE_S: Final = 30.0
+"""Between two questions for the size of a database that is no file."""
 
 ROWS: Final = 900
 """Rows that are kept: 15 minutes, some 0.5 MB."""
@@ -56,7 +62,7 @@ class Recorder:
 
         Args:
             server: what is looked at.
-            database: the file whose size is told; None: it is no file.
+            database: the file whose size is told; None: it is no file, and the database is asked (`measure`).
             now_s: tells Unix time.
         """
         self.rows: deque[Row] = deque(maxlen=ROWS)
@@ -66,6 +72,7 @@ class Recorder:
         self._server = server
         self._database = database
         self._now_s = now_s
+        self._asked_bytes: int | None = None
         self._before = self._read()
         self._came = trio.lowlevel.ParkingLot()
         self._message = b""
@@ -75,6 +82,17 @@ class Recorder:
         while True:
             await trio.sleep(STEP_S)
             self.record()
+
+    async def measure(self) -> None:
+        """Ask the database for its size now and then, while somebody looks, until cancelled."""
+        while True:
+            if self.streams:
+                with suppress(StorageUnavailable):
+                    self._asked_bytes = await self._server.readers.ask(_database_bytes)
+                await trio.sleep(MEASURE_S)
+            else:
+                self._asked_bytes = None  # it would be old when somebody looks again
+                await trio.sleep(STEP_S)
 
     def record(self) -> None:
         """Take one row, and tell whoever listens."""
@@ -158,7 +176,7 @@ class Recorder:
             round(_MS * (now.delays_s - before.delays_s) / probes, 2) if probes else None,
             round(100 * (now.cpu_s - before.cpu_s) / passed_s, 1),
             _memory_bytes(),
-            _size_of(self._database, ""),
+            self._asked_bytes if self._database is None else _size_of(self._database, ""),
             _size_of(self._database, "-wal"),
         )
 
@@ -193,6 +211,10 @@ def quantile_ms(bounds: Sequence[float], counts: Sequence[int], wanted: float) -
         rank -= count
         below = bound
     return _MS * below
+
+
+def _database_bytes(reader: Reader) -> int | None:
+    return reader.database_bytes() if isinstance(reader, Sized) else None
 
 
 def _memory_bytes() -> int | None:

@@ -5,13 +5,27 @@ A screen's URL takes the parameters of the endpoint behind it, so that filters a
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import attrs
 import msgspec
 
-from livesync_trio.admin import access, connections, events, log, operators, process, sessions, stores, tokens, webhooks
+from livesync_trio.admin import (
+    access,
+    backups,
+    connections,
+    events,
+    growth,
+    log,
+    operators,
+    process,
+    sessions,
+    stores,
+    tokens,
+    webhooks,
+)
 from livesync_trio.admin.declaring import Caller, Nothing, Request
 from livesync_trio.admin.server_view import ServerView
 from livesync_trio.console.comparing import differences
@@ -24,7 +38,7 @@ ARGS_SHOWN_MAX_BYTES: Final = 256 * 1024
 """Args that a page shows; longer ones are cut, and offered as they are by the API."""
 
 _R = TypeVar("_R", bound=Request)
-_STORE_TABS: Final = ("events", "live", "sessions", "connections", "actions")
+_STORE_TABS: Final = ("events", "live", "growth", "sessions", "connections", "actions")
 _LOG_TABS: Final = ("log", "audit")
 
 
@@ -103,6 +117,9 @@ async def store(server: ServerView, given: Mapping[str, str], caller: Caller) ->
     if values["tab"] == "events":
         asked = _asked(events.ListEvents, {"order": "descending", **given})
         page = await events.list_events(server, asked, caller)
+        values["users"] = server.config().store_user
+    elif values["tab"] == "growth":
+        page = await growth.show_growth(server, _asked(growth.AskGrowth, given), caller)
     elif values["tab"] == "sessions":
         asked = _asked(events.ListSessions, given)
         page = await events.list_sessions(server, asked, caller)
@@ -113,6 +130,8 @@ async def store(server: ServerView, given: Mapping[str, str], caller: Caller) ->
         return page
     if values["tab"] == "events":
         values["events"] = [_event(raw) for raw in page.events]
+    elif values["tab"] == "growth":
+        values["points"] = [(datetime.fromisoformat(one.at).timestamp(), one.events) for one in page.points]
     return Shown({**values, "asked": asked, "page": page})
 
 
@@ -202,7 +221,7 @@ async def log_screen(server: ServerView, given: Mapping[str, str], caller: Calle
 
 async def backup_list(server: ServerView, _given: Mapping[str, str], caller: Caller) -> Shown | Refusal:
     """Backups by the clock."""
-    state = await process.list_backups(server, Nothing(), caller)
+    state = await backups.list_backups(server, Nothing(), caller)
     return state if isinstance(state, Refusal) else Shown({"state": state})
 
 
@@ -247,7 +266,7 @@ SCREENS: Final = (
     Screen("/connections", "connections", "Connections", connection_list),
     Screen("/connect", "connect", "Connect an app", connect),
     Screen("/access", "access", "Access", access_screen),
-    Screen("/webhooks", "webhooks", "Webhooks", webhook_list, lambda server: bool(server.config().webhooks)),
+    Screen("/webhooks", "webhooks", "Webhooks", webhook_list, lambda server: server.webhooks is not None),
     Screen("/feed", "feed", "Change feed", feed, lambda server: server.feed is not None),
     Screen("/backups", "backups", "Backups", backup_list, lambda server: server.backups is not None),
     Screen("/configuration", "configuration", "Configuration", configuration),
@@ -289,6 +308,7 @@ class _Stored(msgspec.Struct, rename="camel"):
     session_id: str
     created_at: str
     args: msgspec.Raw
+    user: str | None = None
 
 
 _stored: Final = msgspec.json.Decoder(_Stored)

@@ -22,6 +22,7 @@ from livesync_trio.console.recorder import Recorder
 from livesync_trio.console.screens import SCREENS, Screen, Shown
 from livesync_trio.errors import Kind, Refusal, StorageUnavailable, StoreDamaged
 from livesync_trio.operators.roles import Right
+from livesync_trio.supervision import open_tasks
 from livesync_trio.telemetry import recent_lines
 from livesync_trio.version import VERSION
 
@@ -53,7 +54,10 @@ class Console:
 
     async def run(self) -> None:
         """Record what the plots show, until cancelled."""
-        await self._recorder.run()
+        async with open_tasks("console") as tasks:
+            if self._server.engine == "postgresql":
+                tasks.start(self._recorder.measure)
+            await self._recorder.run()
 
     def _view(self, screen: Screen) -> Callable[[], Awaitable[Response]]:
         async def view() -> Response:

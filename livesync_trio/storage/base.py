@@ -418,6 +418,14 @@ class Reader(Protocol):
         """Release the handle."""
 
 
+@runtime_checkable
+class Sized(Protocol):
+    """A reading handle of a database that is no file of this machine, and tells how large it is."""
+
+    def database_bytes(self) -> int:
+        """How much room the database takes where it is kept. Raises StorageUnavailable."""
+
+
 class Engine(Protocol):
     """A database. Opened once by the application, which alone chooses the engine."""
 

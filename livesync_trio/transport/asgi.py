@@ -55,7 +55,11 @@ class Mount:
         Raises:
             BadRequest: the request cannot be read.
         """
-        exchange = _Exchange(http, await http.read_body(ADMIN_BODY_MAX_BYTES))
+        body = await http.read_body(ADMIN_BODY_MAX_BYTES)
+        if request.path == self.path:
+            await http.answer(308, [("location", self._with_slash(request)), ("cache-control", "no-store")], b"")
+            return
+        exchange = _Exchange(http, body)
         try:
             await self.app(self._scope(request, address), exchange.receive, exchange.send)
         except Exception as error:
@@ -63,6 +67,11 @@ class Mount:
                 _log.error("fault in an app on the public port", path=request.path, exc_info=error)
         if not exchange.began:
             await http.answer(500, [("content-type", "application/json"), ("cache-control", "no-store")], _FAULT)
+
+    def _with_slash(self, request: Request) -> str:
+        """Where the app's root is. Relative, since a proxy may have put the whole of it below another path."""
+        _, mark, query = request.target.partition("?")
+        return f"{self.path.rpartition('/')[2]}/{mark}{query}"
 
     def _scope(self, request: Request, address: str) -> dict[str, Any]:
         path, _, query = request.target.partition("?")

@@ -58,6 +58,7 @@ JSON: Final = ("content-type", "application/json")
 _HEALTH: Final = "/health"
 
 _NOT_SYNC: Final = (Kind.BAD_SYNC_URL, Kind.NOT_FOUND, Kind.METHOD_NOT_ALLOWED, Kind.UPGRADE_REQUIRED)
+_UPGRADE_EXPECTED: Final = "This URL is for a WebSocket: expected Upgrade: websocket."
 _HTML: Final = ("content-type", "text/html; charset=utf-8")
 
 
@@ -113,6 +114,7 @@ class Door:
             surroundings, lambda: access.pages, settings.frame_max_bytes, settings.stall_limit_s, self._turns, arrivals
         )
         """Makes WebSockets of requests, for the door and its sites."""
+        self.lost_upgrades = self.upgrader.lost
         self.sites: Sequence[Site] = ()
         """Who answers below paths of their own, in the order in which they are asked."""
         self.plain_dialect: Callable[[Channel, StoreHandle, Client, str], Peer] | None = None
@@ -378,7 +380,8 @@ class Door:
             found = await self._open_store(StoreId(context.store_id)).summary()
             presence = url.Presence.ABSENT if found is None else url.Presence.PRESENT
             more.append((url.PRESENCE_HEADER, presence.value))
-        expected = Refusal(Kind.UPGRADE_REQUIRED, "This URL is for a WebSocket: expected Upgrade: websocket.")
+        lost = self.lost_upgrades.note(request, context.store_id)
+        expected = Refusal(Kind.UPGRADE_REQUIRED, _upgrade_lost(lost) if lost else _UPGRADE_EXPECTED)
         await self._refuse(http, request, expected, *more)
 
     # --- who comes in ----------------------------------------------------------------------------------------------
@@ -423,3 +426,8 @@ async def _as_array(messages: AsyncGenerator[bytes, None]) -> AsyncGenerator[byt
 def _retry_after(wait_s: float | None) -> list[Header]:
     """The header that says when to come again, in whole seconds (RFC 9110, 10.2.3)."""
     return [] if wait_s is None else [("retry-after", str(min(math.ceil(wait_s), RETRY_AFTER_MAX_S)))]
+
+
+def _upgrade_lost(names: Sequence[str]) -> str:
+    """What whoever runs the proxy is told."""
+    return f"{_UPGRADE_EXPECTED} A proxy in front dropped {' and '.join(names)}."

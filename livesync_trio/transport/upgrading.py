@@ -26,6 +26,7 @@ from livesync_trio.telemetry import get_logger
 from livesync_trio.transport import direct
 from livesync_trio.transport.arrivals import Arrivals
 from livesync_trio.transport.http import BadRequest, HttpConnection, Request
+from livesync_trio.transport.lost_upgrades import LostUpgrades
 from livesync_trio.transport.websocket import WebSocketChannel
 
 _log = get_logger("transport")
@@ -44,6 +45,7 @@ class Upgrader:
         stall_limit_s: a peer that takes no bytes for so long is closed.
         turns: how many shake hands in one turn of the event loop.
         arrivals: hears for the sockets of all WebSockets; None: each is waited for by itself.
+        lost: remembers requests that were to become WebSockets, and lost a header on the way.
     """
 
     surroundings: Surroundings
@@ -52,6 +54,7 @@ class Upgrader:
     stall_limit_s: float
     turns: trio.Semaphore
     arrivals: Arrivals | None = None
+    lost: LostUpgrades = attrs.field(factory=LostUpgrades)
 
     async def upgrade(
         self, http: HttpConnection, request: Request, client: Client, make: Callable[[Channel], Peer]
@@ -84,6 +87,7 @@ class Upgrader:
             shaken = _shake_hands(request)
             peer = make(self._channel(http)) if shaken.status_code == 101 else None
         if peer is None:
+            self.lost.note(request, client.context.store_id)
             fields = [_TEXT, ("connection", "close"), *self.pages().headers(request.headers)]
             await http.answer(shaken.status_code, fields, bytes(shaken.body or b""))
             return None

@@ -53,6 +53,7 @@ class Choice:
         session_id: of its session.
         since: pushed at this moment or later, as `StoredEvent.created_at`.
         until: pushed before this moment.
+        user: who pushed it, where that is stored.
     """
 
     name: str | None = None
@@ -60,12 +61,15 @@ class Choice:
     session_id: str | None = None
     since: str | None = None
     until: str | None = None
+    user: str | None = None
 
     def takes(self, event: StoredEvent) -> bool:
-        """Whether an event is wanted. It is only decoded when its time is right and anything else matters."""
+        """Whether an event is wanted. It is only decoded when its time and user are right and anything else matters."""
         if self.since is not None and event.created_at < self.since:
             return False
         if self.until is not None and event.created_at >= self.until:
+            return False
+        if self.user is not None and event.user != self.user:
             return False
         wanted = (self.name, self.client_id, self.session_id)
         if wanted == (None, None, None):

@@ -31,7 +31,9 @@ async def test_it_is_below_admin_only_and_behind_the_same_gate() -> None:
         told = await public.get("/admin/api/v1/info", headers=secret)
         assert told.json()["health"]["controlPlane"] == "listening"
         refusal(await public.get("/admin/api/v1/info"), 401, "unauthenticated")
-        refusal(await public.get("/admin", headers=secret), 404, "not-found")
+        moved = await public.get("/admin?a=1", headers=secret)
+        assert (moved.status_code, moved.next_request.url.path if moved.next_request else "") == (308, "/admin/")
+        refusal(await public.get("/admin/", headers=secret), 404, "not-found")
         refusal(await public.post("/admin/api/v1/store/reset", content=b"x" * 10, headers=secret), 400, "bad-parameter")
         assert (
             await public.post("/admin/api/v1/store/reset", content=b"x" * 99_000, headers=secret)

@@ -107,3 +107,45 @@ async def test_a_folder_that_cannot_be_made_is_told_and_tried_again(
         await made.run()
     assert made.failed == 2
     assert not ran
+
+
+async def test_one_is_made_when_it_is_asked_for(
+    ran: Ran, make: Callable[[], Backups], autojump_clock: trio.testing.MockClock
+) -> None:
+    made = make()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(made.run)
+        await trio.sleep(0.25 * HOUR_S)
+        assert made.make_now()
+        await trio.sleep(0.25 * HOUR_S)
+        nursery.cancel_scope.cancel()
+    assert [round(at, 3) for at, _ in ran] == [0, 0.25]
+    assert made.last_s == EPOCH_S + 0.25 * HOUR_S
+
+
+async def test_one_that_is_made_can_be_given_up_and_is_tried_again_later(
+    make: Callable[[], Backups], autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[float] = []
+
+    async def run_process(command: list[str], **_: Any) -> None:
+        begun.append(trio.current_time())
+        Path(f"{command[-1]}.part").write_bytes(b"half")  # noqa: ASYNC240 -- a few bytes
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(trio, "run_process", run_process)
+    made = make()
+    assert not made.cancel()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(made.run)
+        await trio.sleep(1)
+        assert made.making is not None
+        assert made.making.written_bytes() == 4
+        assert not made.make_now()
+        assert made.cancel()
+        await trio.sleep(1)
+        assert made.making is None
+        assert (made.failed, made.reason) == (0, "It was cancelled.")
+        await trio.sleep(RETRY_FIRST_S)
+        assert begun == [0, 1 + RETRY_FIRST_S]
+        nursery.cancel_scope.cancel()

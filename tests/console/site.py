@@ -8,12 +8,16 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import httpx
+import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize
+
+from tests.conformance import node_packages
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "canary-of-the-console"
@@ -79,6 +83,13 @@ class Site:
                 assert self._process.poll() is None, (self.folder / "log").read_text(encoding="utf-8")
                 time.sleep(0.05)  # another process decides
 
+    def until(self, wanted: Callable[[], object]) -> None:
+        """Wait for what the server does by itself."""
+        until = time.monotonic() + PATIENCE_S
+        while not wanted():
+            assert time.monotonic() < until, (self.folder / "log").read_text(encoding="utf-8")
+            time.sleep(0.05)  # another process decides
+
     def stop(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
@@ -125,3 +136,24 @@ class Site:
 
 def event(name: str = "v1.NoteAdded", data: Any = None, client: str = "phone", session: str = "s1") -> dict[str, Any]:
     return {"type": name, "data": data if data is not None else {"n": 1}, "clientId": client, "sessionId": session}
+
+
+def barriers(page: Page, where: str, themes: Sequence[Literal["light", "dark"]] = ("light", "dark")) -> None:
+    """Nothing that axe finds on a page, in the light and in the dark; nothing wider than a phone."""
+    if node_packages.missing_programs():
+        pytest.skip("axe-core comes by npm")
+    node_packages.install("axe")
+    source = (node_packages.CLIENTS / "axe/node_modules/axe-core/axe.min.js").read_text(encoding="utf-8")
+    size = page.viewport_size
+    assert size is not None
+    page.set_viewport_size(ViewportSize(width=360, height=size["height"]))
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, where
+    page.evaluate(source)  # by the debugger, which no policy holds back
+    found = []
+    for theme in themes:
+        page.emulate_media(color_scheme=theme)
+        told = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        found += [(theme, one["id"], [node["html"][:200] for node in one["nodes"]]) for one in told["violations"]]
+    assert found == [], (where, found)
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size(size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from .site import PATIENCE_MS, Site, event
+from .site import PATIENCE_MS, Site, barriers, event
 
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -63,7 +63,8 @@ def test_what_an_owner_does_carries_the_token_of_the_session(site: Site) -> None
     page = signed_in(site, OWNER, "/store?storeId=kept&tab=actions")
     page.get_by_label("Name", exact=True).fill("v1.ByTheOwner")
     page.get_by_role("button", name="Append to the log").click()
-    expect(page.locator("output").first).to_have_text("Stored as event 3.")
+    posting = page.locator("section").filter(has_text="Post a test event")
+    expect(posting.locator("output")).to_have_text("Stored as event 3.")
     acts = site.http.get("/api/v1/audit", params={"act": "append"}).json()["acts"]
     assert acts[0]["user"] == OWNER
     page.evaluate("document.querySelector('meta[name=csrf]').content = 'forged'")
@@ -78,6 +79,7 @@ def test_an_operator_is_added_and_a_token_made(site: Site) -> None:
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Add").click()
     expect(page.locator("tbody")).to_contain_text("new@example.org")
+    barriers(page, "/operators")
     row = page.locator("tr").filter(has_text="new@example.org")
     row.get_by_role("button", name="Remove").click()
     expect(page.locator("tbody")).not_to_contain_text("new@example.org")
@@ -85,6 +87,9 @@ def test_an_operator_is_added_and_a_token_made(site: Site) -> None:
     page.get_by_label("What it is for").fill("a dashboard")
     page.get_by_role("button", name="Make it").click()
     expect(page.locator("#made")).to_contain_text("This is shown once.")
+    page.reload()
+    expect(page.locator("main")).to_contain_text("a dashboard")
+    barriers(page, "/account")
     page.context.close()
 
 

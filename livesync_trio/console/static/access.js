@@ -20,6 +20,7 @@
     one('#explain [name=token]').value = answer.token
   }
 
+  const PROXIES = 'nginx needs: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade"; Apache: ProxyPass with upgrade=websocket. Caddy and Traefik need nothing.'
   const WAIT_MS = 10_000
   const socket = (url, ping) => new Promise((resolve) => {
     let opened = false
@@ -44,6 +45,7 @@
       told(list, 'refused', 'This page came by https, so the browser lets it open wss: URLs only. Give the https: URL of the server.')
       return
     }
+    const known = await ask('/api/v1/connections/lost').catch(() => null)
     const found = await socket(`${base}/?${query}`, JSON.stringify({ _tag: 'Ping' }))
     if (found.ok) {
       told(list, 'passed', `A WebSocket opened and the server answered a ping after ${found.ms} ms. Apps get through.`)
@@ -52,6 +54,13 @@
     told(list, 'refused', found.opened ? `A WebSocket opened, but the answer to a ping did not come: ${found.why}.` : 'No WebSocket could be opened.')
     if (found.opened) {
       told(list, 'refused', 'Something between here and the server cuts WebSockets: raise the idle limit of the proxy, or switch off its buffering.')
+      return
+    }
+    // The browser is told nothing of a handshake that failed; the server remembers what it lacked.
+    const lost = known && (await ask(`/api/v1/connections/lost?after=${known.total}`).catch(() => null))?.lost.find((each) => store.startsWith(each.storeId))
+    if (lost) {
+      told(list, 'passed', 'The request for a WebSocket reached the server.')
+      told(list, 'refused', `On the way it lost ${lost.missing.length > 1 ? 'the headers' : 'the header'} ${lost.missing.join(' and ')}. Set the proxy in front so that it passes WebSockets on. ${PROXIES}`)
       return
     }
     // The same address asked as an ordinary request: its answer says how far it got, and what is missing.
@@ -65,7 +74,7 @@
     const text = (await answer.text()).slice(0, 300)
     if (answer.status === 426) {
       told(list, 'passed', 'An ordinary request gets through to the server, and would be let in.')
-      told(list, 'refused', 'The WebSocket does not: something in between drops the headers Upgrade and Connection. nginx needs: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";')
+      told(list, 'refused', `The WebSocket does not: something in between answers in the server's place. ${PROXIES}`)
     } else {
       told(list, 'refused', `The server, or a proxy, answered ${answer.status}: ${text}`)
     }

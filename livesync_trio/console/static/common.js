@@ -66,6 +66,7 @@ const Console = (() => {
     switch (field.dataset.type) {
       case 'json': return JSON.parse(text)
       case 'number': return Number(text)
+      case 'numbers': return text.split(/[\s,]+/).filter(Boolean).map(Number)
       case 'list': return text.split(',').map((part) => part.trim()).filter(Boolean)
       default: return field.name === 'token' ? text : field.value // a password is as it was typed
     }
@@ -79,7 +80,7 @@ const Console = (() => {
   const doneWith = {
     refresh: () => refresh(),
     made: (answer) => { const made = one('#made'); made.textContent = `${answer.token}\nThis is shown once.`; made.hidden = false },
-    go: (_answer, path) => { location.href = root + path },
+    go: (answer, path) => { location.href = root + path.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(answer[name])) },
     say: (answer, text, out) => { (out ?? {}).textContent = text.replace(/\{(\w+)\}/g, (_, name) => answer[name]); if (!out) say(text) },
     answer: (answer) => say(Object.entries(answer).map(([name, value]) => `${name}: ${value}`).join(', ')),
   }
@@ -117,6 +118,7 @@ const Console = (() => {
     if (button.dataset.copy !== undefined) copied(button.dataset.copy)
     else if (button.dataset.copyOf) copied(one(button.dataset.copyOf, button.closest('.json, .snippet')).textContent)
     else if (button.dataset.api && button.type === 'button') act(button, () => JSON.parse(button.dataset.body ?? '{}'))
+    else if (button.dataset.secret) one(button.dataset.secret).value = `whsec_${btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(24))))}`
     else if (button.id === 'zone') { kept('zone', kept('zone') === 'utc' ? 'local' : 'utc'); showTimes() }
     else if (button.id === 'theme') switchTheme()
   })
@@ -143,6 +145,18 @@ const Console = (() => {
     return `${bytes >= 100 || unit === 0 ? Math.round(bytes) : bytes.toFixed(1)} ${units[unit]}`
   }
 
+  const plain = (value) => (value >= 100 || Number.isInteger(value) ? Math.round(value).toLocaleString('en').replaceAll(',', '\u202f') : value.toFixed(value < 1 ? 2 : 1))
+
+  // A colour as the canvas of a plot takes it: variables know the theme, the canvas does not.
+  const colour = (name) => {
+    const probe = make('i')
+    probe.style.color = `var(${name})`
+    document.body.append(probe)
+    const found = getComputedStyle(probe).color
+    probe.remove()
+    return found
+  }
+
   const starts = []
   const onShow = (start) => starts.push(start)
   const shown = (within) => { showTimes(within); for (const start of starts) start(within) }
@@ -155,5 +169,5 @@ const Console = (() => {
   })
   document.addEventListener('htmx:sendError', () => say('The server does not answer.'))
 
-  return { root, one, all, make, kept, say, ask, refresh, doneWith, onShow, showTimes, size, written }
+  return { root, one, all, make, kept, say, ask, refresh, doneWith, onShow, showTimes, size, plain, colour, written }
 })()

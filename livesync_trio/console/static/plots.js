@@ -1,7 +1,7 @@
 // The plots of the overview: what the server kept of the last 15 minutes, and a value more each second.
 'use strict'
 ;(() => {
-  const { one, all, make, ask, onShow, size, live } = Console
+  const { one, all, make, ask, onShow, size, plain, colour, live } = Console
   const SPAN_S = 900
   const COLOURS = ['--plot-1', '--plot-2', '--plot-3', '--plot-4', '--plot-5']
   const UNITS = {
@@ -12,20 +12,9 @@
     'B/s': (value) => `${size(value)}/s`,
     count: (value) => String(value),
   }
-  const plain = (value) => (value >= 100 || Number.isInteger(value) ? Math.round(value).toLocaleString('en').replaceAll(',', '\u202f') : value.toFixed(value < 1 ? 2 : 1))
   let plots = []
   let columns = []
   let rows = []
-
-  // A colour as the canvas takes it: variables know the theme, the canvas does not.
-  const colour = (name) => {
-    const probe = make('i')
-    probe.style.color = `var(${name})`
-    document.body.append(probe)
-    const found = getComputedStyle(probe).color
-    probe.remove()
-    return found
-  }
 
   const draw = (figure) => {
     const series = figure.dataset.plot.split(',').map((part) => part.split(':'))

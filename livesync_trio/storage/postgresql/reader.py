@@ -76,6 +76,8 @@ _BEHIND: Final = """
 """
 
 
+_DATABASE_BYTES: Final = "SELECT pg_database_size(current_database())"
+
 _NUMBERS_OF_IDS: Final = """
     SELECT append_id, seq_num FROM livesync_7_append_ids
     WHERE log_id = %s AND append_id = ANY (%s) AND EXISTS (SELECT FROM livesync_7_stores WHERE log_id = %s)
@@ -174,6 +176,12 @@ class PostgresReader:
         return [
             StoreSummary(StoreId(row[0].decode()), log_state(row[1:6]), int(row[6]), row[7], row[8]) for row in rows
         ]
+
+    def database_bytes(self) -> int:
+        """How large the database is, with everything in it (`base.Sized`)."""
+        with translating():
+            [(size_bytes,)] = self._session.ask(_DATABASE_BYTES, ())
+        return int(size_bytes)
 
     def record(self, kind: str, key: str) -> Record | None:
         """One record; see the contract."""
