@@ -192,7 +192,7 @@ def main() -> None:
                 httpx.post(f"{url}/v1/stores/team%2Froadmap/events", json=_event(number), headers=bearer)
 
             for theme in ("light", "dark"):
-                page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+                page.emulate_media(color_scheme=theme)
                 for screen, path in SCREENS.items():
                     if not given.screens or screen in given.screens:
                         take(page, screen, control + path, given.into / f"{screen}-{theme}.png", post=post)
