@@ -25,7 +25,7 @@ SIGNING = "signs-the-tokens-of-the-console-tests"
 PATIENCE_S = 90.0
 PATIENCE_MS = 1000 * PATIENCE_S
 HARMLESS = (
-    *("Failed to load resource: net::", "Failed to load resource: the server responded with a status of 40"),
+    *("Failed to load resource: net::", "Failed to load resource: the server responded with a status of 4"),
     "WebSocket connection to",
 )
 """What a browser says by itself when a server is gone or refuses, which some tests want."""
