@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livesync_trio.errors import StoreDamaged
-from livesync_trio.model import Batch
+from livesync_trio.model import Batch, StoreId
 from livesync_trio.storage.base import Appended
 from livesync_trio.storage.sqlite.checksum import MODULUS, byte_sum
 from livesync_trio.storage.sqlite.engine import SqliteEngine
@@ -205,9 +205,49 @@ def test_an_event_of_another_store_is_not_served(sqlite: Database, tmp_path: Pat
         sqlite.read(mine)
 
 
+def test_another_event_of_the_same_store_is_not_served(sqlite: Database, tmp_path: Path) -> None:
+    """As when a bit of the index is flipped, so that it leads to the first event once more."""
+    state = sqlite.filled("bad", run_of(9))
+    columns = "parent_seq_num, ordinal, size_bytes, created_at, event, checksum"
+    first = f"SELECT {columns} FROM livesync_7_events WHERE seq_num = 1"
+    change(tmp_path, f"UPDATE livesync_7_events SET ({columns}) = ({first}) WHERE seq_num = 6")
+    with pytest.raises(StoreDamaged, match="e6 is not what was written"):
+        sqlite.read(state)
+
+
+def test_the_row_of_another_store_is_not_taken(sqlite: Database, tmp_path: Path) -> None:
+    """As when a bit of the index of names is flipped."""
+    state = sqlite.filled("theirs", run_of(3))
+    with closing(sqlite3.connect(tmp_path / "live.db", isolation_level=None)) as connection:
+        index = "type = 'index' AND tbl_name = 'livesync_7_stores' AND name LIKE 'sqlite_autoindex%'"
+        (page,) = connection.execute(f"SELECT rootpage FROM sqlite_schema WHERE {index}").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    sqlite.stop()
+    content = bytearray((tmp_path / "live.db").read_bytes())
+    where = content.index(b"theirs", (page - 1) * size, page * size)
+    content[where : where + 6] = b"anyone"
+    (tmp_path / "live.db").write_bytes(content)
+    engine = SqliteEngine(tmp_path / "live.db")
+    engine.open()
+    with closing(engine.reader()) as reader:
+        assert reader.state(StoreId("anyone")) is None
+        assert reader.state(StoreId("theirs")) != state
+    engine.close()
+
+
+def test_a_table_whose_definition_changed_is_damage(sqlite: Database, tmp_path: Path) -> None:
+    sqlite.filled("s", run_of(3))
+    with closing(sqlite3.connect(tmp_path / "live.db", isolation_level=None)) as connection:
+        connection.execute("ALTER TABLE livesync_7_stores RENAME COLUMN backend_id TO backend_ie")
+    with pytest.raises(StoreDamaged, match="is damaged"):
+        sqlite.open("s")
+
+
 def test_checksums_from_before_they_had_the_log_in_them_are_read(sqlite: Database, tmp_path: Path) -> None:
     state = sqlite.filled("old", run_of(3))
-    change(tmp_path, f"UPDATE livesync_7_events SET checksum = ((checksum & 65535) + 65521 - {state.log_id}) % 65521")
+    without = f"((checksum & 65535) + 65521 - {state.log_id} * 8191 - seq_num) % 65521"
+    change(tmp_path, f"UPDATE livesync_7_events SET checksum = {without}")
     state = sqlite.append("old", state, run_of(3, after=3))
     assert sqlite.numbers(state) == [1, 2, 3, 4, 5, 6]
     change(tmp_path, "UPDATE livesync_7_events SET checksum = checksum + 1 WHERE seq_num = 2")

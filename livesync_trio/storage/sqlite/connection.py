@@ -108,6 +108,9 @@ _UNAVAILABLE: Final = frozenset(
         sqlite3.SQLITE_NOTADB,
     }
 )
+_NOT_OUR_TABLES: Final = ("no such table", "no such column")
+"""How SQLite begins when a bit of a table's definition has changed."""
+
 _NOT_TEXT: Final = "Could not decode to UTF-8"
 """How Python's `sqlite3` says, without a code, that what should be text is none."""
 
@@ -128,7 +131,7 @@ def translated(error: sqlite3.Error, path: Path) -> LivesyncError | None:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY
     if code == sqlite3.SQLITE_FULL:
         return StorageFull(f"There is no room left for {path}: free some space; nothing was lost.")
-    if code == sqlite3.SQLITE_CORRUPT or str(error).startswith(_NOT_TEXT):
+    if code == sqlite3.SQLITE_CORRUPT or str(error).startswith((_NOT_TEXT, *_NOT_OUR_TABLES)):
         return StoreDamaged(f"{path} is damaged ({error}): restore a backup.")
     if code in _UNAVAILABLE:
         return StorageUnavailable(f"{path} cannot be used now: {error}.")

@@ -18,7 +18,7 @@ from zlib import adler32
 
 from livesync_trio.storage.base import Append
 from livesync_trio.storage.chain import check_chain
-from livesync_trio.storage.sqlite.checksum import BOUND, LOWER_HALF, beside_sum, byte_sum
+from livesync_trio.storage.sqlite.checksum import BOUND, LOWER_HALF, MODULUS, beside_sum, byte_sum
 
 SQLITE_INSERT_MAX_ROWS: Final = 1_024
 """Events in one statement; ten parameters each, below the 32,766 that SQLite allows. A power of two."""
@@ -83,7 +83,9 @@ def _one_append(append: Append) -> Statement | None:
             text = event.json
             size_bytes = len(text)
             text_bytes += size_bytes
-            values += (event.seq_num, ordinal, size_bytes, text.decode(), adler32(text, beside) & LOWER_HALF | BOUND)
+            number = event.seq_num
+            checksum = adler32(text, (beside + number) % MODULUS) & LOWER_HALF | BOUND
+            values += (number, ordinal, size_bytes, text.decode(), checksum)
         if ordinal - expected.event_count > SQLITE_INSERT_MAX_ROWS or text_bytes > SQLITE_INSERT_MAX_BYTES:
             return None
     events = ordinal - expected.event_count
@@ -126,7 +128,8 @@ def _add_rows(values: list[Value], sizes_bytes: list[int], append: Append) -> No
             size_bytes = len(text)
             sizes_bytes.append(size_bytes)
             values += (log_id, event.seq_num, event.parent_seq_num, ordinal, size_bytes, created_at, text.decode())
-            checksum, append_id = adler32(text, beside) & LOWER_HALF, event.append_id
+            checksum = adler32(text, (beside + event.seq_num) % MODULUS) & LOWER_HALF
+            append_id = event.append_id
             if append_id is not None:
                 checksum = byte_sum(append_id.encode(), checksum)
             values += (checksum | BOUND, user, append_id)

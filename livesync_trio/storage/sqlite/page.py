@@ -102,7 +102,7 @@ class Page(NamedTuple):
         texts: their texts, one behind the other.
         checked: how many of them have a checksum; those without are the older ones, hence the first.
         checksum: the sum of these.
-        bound: how many of these have the number of their log in them.
+        bound: how many of these have the numbers of their event and log in them.
         user_ordinals: ordinals of those that have a user, separated.
         users: these users, in hexadecimal digits, separated.
         id_ordinals: ordinals of those that have an id, separated.
@@ -165,7 +165,8 @@ def is_as_written(page: Page, log: LogState, events: Sequence[StoredEvent]) -> b
     users = [event.user for event in checked] if page.users is not None else ()
     append_ids = [event.append_id for event in checked] if page.append_ids is not None else ()
     moments = (event.created_at for event in checked)
-    return is_sum_of(page.checksum, page.bound, page_sum(texts, moments, users, append_ids), log.log_id)
+    numbers = [event.seq_num for event in checked]
+    return is_sum_of(page.checksum, page.bound, page_sum(texts, moments, users, append_ids), log.log_id, numbers)
 
 
 def changed(log: LogState, events: Sequence[StoredEvent], checksums: str | None) -> StoreDamaged:
@@ -194,7 +195,8 @@ def _is_checksum(written: str, log: LogState, event: StoredEvent) -> bool:
     if not written.isdecimal():
         return False
     checksum, beside = int(written), [event.user, event.append_id]
-    return is_sum_of(checksum, checksum // BOUND, page_sum(event.json, [event.created_at], beside), log.log_id)
+    page = page_sum(event.json, [event.created_at], beside)
+    return is_sum_of(checksum, checksum // BOUND, page, log.log_id, [event.seq_num])
 
 
 def _by_ordinal(ordinals: str | None, texts: str | None) -> dict[int, str]:

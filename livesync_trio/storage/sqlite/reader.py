@@ -31,8 +31,10 @@ from livesync_trio.storage.sqlite.page import (
 from livesync_trio.storage.sqlite.records import RECORD, RECORDS, records_of
 from livesync_trio.storage.sqlite.summaries import RANKED, SUMMARIES, SUMMARY, next_name, summaries
 
+# The row is asked for its name, since a bit that a disk flips in the index of names leads to another store's row.
 STATE_OF_STORE: Final = """
-    SELECT log_id, backend_id, head, event_count, frozen FROM livesync_7_stores WHERE store_id = ?
+    SELECT log_id, own.backend_id, own.head, own.event_count, own.frozen FROM livesync_7_stores AS named
+    JOIN livesync_7_stores AS own USING (log_id) WHERE named.store_id = ?1 AND own.store_id = ?1
 """
 
 
