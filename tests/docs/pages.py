@@ -16,7 +16,7 @@ PAGES = [
 
 COMMANDS = ("console", "sh")
 """Languages of blocks with commands: with prompts and output, or a script."""
-OTHERS = ("caddy", "json", "python", "text", "toml", "ts", "yaml")
+OTHERS = ("caddy", "json", "python", "sql", "text", "toml", "ts", "yaml")
 """Those of blocks without."""
 
 _FENCE = re.compile(r"^(?P<fence>```+)(?P<language>[^\n]*)\n(?P<text>.*?)^(?P=fence)$", re.DOTALL | re.MULTILINE)

@@ -137,5 +137,5 @@ def test_flags_named_in_the_documentation_exist() -> None:
     assert serve is not None
     known = {opt for param in serve.params if isinstance(param, click.Option) for opt in param.opts}
     for path in [ROOT / "docs/configuration.md"]:
-        named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text(encoding="utf-8")))
+        named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", path.read_text(encoding="utf-8")))
         assert named <= known, path
