@@ -266,8 +266,7 @@ def test_a_server_ends_with_its_terminal_unless_told_otherwise(tmp_path: Path, n
 
     def take_terminal() -> None:
         fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
-        if nohup:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)  # however these tests were started
 
     process = server.process
     with (tmp_path / "server.log").open("wb") as log:
