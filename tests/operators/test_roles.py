@@ -32,7 +32,7 @@ OWN = {
 }
 """What concerns oneself, so that everybody who is in may; what of it is somebody else's, the handler looks at."""
 OF_STRANGERS = {"/api/v1/login", "/api/v1/operators/first"}
-WITH_PAYLOADS = {"/api/v1/store/events", "/api/v1/store/tail"}
+WITH_PAYLOADS = {"/api/v1/store/events", "/api/v1/store/tail", "/api/v1/store/export", "/api/v1/backups/file"}
 
 
 def entrance(stage: Stage) -> Entrance:
