@@ -1,4 +1,4 @@
-"""Backups by the clock: `livesync backup` again and again into one folder or bucket, and the oldest go.
+"""Scheduled backups: `livesync backup` again and again into one folder or bucket, and the oldest go.
 
 Each is made by a process of its own, beside the server as an operator would start it: it takes no time of the event
 loop, and whatever becomes of it ends nothing but itself.
@@ -26,6 +26,9 @@ _log = get_logger("backups")
 
 LOOK_S: Final = 600.0
 """How often the time is looked at while no backup is due."""
+
+BUCKET_LOOK_S: Final = 60.0
+"""For how long the list of a bucket holds; each look is a process of its own."""
 
 RETRY_FIRST_S: Final = 60.0
 """Pause after a backup that failed; it doubles."""
@@ -93,6 +96,9 @@ class Backups:
     reason: str = ""
     making: Making | None = None
     _asked: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _listing: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+    _listed: list[Kept] | None = attrs.field(default=None, init=False)  # of a bucket, as it was seen at
+    _listed_s: float = attrs.field(default=0.0, init=False)
 
     def make_now(self) -> bool:
         """Have one made at once, by whoever runs `run`. False: one is being made."""
@@ -164,6 +170,7 @@ class Backups:
             return self._failed(file, getattr(error, "strerror", None) or str(error))
         self.last_s = began_s
         self.reason = ""
+        self._listed = None
         _log.info("backup made", file=file, size_bytes=self.last_bytes)
         return True
 
@@ -181,19 +188,23 @@ class Backups:
         return True
 
     async def kept(self) -> list[Kept]:
-        """The backups that there are, the oldest first.
+        """The backups that there are, the oldest first. A bucket is asked once a minute, however many want to know.
 
         Raises:
             CommandError: the folder cannot be read, or the bucket cannot be asked.
         """
         if not is_bucket(self.place):
             return Folder(Path(self.place)).kept()  # a few names
-        try:
-            told = await self._run("backups", "--json")
-        except (OSError, _Failed) as error:
-            raise CommandError(Kind.BAD_CONFIG, str(error)) from error
-        lines = [json.loads(line) for line in told.splitlines()]
-        return backups_among([(line["name"], line["bytes"]) for line in lines])
+        async with self._listing:
+            if self._listed is None or self.now_s() - self._listed_s >= BUCKET_LOOK_S:
+                try:
+                    told = await self._run("backups", "--json")
+                except (OSError, _Failed) as error:
+                    raise CommandError(Kind.BAD_CONFIG, str(error)) from error
+                lines = [json.loads(line) for line in told.splitlines()]
+                self._listed = backups_among([(line["name"], line["bytes"]) for line in lines])
+                self._listed_s = self.now_s()
+            return self._listed
 
     async def _run(self, *arguments: str) -> bytes:
         """What a command says. Raises _Failed with the last line of its complaint."""

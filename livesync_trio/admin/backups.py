@@ -1,4 +1,4 @@
-"""The backups by the clock: which there are, making one at once, fetching one."""
+"""Scheduled backups: which there are, making one at once, fetching one."""
 
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -14,7 +14,7 @@ from livesync_trio.errors import CommandError, Kind, Refusal
 
 CHUNK_BYTES: Final = 256 * 1024
 GZIP: Final = "application/gzip"
-_NONE: Final = Refusal(Kind.NOT_FOUND, "This server makes no backups by the clock (LIVESYNC_BACKUP_DIR).")
+_NONE: Final = Refusal(Kind.NOT_FOUND, "This server makes no scheduled backups: set LIVESYNC_BACKUP_DIR.")
 
 
 class Backup(Answer, frozen=True):
@@ -26,7 +26,7 @@ class Backup(Answer, frozen=True):
 
 
 class BackupsState(Answer, frozen=True):
-    """The backups by the clock, newest first; `making` is the one under way, with what is written of it so far."""
+    """The scheduled backups, newest first; `making` is the one under way, with what is written of it so far."""
 
     directory: str
     in_bucket: bool
@@ -51,7 +51,7 @@ class FetchBackup(Request, frozen=True):
 
 
 async def list_backups(server: ServerView, _asked: Nothing, _caller: Caller) -> BackupsState | Refusal:
-    """The backups that this server makes by the clock."""
+    """The scheduled backups of this server."""
     backups, config = server.backups, server.config()
     if backups is None:
         return _NONE
@@ -75,7 +75,7 @@ async def list_backups(server: ServerView, _asked: Nothing, _caller: Caller) -> 
 
 
 async def make_backup(server: ServerView, _asked: Nothing, caller: Caller) -> BackupDoing | Refusal:
-    """Begin a backup now, beside those by the clock; the list shows how far it is."""
+    """Begin a backup now, besides the scheduled ones; the list shows how far it is."""
     if server.backups is None:
         return _NONE
     if not server.backups.make_now():
@@ -100,8 +100,12 @@ async def fetch_backup(server: ServerView, asked: FetchBackup, caller: Caller) -
         return _NONE
     if is_bucket(server.backups.place):
         return Refusal(Kind.NOT_FOUND, "The backups lie in a bucket. Fetch them there.")
+    try:
+        kept = await server.backups.kept()
+    except CommandError as error:
+        return Refusal(Kind.STORAGE_UNAVAILABLE, f"The backups cannot be listed: {error}")
     # Of those that are listed: a name from outside is never made part of a path.
-    if asked.name not in [one.name for one in await server.backups.kept()]:
+    if asked.name not in [one.name for one in kept]:
         return Refusal(Kind.NOT_FOUND, "There is no backup of this name.")
     file = Path(server.backups.place, asked.name)
     _record(server, caller, "fetch", file=file.name)

@@ -102,7 +102,7 @@ class ServerView:
         access: the rules by which clients come in.
         public_url: where clients reach the server, as far as it knows itself; asked anew each time.
         reloads: reads the configuration again.
-        backups: those that are made by the clock; None: there are none.
+        backups: the scheduled ones; None: there are none.
         feed: tells how the change feed is; None: there is none.
         recorder: records what the console plots; None: there is no console.
         entrance: how operators get in; None: there are none, since the console is off.

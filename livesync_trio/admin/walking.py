@@ -92,7 +92,7 @@ async def _verified(server: ServerView, summary: StoreSummary) -> AsyncGenerator
     except LogReplaced:
         problem = "The store was reset or replaced meanwhile. Verify it again."
     except StorageUnavailable as error:
-        problem = f"The database cannot be read: {error}."
+        problem = f"The database cannot be read: {str(error).rstrip('.')}."
     told = {"storeId": summary.store_id, "events": total, "head": summary.state.head, "problem": problem}
     yield b"event: verdict\ndata: %b\n\n" % msgspec.json.encode(told)
 

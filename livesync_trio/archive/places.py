@@ -1,4 +1,4 @@
-"""Where backups by the clock lie: a folder, or a bucket (`bucket`). What they are called, and which of them go."""
+"""Where scheduled backups lie: a folder, or a bucket (`bucket`). What they are called, and which of them go."""
 
 import re
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ class Place(Protocol):
     """Where backups lie. Each method raises CommandError when the place cannot be used."""
 
     def kept(self) -> list[Kept]:
-        """Its backups by the clock, the oldest first; other files are nobody's business here."""
+        """Its scheduled backups, the oldest first; other files are nobody's business here."""
 
     def remove(self, name: str) -> None:
         """Remove one; that it is gone already is fine."""
@@ -45,13 +45,13 @@ def name_of(begun_s: float) -> str:
 
 
 def backups_among(files: Iterable[tuple[str, int]]) -> list[Kept]:
-    """The backups by the clock among files (name, size), the oldest first."""
+    """The scheduled backups among files (name, size), the oldest first."""
     found = ((_NAME.fullmatch(name), name, size_bytes) for name, size_bytes in files)
     return sorted(Kept(_begun_s(named[1]), name, size_bytes) for named, name, size_bytes in found if named is not None)
 
 
 def keep_newest(place: Place, keep: int) -> None:
-    """Remove all backups by the clock but the newest. Raises CommandError."""
+    """Remove all scheduled backups but the newest. Raises CommandError."""
     for one in place.kept()[:-keep]:
         place.remove(one.name)
 

@@ -220,7 +220,7 @@ async def log_screen(server: ServerView, given: Mapping[str, str], caller: Calle
 
 
 async def backup_list(server: ServerView, _given: Mapping[str, str], caller: Caller) -> Shown | Refusal:
-    """Backups by the clock."""
+    """Scheduled backups."""
     state = await backups.list_backups(server, Nothing(), caller)
     return state if isinstance(state, Refusal) else Shown({"state": state})
 

@@ -45,13 +45,22 @@ class OwnWrites:
         self._written[xid] = _Written(dict(rows))
         self._rows += len(rows)
         while self._rows > FEED_OWN_ROWS_KEPT and len(self._written) > 1:
-            oldest = next(iter(self._written))
-            self._rows -= len(self._written.pop(oldest).rows)
+            self._forget(next(iter(self._written)))
 
     def answer(self, xid: int) -> None:
         """The client was told of it: what comes behind may be sent."""
         if xid in self._written:
             self._written[xid].answered.set()
+
+    def forget_unanswered(self) -> None:
+        """The client was told that it failed, or that nobody knows: if it was committed all the same, it is sent."""
+        for xid in [xid for xid, written in self._written.items() if not written.answered.is_set()]:
+            self._forget(xid)
+
+    def _forget(self, xid: int) -> None:
+        written = self._written.pop(xid)
+        self._rows -= len(written.rows)
+        written.answered.set()  # who waits goes on, and sends all
 
     def expects(self, xid: int) -> bool:
         """Whether a transaction is one of them."""

@@ -126,9 +126,9 @@ class Way:
         return commit is not None and (position.seq == WHOLE or position.seq < commit.changes)
 
     async def _fetch_anew(self) -> Step:
-        message = "Your position is not one of this history, or what came behind it is kept no more. Fetch anew."
+        message = "Your position is not part of this history, or the changes after it are no longer kept. Fetch anew."
         if self._standing.epoch == self._feed.state.epoch:
-            message = "You may see other rows now, or your position is kept no more. Fetch anew."
+            message = "You may see other rows now, or your position is no longer kept. Fetch anew."
         self._talk.say("srv_error", code=str(Kind.REFETCH), message=message, error=message)
         self._standing.starts_over()
         return self._initial

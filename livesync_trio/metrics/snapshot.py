@@ -55,7 +55,7 @@ class Sources:
         draining: tells whether it is shutting down.
         storage_healthy: tells whether the database can be written and read, and answers.
         audit_lines_lost: tells how many lines the audit log lost.
-        backups: those that are made by the clock; None: there are none.
+        backups: the scheduled ones; None: there are none.
         feed: tells how the change feed is; None where there is none.
     """
 
@@ -85,7 +85,7 @@ class Snapshot:
         audit_lines_lost: lines of the audit log that were lost.
         draining: whether the server is shutting down.
         tasks: Trio's tasks.
-        backups: those that are made by the clock; None: there are none.
+        backups: the scheduled ones; None: there are none.
         feed: the change feed; None where there is none.
     """
 

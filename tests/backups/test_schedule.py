@@ -1,4 +1,4 @@
-"""Backups by the clock: when one is made, what is tried again, what is kept. The command itself is a stand-in here."""
+"""Scheduled backups: when one is made, what is tried again, what is kept. The command itself is a stand-in here."""
 
 import subprocess
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from livesync_trio.archive.places import Folder, keep_newest
-from livesync_trio.backups import RETRY_FIRST_S, Backups
+from livesync_trio.backups import BUCKET_LOOK_S, RETRY_FIRST_S, Backups
 from livesync_trio.config import Config
 
 HOUR_S = 3600.0
@@ -149,3 +149,34 @@ async def test_one_that_is_made_can_be_given_up_and_is_tried_again_later(
         await trio.sleep(RETRY_FIRST_S)
         assert begun == [0, 1 + RETRY_FIRST_S]
         nursery.cancel_scope.cancel()
+
+
+async def test_a_bucket_is_asked_once_a_minute_however_many_look(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    async def run_process(command: list[str], **_: Any) -> "subprocess.CompletedProcess[bytes]":
+        assert command[-2:] == ["backups", "--json"]
+        asked.append(trio.current_time())
+        await trio.sleep(1)
+        return subprocess.CompletedProcess(
+            command, 0, b'{"name":"livesync-20260301T000000Z.jsonl.gz","bytes":9}\n', b""
+        )
+
+    monkeypatch.setattr(trio, "run_process", run_process)
+    config = Config(database_url="sqlite:///a.db", backup_dir="s3://bucket/folder")
+    backups = Backups(config, trio.current_time)
+
+    async def look() -> None:
+        assert [one.size_bytes for one in await backups.kept()] == [9]
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(look)
+    await trio.sleep(BUCKET_LOOK_S / 2)
+    await look()
+    assert len(asked) == 1
+    await trio.sleep(BUCKET_LOOK_S)
+    await look()
+    assert len(asked) == 2

@@ -91,6 +91,7 @@ class Desk:
             try:
                 await self._carry_out(message)
             finally:
+                self._own.forget_unanswered()
                 self._peer.unanswered.give_back(message.size_bytes)
         self._busy = False
 
