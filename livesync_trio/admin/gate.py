@@ -43,7 +43,7 @@ _FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-proto", "x-for
 
 
 @attrs.frozen
-class Asking:
+class ClientHooks:
     """A request as far as the gate looks at it.
 
     Attributes:
@@ -71,7 +71,7 @@ class Gate:
 
     server: ServerView
 
-    async def admit(self, asking: Asking) -> Caller | Refusal:
+    async def admit(self, asking: ClientHooks) -> Caller | Refusal:
         """Who asks, or why nothing is done. Raises StorageUnavailable."""
         headers, needs = asking.headers, asking.needs
         origin = headers.get("origin")
@@ -91,7 +91,7 @@ class Gate:
 
     # --- programs ----------------------------------------------------------------------------------------------------
 
-    async def _by_secret(self, asking: Asking) -> Caller | Refusal:
+    async def _by_secret(self, asking: ClientHooks) -> Caller | Refusal:
         headers, now_s = asking.headers, trio.current_time()
         host = host_of(asking.address)
         attempts = self.server.public_attempts if asking.public else self.server.attempts
@@ -122,7 +122,7 @@ class Gate:
 
     # --- people ------------------------------------------------------------------------------------------------------
 
-    async def _by_cookie(self, asking: Asking, entrance: "Entrance") -> Caller | Refusal:
+    async def _by_cookie(self, asking: ClientHooks, entrance: "Entrance") -> Caller | Refusal:
         cookie = session_cookie(asking.headers, secure=asking.secure)
         session = None if cookie is None else await entrance.sessions.find(cookie)
         if asking.changes and not self._from_own_page(asking):
@@ -132,7 +132,7 @@ class Gate:
         operator = session.operator
         return self._caller(asking, CallerKind.SESSION, self._rights(operator), operator, session)
 
-    def _from_own_page(self, asking: Asking) -> bool:
+    def _from_own_page(self, asking: ClientHooks) -> bool:
         """Whether a browser says that a page of this very origin asks, or nobody says anything.
 
         A page at another port or neighbouring name is another origin. Who says nothing is no browser of our days; what
@@ -159,7 +159,7 @@ class Gate:
 
     def _caller(
         self,
-        asking: Asking,
+        asking: ClientHooks,
         kind: CallerKind,
         rights: frozenset[Right],
         operator: Operator | None = None,

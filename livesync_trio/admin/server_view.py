@@ -22,7 +22,7 @@ from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.persistence import BulkWriter
 from livesync_trio.store.readers import ThreadReaders
 from livesync_trio.telemetry import Counters
-from livesync_trio.transport.lost_upgrades import LostUpgrades
+from livesync_trio.transport.upgrading import LostUpgrades
 
 if TYPE_CHECKING:
     from livesync_trio.operators.entrance import Entrance

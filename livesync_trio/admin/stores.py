@@ -10,7 +10,7 @@ from msgspec import Meta
 from livesync_trio.admin.declaring import PAGE, Answer, Caller, Limit, Request, StoreName, Time
 from livesync_trio.admin.reading import refused
 from livesync_trio.admin.server_view import ServerView
-from livesync_trio.connection.appending import NewIds
+from livesync_trio.connection.pushing import NewIds
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import Rank, Reader, StoreOrder, StoreSummary, rank_of

@@ -17,7 +17,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from livesync_trio.admin.declaring import JSON, Answer, Caller, CallerKind, Raw, Route, Stream
-from livesync_trio.admin.gate import PROTECTION, Asking, Gate, same_csrf
+from livesync_trio.admin.gate import PROTECTION, ClientHooks, Gate, same_csrf
 from livesync_trio.admin.library_log import library_logger
 from livesync_trio.admin.openapi import Error, Fault
 from livesync_trio.admin.reading import read
@@ -131,9 +131,9 @@ class ControlApp(QuartTrio):
             return self._refused(_FORGED)
         return None
 
-    def _asking(self) -> Asking:
+    def _asking(self) -> ClientHooks:
         headers = _headers()
-        return Asking(
+        return ClientHooks(
             headers,
             self._address(),
             public=bool(request.scope.get("root_path")),

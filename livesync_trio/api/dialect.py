@@ -7,10 +7,9 @@ import attrs
 from livesync_trio.access.client import Client, Rights
 from livesync_trio.api.server import ApiServer
 from livesync_trio.connection.channel import Channel
-from livesync_trio.connection.either_peer import EitherPeer
+from livesync_trio.connection.context import note_refusal
 from livesync_trio.connection.peer import Peer
-from livesync_trio.connection.plain_peer import PlainPeer
-from livesync_trio.connection.recording import note_refusal
+from livesync_trio.connection.plain_peer import EitherPeer, PlainPeer
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.hooks import HookContext
 from livesync_trio.model import StoreId

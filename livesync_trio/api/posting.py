@@ -9,8 +9,8 @@ from livesync_trio.api.declaring import JSON, LINES, Call, Whole
 from livesync_trio.api.positions import cursor_of, etag, tags_in
 from livesync_trio.api.server import ApiServer
 from livesync_trio.api.structs import Appended, AppendedEvent, Nothing
-from livesync_trio.connection.appending import Appender, NewIds
-from livesync_trio.connection.recording import HTTP
+from livesync_trio.connection.context import HTTP
+from livesync_trio.connection.pushing import Appender, NewIds
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.limits import IDEMPOTENCY_KEY_MAX_CHARACTERS
 from livesync_trio.model import Cursor, Draft

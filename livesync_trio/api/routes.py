@@ -25,7 +25,7 @@ from livesync_trio.api.structs import (
     Sessions,
     Store,
 )
-from livesync_trio.connection.asking import Asking
+from livesync_trio.connection.client_hooks import ClientHooks
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal
 from livesync_trio.model import BackendId, Cursor
 from livesync_trio.wire.messages import Generation, PullRequest, RequestId
@@ -39,7 +39,7 @@ async def list_events(server: ApiServer, asked: ListEvents, call: Call) -> Reply
     if isinstance(start, Refusal):
         return start
     request = PullRequest(_PULL, None, None, call.accepts == EVENT_STREAM, start.seq_num, start.backend_id)
-    refusal = (await Asking(server.surroundings.hooks, call.client).may(request)).refusal
+    refusal = (await ClientHooks(server.surroundings.hooks, call.client).may(request)).refusal
     if refusal is not None:
         return refusal
     asked = msgspec.structs.replace(asked, after=start.seq_num)

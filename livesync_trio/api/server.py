@@ -8,8 +8,8 @@ import trio
 
 from livesync_trio.access.client import Client
 from livesync_trio.access.pages import Pages
+from livesync_trio.connection.context import ServerContext
 from livesync_trio.connection.peers import Peers
-from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.errors import Refusal
 from livesync_trio.hooks import HookContext
 from livesync_trio.model import StoreId
@@ -56,7 +56,7 @@ class ApiServer:
     arrive: Callable[[str], Refusal | None]
     client_address: Callable[[str, Mapping[str, str]], str]
     pages: Callable[[], Pages]
-    surroundings: Surroundings
+    surroundings: ServerContext
     open_store: Callable[[StoreId], StoreHandle]
     readers: ThreadReaders
     peers: Peers

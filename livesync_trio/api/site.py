@@ -21,8 +21,8 @@ from livesync_trio.api.negotiating import chosen, takes_gzip
 from livesync_trio.api.routes import ROUTES
 from livesync_trio.api.server import ApiServer
 from livesync_trio.api.structs import Problem
+from livesync_trio.connection.context import note_refusal
 from livesync_trio.connection.peer import Peer
-from livesync_trio.connection.recording import note_refusal
 from livesync_trio.errors import (
     RULES,
     BackendIdMismatch,

@@ -100,7 +100,7 @@ def open_control_plane(server: Core, feed: "OpenFeed | None") -> "ControlPlane |
             readers=ThreadReaders(server.engine.reader, ADMIN_READER_THREADS, server.counters),
             writer=server.writer,
             audit=server.audit,
-            secret=lambda: server.door.surroundings.admin_secret,
+            secret=lambda: server.door.shared.admin_secret,
             trusts=server.access.proxies.trusts,
             client_address=server.access.proxies.client,
             metrics=server.metrics.render,
@@ -140,7 +140,7 @@ def open_change_feed(server: Core) -> "OpenFeed | None":
     from livesync_trio.feed.opening import open_feed  # noqa: PLC0415
 
     records = Records(server.registry.writer, server.readers)
-    return open_feed(server.config.feed, server.config.database_url, records, server.door.surroundings)
+    return open_feed(server.config.feed, server.config.database_url, records, server.door.shared)
 
 
 def open_api(server: Core) -> "ApiSite | None":
@@ -156,7 +156,7 @@ def open_api(server: Core) -> "ApiSite | None":
         arrive=server.access.arrive,
         client_address=server.access.client_address,
         pages=lambda: server.access.pages,
-        surroundings=server.door.surroundings,
+        surroundings=server.door.shared,
         open_store=server.registry.handle,
         readers=server.readers,
         peers=server.peers,
@@ -190,7 +190,7 @@ def _feed_site(server: Core, feed: "OpenFeed", table: FeedTable) -> Site:
         dialect=table.dialect,
         admit=partial(server.door.admit, to_store=False),
         upgrader=server.door.upgrader,
-        surroundings=server.door.surroundings,
+        surroundings=server.door.shared,
         pages=lambda: server.access.pages,
         client_address=server.access.client_address,
     )

@@ -25,8 +25,8 @@ from livesync_trio.app.capabilities import (
 )
 from livesync_trio.audit import Audit
 from livesync_trio.config import Config, exposure_warnings, is_loopback
+from livesync_trio.connection.context import ServerContext
 from livesync_trio.connection.peers import Peers
-from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.delivery import Webhooks
 from livesync_trio.ending import Ending
 from livesync_trio.errors import Kind, StartupError, StorageUnavailable
@@ -45,12 +45,9 @@ from livesync_trio.service import Service, drain, start
 from livesync_trio.storage.base import Engine
 from livesync_trio.storage.shared import SharedEngine
 from livesync_trio.store.persistence import BulkWriter
-from livesync_trio.store.readers import ThreadReaders
+from livesync_trio.store.readers import ThreadReaders, hangs, watch
 from livesync_trio.store.registry import Registry
-from livesync_trio.store.shared.news import News
-from livesync_trio.store.shared.telling import Telling
-from livesync_trio.store.shared.writer import SharedWriter
-from livesync_trio.store.watching import hangs, watch
+from livesync_trio.store.shared import News, Notifier, SharedWriter
 from livesync_trio.store.writer import ThreadWriter
 from livesync_trio.supervision import Tasks, open_tasks
 from livesync_trio.systemd import ServiceManager
@@ -63,7 +60,7 @@ from livesync_trio.telemetry import (
 from livesync_trio.traces import open_traces
 from livesync_trio.transport.arrivals import Arrivals
 from livesync_trio.transport.door import Door, DoorSettings
-from livesync_trio.transport.metrics_page import MetricsPage
+from livesync_trio.transport.own_pages import MetricsPage
 from livesync_trio.transport.tls import Tls
 from livesync_trio.turns import Turns
 from livesync_trio.version import VERSION
@@ -111,7 +108,7 @@ class Server:
         self.counters = Counters()
         turns = Turns()
         self.arrivals = Arrivals(turns) if Arrivals.available() else None
-        telling = Telling()
+        telling = Notifier()
         writer: BulkWriter
         call_soon = None if self.arrivals is None else self.arrivals.call_soon
         if isinstance(engine, SharedEngine):
@@ -154,7 +151,7 @@ class Server:
         self.door: Door = Door(
             DoorSettings(config.frame_max_bytes, config.handshake_limit_s, config.stall_limit_s, config.proxy_protocol),
             access=self.access,
-            surroundings=Surroundings(
+            shared=ServerContext(
                 runner,
                 self.counters,
                 config.max_open_pulls,
@@ -200,7 +197,7 @@ class Server:
         services = [
             Service(partial(pulse.measure, self.counters)),
             Service(partial(watch, self.registry.writer, self.readers)),
-            Service(self.door.surroundings.flood.watch),
+            Service(self.door.shared.flood.watch),
         ]
         if self._ending is not None:
             services.append(Service(self._ending.watch, reports=True))

@@ -10,9 +10,8 @@ from typing import Final
 import trio
 
 from livesync_trio.connection.channel import Incoming
-from livesync_trio.connection.live import Pull
+from livesync_trio.connection.pulling import Pull, filled, rpc_history, rpc_pages
 from livesync_trio.connection.pushing import OpenPush
-from livesync_trio.connection.sharing import filled, rpc_history, rpc_pages
 from livesync_trio.connection.store_peer import OpenPull, StorePeer
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal
 from livesync_trio.limits import ORPHAN_GRACE_S, ORPHAN_QUIET_S
@@ -135,7 +134,7 @@ class RpcPeer(StorePeer):
         if isinstance(request, OpenPull):
             request.pull.close()
             if request.request.live:
-                self.surroundings.counters.live_pulls_abandoned += 1
+                self.shared.counters.live_pulls_abandoned += 1
         elif isinstance(request, OpenPush):
             request.interrupted = True
         self.outbox.put(rpc.interrupted(request_id))
@@ -186,7 +185,7 @@ class RpcPeer(StorePeer):
     def _wake_orphan(self, reason: str) -> None:
         """Close the connection, so that the client fails its lost pull and pulls again. Not done to next."""
         if self.generation is not Generation.NEXT:
-            self.surroundings.counters.orphans_closed += 1
+            self.shared.counters.orphans_closed += 1
             self.close(Kind.ORPHANED_PULL, reason)
 
 
@@ -210,7 +209,7 @@ class RpcPull(Pull):
 
     async def send_page(self, page: Page, remaining: int, state: LogState, *, live: bool) -> None:
         """A `Chunk` with one page; the hook sees it first."""
-        await self._peer.asking.tell_page(self._request, page, remaining)
+        await self._peer.hooks.tell_page(self._request, page, remaining)
         if not self.over:
             empty = rpc.chunk(self._request.id, rpc.page(b"", remaining, state.backend_id))
             self._outbox.put(filled(empty, page.items))

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from livesync_trio.config import FeedTable, is_postgresql, sqlite_path
-from livesync_trio.connection.surroundings import Surroundings
+from livesync_trio.connection.context import ServerContext
 from livesync_trio.errors import Kind, StartupError, StorageUnavailable
 from livesync_trio.feed.access import FeedAccess
 from livesync_trio.feed.actor import FEED_PROBE_LATE_S, Feed
@@ -74,7 +74,7 @@ class OpenFeed:
     feed: Feed
     rules: FeedAccess
     clients: Clients
-    surroundings: Surroundings
+    surroundings: ServerContext
     table: FeedTable
     _writer: "SourceWriter | None" = None
 
@@ -154,7 +154,7 @@ class OpenFeed:
         )
 
 
-def rules_of(table: FeedTable, surroundings: Surroundings | None) -> FeedAccess:
+def rules_of(table: FeedTable, surroundings: ServerContext | None) -> FeedAccess:
     """Who sees what; without surroundings only to look at the filters. Raises StartupError."""
 
     def hooks() -> HookRunner:
@@ -174,7 +174,7 @@ def rules_of(table: FeedTable, surroundings: Surroundings | None) -> FeedAccess:
         raise StartupError(Kind.BAD_CONFIG, f"[feed.access] or [feed.writes] cannot be used: {error}.") from error
 
 
-def open_feed(table: FeedTable, database_url: str, records: Records, surroundings: Surroundings) -> OpenFeed:
+def open_feed(table: FeedTable, database_url: str, records: Records, surroundings: ServerContext) -> OpenFeed:
     """Put a feed together, and open its history. Nothing runs yet.
 
     Raises:

@@ -9,8 +9,8 @@ import attrs
 from livesync_trio.access.client import Client
 from livesync_trio.connection.channel import Channel
 from livesync_trio.connection.channel import Incoming as Arrived
+from livesync_trio.connection.context import ServerContext
 from livesync_trio.connection.peer import Peer
-from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.errors import Kind, Refusal, StoreDamaged
 from livesync_trio.feed import messages
 from livesync_trio.feed.access import FeedAccess, View
@@ -70,7 +70,7 @@ class FeedPeer(Peer):
         self,
         channel: Channel,
         client: Client,
-        surroundings: Surroundings,
+        surroundings: ServerContext,
         served: Served,
         asked: Asked,
         view: View,

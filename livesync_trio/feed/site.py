@@ -17,9 +17,8 @@ from livesync_trio.access.client import Client
 from livesync_trio.access.pages import Pages
 from livesync_trio.config import Secret
 from livesync_trio.connection.channel import Channel
+from livesync_trio.connection.context import ServerContext, note_refusal
 from livesync_trio.connection.peer import Peer
-from livesync_trio.connection.recording import note_refusal
-from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.errors import Kind, LivesyncError, Refusal
 from livesync_trio.feed.access import FeedAccess, View
 from livesync_trio.feed.filters import BadFilter
@@ -62,7 +61,7 @@ class FeedSite:
         dialect: Dialect,
         admit: Admit,
         upgrader: Upgrader,
-        surroundings: Surroundings,
+        surroundings: ServerContext,
         pages: Callable[[], Pages],
         client_address: Callable[[str, dict[str, str]], str],
     ) -> None:

@@ -14,7 +14,7 @@ from livesync_trio.audit import Audit
 from livesync_trio.config import Config, Rate, Secret
 from livesync_trio.config.console import email_read
 from livesync_trio.errors import Kind, Refusal, TooFast
-from livesync_trio.fairness.addresses import address_group
+from livesync_trio.fairness.buckets import address_group
 from livesync_trio.hooks import host_of
 from livesync_trio.operators.accounts import Operators, Wrong
 from livesync_trio.operators.first import FirstOperator

@@ -41,8 +41,7 @@ from livesync_trio.store.commands import (
     mark,
     mends,
 )
-from livesync_trio.store.deciding import Basis, Decided, admit, give_up
-from livesync_trio.store.known_log import DecideAnew, KnownLog
+from livesync_trio.store.known_log import Basis, DecideAnew, Decided, KnownLog, admit, give_up
 from livesync_trio.store.mailbox import Closed, Mailbox
 from livesync_trio.store.persistence import Readers, Writer
 from livesync_trio.telemetry import Counters, get_logger

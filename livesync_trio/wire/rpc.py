@@ -29,8 +29,7 @@ from livesync_trio.wire.messages import (
     RequestId,
     Unintelligible,
 )
-from livesync_trio.wire.reading import Unreadable, plain, read
-from livesync_trio.wire.surrogates import Restore
+from livesync_trio.wire.reading import Restore, Unreadable, plain, read
 
 # --- client messages -----------------------------------------------------------------------------------------------
 

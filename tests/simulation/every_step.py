@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import trio
 
-from livesync_trio.connection.live import Pull
+from livesync_trio.connection.pulling import Pull
 from livesync_trio.model import LogState
 from livesync_trio.store.actor import StoreActor
 from tests.simulation.disk import STORE, History

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal, ServerAhead
-from livesync_trio.wire import asking_rpc, asking_v3, rpc, v3
+from livesync_trio.wire import client_rpc, client_v3, rpc, v3
 from livesync_trio.wire.answers import Done, Event, Pages, Unusable
 from livesync_trio.wire.messages import Generation, PingRequest, PullRequest, PushRequest, RequestId
 from livesync_trio.wire.reading import Unreadable
@@ -24,11 +24,11 @@ TEXTS = st.text(st.characters(exclude_categories=()), max_size=20)  # lone surro
 def test_the_server_reads_the_pull_that_is_written(
     store_id: str, after: int, identity: str | None, *, live: bool
 ) -> None:
-    [read] = rpc.decode(asking_rpc.pull(7, store_id, b'{"a":1}', after, identity, live=live), "ws")
+    [read] = rpc.decode(client_rpc.pull(7, store_id, b'{"a":1}', after, identity, live=live), "ws")
     assert isinstance(read, PullRequest)
     assert (read.store_id, read.payload, read.live, read.backend_id) == (store_id, b'{"a":1}', live, identity)
     assert read.after == (0 if identity is None else after)
-    old = v3.decode(asking_v3.pull(7, after))
+    old = v3.decode(client_v3.pull(7, after))
     assert isinstance(old, PullRequest)
     assert old.after == after
 
@@ -37,15 +37,15 @@ def test_the_server_reads_the_pull_that_is_written(
 def test_the_server_reads_the_push_that_is_written(name: str, client: str, identity: str, args: bytes) -> None:
     event = Event(5, 3, name, args, client, "s")
     for read in (
-        *rpc.decode(asking_rpc.push(7, "s", None, [event.json], identity), "ws"),
-        v3.decode(asking_v3.push(7, [event.json])),
+        *rpc.decode(client_rpc.push(7, "s", None, [event.json], identity), "ws"),
+        v3.decode(client_v3.push(7, [event.json])),
     ):
         assert isinstance(read, PushRequest)
         [stored] = read.events
         assert (stored.seq_num, stored.parent_seq_num) == (5, 3)
         assert json.loads(stored.json)["name"] == name
         assert b'"args":' + args + b"," in stored.json
-    [ping] = rpc.decode(asking_rpc.http_ping(7, "s", b"1"), "http")
+    [ping] = rpc.decode(client_rpc.http_ping(7, "s", b"1"), "http")
     assert isinstance(ping, PingRequest)
 
 
@@ -60,17 +60,17 @@ def test_the_server_reads_the_push_that_is_written(name: str, client: str, ident
 )
 @pytest.mark.parametrize("generation", [Generation.V4, Generation.NEXT])
 def test_the_refusal_that_the_server_writes_is_read(refusal: Refusal, generation: Generation) -> None:
-    answer = asking_rpc.read_answer(rpc.refused(RequestId(b'"7"', generation), refusal))
+    answer = client_rpc.read_answer(rpc.refused(RequestId(b'"7"', generation), refusal))
     assert isinstance(answer, Done)
     assert answer.refusal == refusal
 
 
 def test_the_refusals_of_0_3_are_told_apart_by_their_text() -> None:
     request_id = RequestId(b'"7"', Generation.V3)
-    behind = asking_v3.read_answer(v3.error(request_id, v3.parent_mismatch(12, 9)))
+    behind = client_v3.read_answer(v3.error(request_id, v3.parent_mismatch(12, 9)))
     assert isinstance(behind, Done)
     assert behind.refusal == ServerAhead.of(12, 9)
-    other = asking_v3.read_answer(v3.error(request_id, "no"))
+    other = client_v3.read_answer(v3.error(request_id, "no"))
     assert isinstance(other, Done)
     assert other.refusal == Refusal(Kind.HOOK_REFUSED, "no")
 
@@ -93,7 +93,7 @@ EVERY = [path for path in sorted(RECORDINGS.rglob("*.jsonl*")) if "ws-" in path.
 
 @pytest.mark.parametrize("generation", ["0.3.1", "0.4.0"])
 def test_every_message_of_the_recordings_is_read(generation: str) -> None:
-    read_answer = asking_v3.read_answer if generation == "0.3.1" else asking_rpc.read_answer
+    read_answer = client_v3.read_answer if generation == "0.3.1" else client_rpc.read_answer
     counts = {"pages": 0, "done": 0, "events": 0}
     for recording in EVERY:
         if generation not in recording.parts:
@@ -128,7 +128,7 @@ VALUES = st.recursive(
 )
 def test_an_array_in_pieces_gives_its_members(members: list[dict[str, Any]], size: int, *, spaced: bool) -> None:
     text = json.dumps(members, ensure_ascii=False, indent=1 if spaced else None).encode()
-    splitter, found = asking_rpc.Splitter(10_000), []
+    splitter, found = client_rpc.Splitter(10_000), []
     for begin in range(0, len(text), size):
         found += splitter.feed(text[begin : begin + size])
     assert [json.loads(member) for member in found] == members
@@ -136,6 +136,6 @@ def test_an_array_in_pieces_gives_its_members(members: list[dict[str, Any]], siz
 
 @pytest.mark.parametrize("text", [b'{"a":[]}', b'"a"', b"]", b"{", b'["' + b"a" * 200, b"[" + b'{"a":1,' * 40])
 def test_what_is_no_array_or_too_large_is_told(text: bytes) -> None:
-    splitter = asking_rpc.Splitter(100)
+    splitter = client_rpc.Splitter(100)
     with pytest.raises(Unreadable):
         splitter.feed(text)

@@ -31,7 +31,7 @@ class Verdict(NamedTuple):
 
 
 @attrs.frozen
-class Asking:
+class ClientHooks:
     """The hooks, as one connection (or HTTP request) meets them.
 
     Attributes:

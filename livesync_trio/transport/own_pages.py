@@ -1,15 +1,17 @@
-"""What a browser sees at `/`: that the server works, and how to connect an app. Programs get two lines of text.
-
-The page loads nothing, from here or elsewhere, and says nothing that `/health` does not.
-"""
+"""The server's own pages on the public port: what is seen at `/`, and `GET /metrics`."""
 
 import base64
 import hashlib
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
+import trio
+
+from livesync_trio.config import Secret
+from livesync_trio.errors import Kind, Refusal
+from livesync_trio.fairness import Attempts
 from livesync_trio.version import VERSION
 
 TEXT: Final = (
@@ -102,3 +104,46 @@ livesync --help    # all commands</pre>
 </body>
 </html>
 """.encode()
+
+
+_BEARER: Final = "bearer "
+
+
+class MetricsPage:
+    """The page."""
+
+    def __init__(
+        self, token: Secret | None, render: Callable[[], tuple[bytes, str]], attempts: Attempts | None = None
+    ) -> None:
+        """Put the page together.
+
+        Args:
+            token: who brings it sees the page; None for no page.
+            render: gives body and content type.
+            attempts: wrong tokens so far, by address.
+        """
+        self.token = token
+        """May be exchanged while the server runs."""
+        self._render = render
+        self._attempts = attempts or Attempts("metrics tokens")
+
+    def ask(self, headers: Mapping[str, str], host: str) -> tuple[bytes, str] | Refusal:
+        """Body and content type for who brings the token.
+
+        Args:
+            headers: of the request, names in lower case.
+            host: address of the client, without port; whoever guesses must wait.
+        """
+        if self.token is None:
+            return Refusal(Kind.NOT_FOUND, "Nothing is here. Sync URLs carry `transport`.")
+        now_s = trio.current_time()
+        refusal = self._attempts.refusal(host, now_s)
+        if refusal is not None:
+            return refusal
+        authorization = headers.get("authorization", "")
+        given = authorization[len(_BEARER) :].strip() if authorization[: len(_BEARER)].lower() == _BEARER else None
+        if given is not None and self.token.matches(given):
+            return self._render()
+        if given is not None:
+            self._attempts.failed(host, now_s)
+        return Refusal(Kind.UNAUTHENTICATED, "The metrics are for who sends their token: Authorization: Bearer …")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from livesync_trio.limits import PAGE_MAX_BYTES, PAGE_MAX_EVENTS
 from livesync_trio.model import StoredEvent
-from livesync_trio.rules.paging import pages
+from livesync_trio.wire.events import pages
 
 texts = cache(lambda size: b"x" * size)
 

@@ -1,21 +1,58 @@
-"""What of a client's acts goes into the record (`audit`) and into the log, and with which words."""
+"""What all connections of a server share, and what of their clients' acts is recorded, logged and counted."""
 
 import logging
 import time
-from typing import Final, Protocol
+from typing import Final, Literal
 
+import attrs
 import trio
 
 from livesync_trio.audit import Audit
+from livesync_trio.config import Secret
 from livesync_trio.errors import Kind, Refusal
-from livesync_trio.fairness import address_group
-from livesync_trio.hooks import HookContext
+from livesync_trio.fairness import Attempts, address_group
+from livesync_trio.hooks import HookContext, HookRunner
+from livesync_trio.memory import Memory
+from livesync_trio.rules.schemas import EventSchemas
 from livesync_trio.store.commands import Accepted
 from livesync_trio.telemetry import Counters, Flood, Marks, PushStory, PushWatch, get_logger
-from livesync_trio.wire import trace_context
-from livesync_trio.wire.messages import PushRequest
+from livesync_trio.wire.messages import PushRequest, trace_of_header, trace_of_request
 
 _log = get_logger("connection")
+
+
+@attrs.define(eq=False)
+class ServerContext:
+    """What every connection of a server shares. A reload of the configuration changes it (`reloading`).
+
+    Attributes:
+        hooks: runs the user's functions; a connection keeps those with which it was opened.
+        counters: totals of the server.
+        max_open_pulls: open pulls allowed on one connection.
+        admin_secret: for the admin messages of 0.3; None switches them off.
+        admin_attempts: wrong secrets so far, by address.
+        audit: the record of who did what.
+        flood: keeps repeated lines from filling the log.
+        watch: whoever wants to know of each push.
+        store_user: whether who pushed an event is stored beside it.
+        memory: what all connections together may hold.
+        schemas: what appended events must look like; None for anything.
+        schemas_of_pushes: what becomes of a LiveStore client's push that does not fit them.
+    """
+
+    hooks: HookRunner
+    counters: Counters
+    max_open_pulls: int
+    admin_secret: Secret | None = None
+    admin_attempts: Attempts = attrs.field(factory=Attempts)
+    audit: Audit = attrs.field(factory=Audit)
+    flood: Flood = attrs.field(factory=Flood)
+    watch: PushWatch = attrs.field(factory=PushWatch)
+    store_user: bool = False
+    memory: Memory = attrs.field(factory=Memory)
+    schemas: EventSchemas | None = None
+    schemas_of_pushes: Literal["off", "log", "refuse"] = "off"
+
 
 _RECORDED: Final = frozenset(
     {
@@ -29,26 +66,6 @@ _RECORDED: Final = frozenset(
 HTTP: Final = "http"
 WEBSOCKET: Final = "websocket"
 STORED: Final = "stored"
-
-
-class Noticing(Protocol):
-    """Where a server notes what it sees; `Surroundings` has it."""
-
-    @property
-    def audit(self) -> Audit:
-        """The record of who did what."""
-
-    @property
-    def counters(self) -> Counters:
-        """Totals of the server."""
-
-    @property
-    def flood(self) -> Flood:
-        """Keeps repeated lines from filling the log."""
-
-    @property
-    def watch(self) -> PushWatch:
-        """Whoever wants to know of each push."""
 
 
 def record(audit: Audit, context: HookContext, act: str, **more: str) -> None:
@@ -67,20 +84,20 @@ def user_to_store(context: HookContext) -> str | None:
     return context.user.id.replace("\0", "\\x00").encode(errors="backslashreplace").decode()
 
 
-def note_refusal(notes: Noticing, context: HookContext, refusal: Refusal, **where: str | int) -> None:
+def note_refusal(shared: ServerContext, context: HookContext, refusal: Refusal, **where: str | int) -> None:
     """Count, record and log a refusal.
 
     Args:
-        notes: where to.
+        shared: where to.
         context: who was refused.
         refusal: what they were told.
         where: more for the log: the connection, the request.
     """
-    notes.counters.refusals[str(refusal.kind)] += 1
-    if notes.audit.on and refusal.kind in _RECORDED:
-        record(notes.audit, context, "refuse", kind=str(refusal.kind), reason=refusal.message)
+    shared.counters.refusals[str(refusal.kind)] += 1
+    if shared.audit.on and refusal.kind in _RECORDED:
+        record(shared.audit, context, "refuse", kind=str(refusal.kind), reason=refusal.message)
     level = refusal.rule.log_level
-    if level == logging.DEBUG or may_log(notes, context, str(refusal.kind)):
+    if level == logging.DEBUG or may_log(shared, context, str(refusal.kind)):
         _log.log(
             level,
             "request refused",
@@ -102,9 +119,9 @@ def tell_of_push(
     transport: str,
 ) -> None:
     """Tell whoever wants to know what became of a push that carries marks."""
-    trace = None if request.trace is None else trace_context.of_request(*request.trace)
+    trace = None if request.trace is None else trace_of_request(*request.trace)
     if transport == HTTP:  # the client's span of the HTTP request lies within that of the RPC
-        trace = trace_context.of_header(context.headers.get("traceparent", "")) or trace
+        trace = trace_of_header(context.headers.get("traceparent", "")) or trace
     watch.ended(
         PushStory(
             marks=marks,
@@ -135,7 +152,7 @@ def log_push(story: PushStory) -> None:
     )
 
 
-def may_log(notes: Noticing, context: HookContext, what: str) -> bool:
+def may_log(shared: ServerContext, context: HookContext, what: str) -> bool:
     """Whether the client has not filled the log with such lines already."""
     host = context.client_host
-    return notes.flood.allows(address_group(host) or host, what, trio.current_time())
+    return shared.flood.allows(address_group(host) or host, what, trio.current_time())

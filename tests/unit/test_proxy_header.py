@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from livesync_trio.wire.proxy_header import SIGNATURE, V2_MAX_BYTES, BadProxyHeader, missing, source
+from livesync_trio.transport.proxy_header import SIGNATURE, V2_MAX_BYTES, BadProxyHeader, missing, source
 
 BEHIND = b"GET / HTTP/1.1\r\n\r\n"
 

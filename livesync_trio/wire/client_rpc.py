@@ -1,6 +1,6 @@
 """The client's half of generation 0.4: requests written, answers read (SPEC section 3).
 
-`asking_rpc.read_answer` is to a client what `rpc.decode` is to the server. Over HTTP the same objects travel in a
+`client_rpc.read_answer` is to a client what `rpc.decode` is to the server. Over HTTP the same objects travel in a
 request's body and in a JSON array.
 """
 
@@ -23,8 +23,7 @@ from livesync_trio.wire.answers import (
     Unusable,
     text_of,
 )
-from livesync_trio.wire.reading import Unreadable, plain, read
-from livesync_trio.wire.surrogates import Restore
+from livesync_trio.wire.reading import Restore, Unreadable, plain, read
 
 # --- requests --------------------------------------------------------------------------------------------------------
 

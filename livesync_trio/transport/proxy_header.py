@@ -1,13 +1,12 @@
-"""The PROXY protocol, versions 1 and 2: for whom a proxy has opened a TCP connection (haproxy.org, proxy-protocol.txt).
-
-Owns the reading of the header that stands before everything else on such a connection. Says how many bytes may be read
-without reading anything behind it, so that nothing has to be put back. A hundred lines of our own instead of a package:
-the one there is on PyPI is made for asyncio.
-"""
+"""Connections that a proxy passes on byte by byte: its PROXY header says for whom, before anything else."""
 
 import ipaddress
 import re
 from typing import Final
+
+import trio
+
+from livesync_trio.telemetry import get_logger
 
 SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 """How a header of version 2 begins."""
@@ -112,3 +111,35 @@ def _told(host: _Address, port: int) -> str:
     if port > 0xFFFF:
         raise BadProxyHeader(f"there is no port {port}")
     return f"{host}:{port}" if host.version == 4 else f"[{host}]:{port}"
+
+
+_log = get_logger("transport")
+
+
+async def client(stream: trio.abc.Stream, proxy: str, limit_s: float) -> str | None:
+    """Read the header that a trusted proxy sends, and nothing behind it.
+
+    Args:
+        stream: a connection from which nothing was read yet.
+        proxy: address of its other end.
+        limit_s: how long the header is waited for.
+
+    Returns:
+        Whom it asks for, or itself; None: it sends no such header, or none in time.
+    """
+    header = bytearray()
+    try:
+        with trio.fail_after(limit_s):
+            while more := missing(bytes(header)):
+                received = await stream.receive_some(more)
+                if not received:
+                    return None
+                header += received
+        return source(bytes(header)) or proxy
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        return None
+    except (trio.TooSlowError, BadProxyHeader) as error:
+        _log.warning(
+            "a proxy sends no PROXY header; LIVESYNC_PROXY_PROTOCOL asks for one", peer=proxy, reason=str(error)
+        )
+        return None

@@ -9,8 +9,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from livesync_trio.errors import Kind, Refusal, ServerAhead
 from livesync_trio.wire.answers import ALIVE, Answer, Done, Event, HardPageItem, PageItem, Pages, PulledPage
-from livesync_trio.wire.reading import Unreadable, read
-from livesync_trio.wire.surrogates import Restore
+from livesync_trio.wire.reading import Restore, Unreadable, read
 
 # --- requests --------------------------------------------------------------------------------------------------------
 
