@@ -15,9 +15,9 @@ from msgspec import Meta
 
 from livesync_trio.errors import Refusal
 from livesync_trio.limits import ADMIN_PAGE, ADMIN_PAGE_MAX, SEQ_NUM_MAX
-from livesync_trio.openapi.structs import Answer as Answer
-from livesync_trio.openapi.structs import Request as Request
-from livesync_trio.openapi.structs import camel as camel
+from livesync_trio.openapi import Answer as Answer
+from livesync_trio.openapi import Request as Request
+from livesync_trio.openapi import camel as camel
 from livesync_trio.operators.roles import Operator, Right, Role
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import msgspec
 from livesync_trio.admin.declaring import Request, Route
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.model import RESERVED_STORES
-from livesync_trio.openapi import queries
+from livesync_trio.openapi import query_values, read_query
 
 
 def read(route: Route, query: bytes, body: bytes) -> Request | Refusal:
@@ -17,9 +17,9 @@ def read(route: Route, query: bytes, body: bytes) -> Request | Refusal:
         body: empty for a GET.
     """
     try:
-        given = queries.query_values(query.decode())
+        given = query_values(query.decode())
         if route.method == "GET":
-            asked = queries.asked(route.takes, given)
+            asked = read_query(route.takes, given)
         elif given:
             return refused(f"{route.path} takes no parameters; send a JSON object.")
         else:

@@ -22,7 +22,7 @@ from livesync_trio.cli.resources import database_files, database_to_read, no_suc
 from livesync_trio.config import load
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import RESERVED_STORES, LogState, StoreId
-from livesync_trio.openapi.queries import wire_time
+from livesync_trio.openapi import wire_time
 from livesync_trio.storage.base import Reader
 
 Format = Literal["jsonl", "sqlite"]

@@ -19,8 +19,8 @@ from livesync_trio.feed.history.databases import Database
 from livesync_trio.feed.history.reading import Reader
 from livesync_trio.feed.history.state import State
 from livesync_trio.feed.history.writing import Writer
-from livesync_trio.feed.opening import history_of, names_of, rules_of
 from livesync_trio.feed.position import lsn_text
+from livesync_trio.feed.service import history_of, names_of, rules_of
 from livesync_trio.feed.source import Slot, SourceProblem, connect, drop, inspect, is_published, leave_mark, slot_of
 from livesync_trio.feed.stream import ReplicationStream, StreamEnded
 
