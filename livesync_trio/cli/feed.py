@@ -50,6 +50,7 @@ def status(*, as_json: bool, **flags: Any) -> None:
         "epoch": state.epoch or "none: the source was never read",
         "head": lsn_text(state.head_lsn),
         "floor": lsn_text(state.floor_lsn),
+        "compacted": lsn_text(state.compacted_lsn),
         "confirmed": lsn_text(state.confirmed_lsn),
         "tables": ", ".join(state.tables) or "none",
         "slot": "there is none" if slot is None else _described(slot),

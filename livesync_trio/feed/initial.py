@@ -24,7 +24,7 @@ async def send_initial(feed: Feed, talk: Talk, standing: Standing, view: View) -
     """Send it, or what is left of it. Raises TooOld when that is kept no more, NotAcknowledged, StorageUnavailable."""
     state = feed.state
     progress = standing.progress
-    resumes = progress is not None and standing.epoch == state.epoch and progress.lsn >= state.floor_lsn
+    resumes = progress is not None and standing.epoch == state.epoch and progress.lsn >= state.oldest_state_lsn
     if progress is None or not resumes:
         progress = Progress(state.head_lsn)
     standing.takes_all(state, view.fingerprint, progress)

@@ -184,6 +184,6 @@ def open_feed(table: FeedTable, database_url: str, records: Records, surrounding
     rules = rules_of(table, surroundings)
     names, database = names_of(table), history_of(database_url)
     database.open()
-    retention = Retention(table.keep_hours * 3600, table.keep_bytes, table.max_lag_bytes)
+    retention = Retention(table.keep_hours * 3600, table.keep_bytes, table.max_lag_bytes, table.compact_hours * 3600)
     clients = Clients(records, table.client_hours * 3600)
     return OpenFeed(Feed(names, database, retention), rules, clients, surroundings, table)

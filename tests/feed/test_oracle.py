@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.feed.client import FeedClient
+from livesync_trio.feed.history.databases import SqliteDatabase
+from livesync_trio.feed.history.reading import Reader
+from livesync_trio.feed.position import Position
+from tests.feed.client import DEADLINE_S, FeedClient, position_of
 from tests.feed.conftest import SourceDatabase
+from tests.feed.seeds import seeds
 from tests.feed.test_server import FeedServer, token
 from tests.feed.workload import OWNERS, SCHEMA, Workload
 
@@ -62,11 +67,15 @@ class Writers:
             assert not thread.is_alive()
 
 
-def expected(source: SourceDatabase, claims: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def expected(
+    source: SourceDatabase, claims: dict[str, Any], where: dict[str, str] | None = None
+) -> dict[str, list[dict[str, Any]]]:
     tables = {}
     with source.connect() as connection:
         for table, columns in COLUMNS.items():
-            cursor = connection.execute(f"SELECT {columns} FROM {table} WHERE {WHERE[table]}".encode(), claims)
+            cursor = connection.execute(
+                f"SELECT {columns} FROM {table} WHERE {(where or WHERE)[table]}".encode(), claims
+            )
             names = [column.name for column in cursor.description or ()]
             tables[table] = sorted((dict(zip(names, row, strict=True)) for row in cursor), key=repr)
     return tables
@@ -181,4 +190,54 @@ def test_two_servers_and_one_that_reads_dies(source: SourceDatabase, servers: Ca
         wanted = expected(source, claims)
         client.wait(lambda: rows_of(client) == wanted)  # noqa: B023
         assert client.fault is None
+        client.close()
+
+
+@pytest.mark.parametrize("seed", seeds(4))
+def test_who_comes_back_from_before_the_horizon_has_the_right_rows(
+    source: SourceDatabase, servers: Callable[..., FeedServer], tmp_path: Path, seed: int
+) -> None:
+    """A client with filters fetches anew; one that sees whole tables is told of each row once."""
+    source.run(*SCHEMA)
+    Writers(source, range(seed * 100, seed * 100 + 2), 20).join()
+    hooks = tmp_path / "rules.py"
+    hooks.write_text(
+        f"RULES = {RULES!r}\n\n\ndef feed_access(principal, table):\n"
+        "    return 'everything' in principal.claims or RULES[table]\n"
+    )
+    server = servers(LIVESYNC_FEED_COMPACT_HOURS="0.0000001", LIVESYNC_HOOKS=str(hooks))
+    dice = random.Random(seed)
+    [(claims, filtered)] = clients_of(server, 1, dice)
+    whole = FeedClient(server.url, "whole", token=token("all", everything="yes"), keys=KEYS)
+    for client in (filtered, whole):
+        client.connect()
+    server.barrier()
+    for client in (filtered, whole):
+        client.wait(lambda client=client: client.state == "live")
+    away = position_of(whole.lsn).commit_lsn
+    server.process.kill()
+    Writers(source, range(seed * 100 + 2, seed * 100 + 5), 40).join()
+    server.process.start()
+    server.barrier()
+    server.process.kill()
+    server.process.start()  # which looks at once at what is old
+    history = Reader(SqliteDatabase(server.directory / "x.feed.db"))
+    deadline = time.monotonic() + DEADLINE_S
+    while history.state().compacted_lsn <= away:
+        server.barrier()
+        assert time.monotonic() < deadline
+    horizon = history.state().compacted_lsn
+    state = history.state()
+    kept = history.changes(state.epoch, Position(state.floor_lsn), horizon, 10**6).changes
+    history.close()
+    assert len({(change.relation, change.key) for change in kept}) == len(kept)
+    for client in (filtered, whole):
+        client.seen.clear()
+        client.connect()
+    everything = dict.fromkeys(COLUMNS, "true")
+    for client, wanted in ((filtered, expected(source, claims)), (whole, expected(source, {}, everything))):
+        client.wait(lambda client=client, wanted=wanted: rows_of(client) == wanted)
+        assert client.fault is None
+        codes = [message["code"] for message in client.seen if message["type"] == "srv_error"]
+        assert codes == (["refetch"] if client is filtered else [])
         client.close()
