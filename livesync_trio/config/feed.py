@@ -38,7 +38,7 @@ class FeedTable:
         max_lag_bytes: of its log, that the source keeps for the feed before its slot is given up; 0: without a limit.
         client_hours: for how long a client that does not come back is remembered.
         dialect: the messages that the clients know.
-        polling: whether the source is polled instead of followed; not offered.
+        polling: whether the log of the source is read by SQL functions, where no replication connection is allowed.
     """
 
     source: Secret
@@ -88,8 +88,6 @@ def _feed(value: FeedTable | None) -> None:
         raise ValueError("compact_hours is less than keep_hours, or 0 to keep every change")
     if value.max_lag_bytes < 0:
         raise ValueError("max_lag_bytes is a number of bytes, or 0 for no limit")
-    if value.polling:
-        raise ValueError("this version does not poll: it needs a direct connection, and a role with REPLICATION")
 
 
 @attrs.frozen(kw_only=True, slots=False)

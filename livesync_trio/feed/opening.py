@@ -44,7 +44,7 @@ def names_of(table: FeedTable) -> Names:
             split_name(name)
     except ValueError as error:
         raise StartupError(Kind.BAD_CONFIG, f"[feed] cannot be used: {error}.") from error
-    return Names(table.source.reveal(), table.publication, table.slot, table.tables)
+    return Names(table.source.reveal(), table.publication, table.slot, table.tables, table.polling)
 
 
 def history_of(database_url: str) -> Database:
