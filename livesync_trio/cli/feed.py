@@ -155,7 +155,7 @@ def _replication(table: FeedTable) -> str:
     except psycopg.OperationalError as error:
         connect(table.source.reveal()).close()  # raises when it is every connection that is refused
         raise SourceProblem(
-            f"{error}: let pg_hba.conf or the pooler allow replication, or set polling = true"
+            f"{error}: connect to the database itself, raise max_wal_senders, or set polling = true"
         ) from None
     try:
         system = stream.identify()
