@@ -213,7 +213,7 @@ def test_postgresql_is_killed(
         counts = [writer.count for writer in writers]
         following.wait(lambda counts=counts: all(w.count > c + 15 for w, c in zip(writers, counts, strict=True)))  # type: ignore[misc]
         kill(own_source.server)
-        following.wait(lambda: _answers(own_source))
+        following.wait(lambda: answers(own_source))
     for writer in writers:
         writer.stop()
     following.barrier()
@@ -225,7 +225,7 @@ def test_postgresql_is_killed(
     drop_slots(own_source.server, own_source.name)
 
 
-def _answers(source: SourceDatabase) -> bool:
+def answers(source: SourceDatabase) -> bool:
     try:
         source.run("SELECT 1")
     except psycopg.OperationalError:
