@@ -502,3 +502,8 @@ def place_of(url: str) -> str:
     base = re.split(r"[?#]", url, maxsplit=1)[0]
     scheme, separator, rest = base.partition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else base.rpartition("@")[2]
+
+
+def count(number: int, thing: str) -> str:
+    """A number of things: `1 store`, `2,000 events`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

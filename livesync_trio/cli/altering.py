@@ -32,7 +32,7 @@ from livesync_trio.cli.printing import tell
 from livesync_trio.cli.resources import no_such_store, target_database
 from livesync_trio.cli.store_readers import reading
 from livesync_trio.config import load
-from livesync_trio.errors import CommandError, Kind
+from livesync_trio.errors import CommandError, Kind, count
 from livesync_trio.limits import PULL_ANSWER_LIMIT_S, SEQ_NUM_MAX
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import Adopt, Appended, Delete, Freeze, NoStore, Reset
@@ -260,7 +260,7 @@ def _rewritten(target: Target, store: StoreId, how: Rewriting) -> _Done:
 
 
 def _tell_rewritten(store: str, done: _Done, *, as_json: bool) -> None:
-    has = printing.count(done["events"], "event")
+    has = count(done["events"], "event")
     _tell(
         {"storeId": store, **done},
         f"{store} has {has} up to e{done['head']} now; its clients start over.",
@@ -293,7 +293,7 @@ def _confirm(store: str, url: str | None, flags: dict[str, Any], warning: str, *
     if yes:
         return
     clients = f"; connected clients: {found['peers']}" if "peers" in found else ""
-    told = warning.format(store=repr(store), events=printing.count(found["events"], "event"), clients=clients)
+    told = warning.format(store=repr(store), events=count(found["events"], "event"), clients=clients)
     if not sys.stdin.isatty():
         raise CommandError(Kind.BAD_CONFIG, f"{told} If you mean it, pass --yes.")
     typed = click.prompt(f"{told} Type its name to continue", default="", show_default=False)

@@ -14,7 +14,7 @@ from livesync_trio.cli import printing
 from livesync_trio.cli.options import configuration_options, json_option
 from livesync_trio.cli.printing import tell
 from livesync_trio.config import Config, FeedTable, load
-from livesync_trio.errors import CommandError, Kind, StartupError, StorageUnavailable
+from livesync_trio.errors import CommandError, Kind, StartupError, StorageUnavailable, count
 from livesync_trio.feed.history.databases import Database
 from livesync_trio.feed.history.reading import Reader
 from livesync_trio.feed.history.state import State
@@ -106,7 +106,7 @@ def doctor(**flags: Any) -> None:
             wrong += 1
             tell(" ".join(str(error).split()), label=f"{about:<12} wrong    ", colour="red")
     if wrong:
-        raise CommandError(Kind.CHECKS_FAILED, f"{wrong} checks of the feed {names.slot} failed.")
+        raise CommandError(Kind.CHECKS_FAILED, f"{count(wrong, 'check')} of the feed {names.slot} failed.")
 
 
 def _arrives(config: Config, table: FeedTable) -> str:
@@ -130,7 +130,7 @@ def _history(config: Config) -> str:
 
 def _tables(table: FeedTable) -> str:
     with connect(table.source.reveal()) as connection:
-        return f"{len(inspect(connection, table.tables))} tables can be followed"
+        return f"{count(len(inspect(connection, table.tables)), 'table')} can be followed"
 
 
 def _publication(table: FeedTable) -> str:

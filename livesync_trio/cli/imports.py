@@ -16,7 +16,7 @@ from livesync_trio.cli.options import database_options, json_option, payload_opt
 from livesync_trio.cli.probe import read_payload
 from livesync_trio.cli.resources import target_database
 from livesync_trio.config import load
-from livesync_trio.errors import CommandError, Kind
+from livesync_trio.errors import CommandError, Kind, count
 from livesync_trio.model import BackendId, StoreId
 
 
@@ -113,7 +113,9 @@ def _judge(source: str, moved: Sequence[Moved]) -> None:
         bad = [one for one in moved if one.outcome == outcome]
         if bad:
             why = "; ".join(bad[0].problems)
-            raise CommandError(kind, f"{len(bad)} of {len(moved)} stores cannot come in. {bad[0].store_id!r}: {why}.")
+            raise CommandError(
+                kind, f"{len(bad)} of {count(len(moved), 'store')} cannot come in. {bad[0].store_id!r}: {why}."
+            )
 
 
 def _as_json(one: Moved) -> dict[str, Any]:

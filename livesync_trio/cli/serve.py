@@ -30,7 +30,7 @@ from livesync_trio.config import (
     is_postgresql,
     load,
 )
-from livesync_trio.errors import Kind, StartupError
+from livesync_trio.errors import Kind, StartupError, count
 from livesync_trio.hooks import Hooks, load_hooks
 from livesync_trio.limits import UNIX
 from livesync_trio.listening import check_name, inherited_listeners, place_of
@@ -191,9 +191,9 @@ def _refuse_what_was_left_behind(config: Config) -> None:
     if tables:
         raise StartupError(
             Kind.DATABASE_UNUSABLE,
-            f"the database holds {len(tables)} stores of the FastAPI server ({tables[0]}, say) and none of this one. "
-            "Bring them in first: `livesync import` with the URL of this database. If you mean to begin anew, use "
-            "another database.",
+            f"the database holds {count(len(tables), 'store')} of the FastAPI server ({tables[0]}, say) and "
+            "none of this one. Bring them in first: `livesync import` with the URL of this database. If you mean to "
+            "begin anew, use another database.",
         )
 
 

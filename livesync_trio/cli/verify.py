@@ -16,7 +16,7 @@ from livesync_trio.cli.options import complete_store, database_options, json_opt
 from livesync_trio.cli.printing import tell
 from livesync_trio.cli.resources import at_hand, database_to_read, no_such_store
 from livesync_trio.config import load
-from livesync_trio.errors import CommandError, Kind
+from livesync_trio.errors import CommandError, Kind, count
 from livesync_trio.model import StoreId
 from livesync_trio.rules.schemas import BadSchemas, EventSchemas
 from livesync_trio.storage.base import Reader, StoreSummary
@@ -58,9 +58,12 @@ def verify(*, names: Sequence[str], file: str | None, schemas: Path | None, as_j
             if one.problem is not None:
                 tell(one.problem)
         events = sum(one.events for one in found)
-        tell(f"{printing.count(len(found), 'store')}, {printing.count(events, 'event')}: {_summary(bad)}")
+        tell(f"{count(len(found), 'store')}, {count(events, 'event')}: {_summary(bad)}")
     if bad:
-        raise CommandError(Kind.CHECKS_FAILED, f"{len(bad)} of {len(found)} stores have problems.")
+        raise CommandError(
+            Kind.CHECKS_FAILED,
+            f"{len(bad)} of {count(len(found), 'store')} {'has' if len(bad) == 1 else 'have'} problems.",
+        )
 
 
 def _fitting(path: Path, *, as_json: bool) -> Fitting:

@@ -98,7 +98,7 @@ def test_a_backup_says_what_it_leaves_out(run: Run, tmp_path: Path) -> None:
     with Opened(tmp_path / "one.db") as target:
         put(target, "livesync-staged/s", plain_log(2))
     _, _, error = run("backup", str(tmp_path / "f"), "--database-url", f"sqlite:///{tmp_path}/one.db")
-    assert "Left out: 1 stores" in error
+    assert "Left out: 1 store" in error
 
 
 @pytest.mark.parametrize("more", [("--rename", "a=x", "--rename", "a=y"), ("--backend-id", "another")])

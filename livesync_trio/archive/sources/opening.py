@@ -13,7 +13,7 @@ from livesync_trio.archive.sources.fastapi import FastApiTables
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.sources.wire import OverTheWire, Say
 from livesync_trio.config import check_database_url, is_postgresql
-from livesync_trio.errors import CommandError, Kind, place_of
+from livesync_trio.errors import CommandError, Kind, count, place_of
 from livesync_trio.model import StoreId
 
 _SQLITE_HEADER: Final = b"SQLite format 3\0"
@@ -79,4 +79,4 @@ def _directory(path: Path) -> Source:
     files = [one for one in candidates if _beginning(one).startswith(_SQLITE_HEADER)]
     if not files:
         raise CommandError(Kind.BAD_ARCHIVE, f"{path} holds no SQLite file: name the .wrangler/state directory.")
-    return CloudflareFiles(files, f"directory {path} with {len(files)} SQLite files")
+    return CloudflareFiles(files, f"directory {path} with {count(len(files), 'SQLite file')}")
