@@ -7,7 +7,6 @@ Exceptions are for what nobody can answer on the spot.
 import enum
 import logging
 import math
-import re
 from typing import Final
 
 import attrs
@@ -492,9 +491,3 @@ class CommandError(LivesyncError):
     def __init__(self, kind: Kind, message: str) -> None:
         super().__init__(message)
         self.kind = kind
-
-
-def shown_url(url: str) -> str:
-    """A URL as it may be shown: without user, password, query and fragment."""
-    scheme, rest = re.fullmatch(r"(?s)([^?#]*?://)?([^?#]*).*", url).groups("")  # type: ignore[union-attr]
-    return scheme + rest.rpartition("@")[2]

@@ -15,9 +15,10 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 
 from livesync_trio.config import Secret, load
-from livesync_trio.errors import CommandError, Kind, shown_url
+from livesync_trio.errors import CommandError, Kind
 from livesync_trio.limits import ARCHIVE_LINE_MAX_BYTES, PULL_ANSWER_LIMIT_S
 from livesync_trio.wire.reading import Unreadable, plain, read
+from livesync_trio.wording import shown_url
 
 _API: Final = "/api/v1"
 _raw: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -37,6 +37,7 @@ from livesync_trio.listening import address_of, check_name, inherited_listeners
 from livesync_trio.systemd import inherited
 from livesync_trio.telemetry import get_logger
 from livesync_trio.version import VERSION
+from livesync_trio.wording import count
 
 _log = get_logger("app")
 
@@ -191,9 +192,9 @@ def _refuse_what_was_left_behind(config: Config) -> None:
     if tables:
         raise StartupError(
             Kind.DATABASE_UNUSABLE,
-            f"the database holds {len(tables)} stores of the FastAPI server ({tables[0]}, say) and none of this one. "
-            "Bring them in first: `livesync import` with the URL of this database. If you mean to begin anew, use "
-            "another database.",
+            f"the database holds {count(len(tables), 'store')} of the FastAPI server ({tables[0]}, say) and "
+            "none of this one. Bring them in first: `livesync import` with the URL of this database. If you mean to "
+            "begin anew, use another database.",
         )
 
 

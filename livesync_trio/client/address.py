@@ -6,7 +6,7 @@ from urllib.parse import quote, quote_plus, urlsplit
 import attrs
 
 from livesync_trio.client.failures import BadAddress
-from livesync_trio.errors import shown_url
+from livesync_trio.wording import shown_url
 
 Protocol = Literal["ws", "http", "v3"]
 """0.4 over WebSocket, 0.4 over HTTP, 0.3."""

@@ -24,10 +24,11 @@ from livesync_trio.client import (
     open_backend_blocking,
 )
 from livesync_trio.client.address import Address
-from livesync_trio.errors import CommandError, Kind, shown_url
+from livesync_trio.errors import CommandError, Kind
 from livesync_trio.limits import PULL_ANSWER_LIMIT_S
 from livesync_trio.model import BackendId, StoreId
 from livesync_trio.wire.url import PRESENCE_HEADER, Presence
+from livesync_trio.wording import shown_url
 
 RESET: Final = "it was reset or replaced while it was read: begin again"
 _NO_EVENTS: Final = "it has no events there: is its name mistyped?"
