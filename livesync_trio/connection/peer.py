@@ -244,7 +244,7 @@ class Peer(abc.ABC):
         for incoming in messages:
             if self.outbox.closing is None:
                 self.on_message(incoming)
-        self.last_heard_s = trio.current_time()
+        self.last_heard_s = self.shared.turns.now_s or trio.current_time()
         return not self.outbox.flooded and not (self.unanswered.held_bytes and self.unanswered.too_much)
 
     # --- what `Peers` watches --------------------------------------------------------------------------------------

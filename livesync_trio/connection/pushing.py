@@ -9,6 +9,7 @@ import secrets
 from typing import Any, Final
 
 import attrs
+import msgspec
 import trio
 
 from livesync_trio.access.client import Client
@@ -47,8 +48,7 @@ def refusal_to_misfit(shared: ServerContext, client: Client, request: PushReques
     return None
 
 
-@attrs.define(eq=False)
-class OpenPush:
+class OpenPush(msgspec.Struct, eq=False):
     """A push that is not finished.
 
     Attributes:
@@ -101,7 +101,7 @@ class Pushing:
             patience_s: the longest pause that the client takes without giving up.
             numbered: False for events that get their numbers from the store: there is no chain to check.
         """
-        now_s = trio.current_time()
+        now_s = self._shared.turns.now_s or trio.current_time()
         marks = Marks() if self._shared.watch.on else None
         refusal = check_batch(request.events) if numbered else None
         refusal = refusal or self._client.refusal_to_push(now_s)
@@ -203,6 +203,6 @@ class Appender:
             if not isinstance(answer, Refusal):
                 numbered = zip(drafts, answer.seq_nums, strict=True)
                 events = tuple([draft.numbered(number, number - 1) for draft, number in numbered])
-                push.request = attrs.evolve(push.request, events=events)
+                push.request = msgspec.structs.replace(push.request, events=events)
             await pushing.tell(push, told)
         return answer
