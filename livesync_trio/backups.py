@@ -16,8 +16,7 @@ from typing import Final
 import attrs
 import trio
 
-from livesync_trio.archive.bucket import is_bucket
-from livesync_trio.archive.places import Folder, Kept, backups_among, name_of
+from livesync_trio.archive.places import Folder, Kept, backups_among, is_bucket, name_of
 from livesync_trio.config import Config, Secret
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.telemetry import get_logger

@@ -10,6 +10,7 @@ The table is what `docs/errors.md` shows; a test compares them.
 import enum
 import logging
 import math
+import re
 from typing import Final
 
 import attrs
@@ -494,3 +495,10 @@ class CommandError(LivesyncError):
     def __init__(self, kind: Kind, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+def place_of(url: str) -> str:
+    """A URL as it may be shown: without user, password, query and fragment."""
+    base = re.split(r"[?#]", url, maxsplit=1)[0]
+    scheme, separator, rest = base.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else base.rpartition("@")[2]

@@ -66,7 +66,7 @@ def open_backups(config: Config) -> "Backups | None":
     """Scheduled backups; None unless a directory for them is set."""
     if config.backup_dir is None:
         return None
-    from livesync_trio.archive.bucket import check_installed, is_bucket  # noqa: PLC0415
+    from livesync_trio.archive.places import check_installed, is_bucket  # noqa: PLC0415
     from livesync_trio.backups import Backups  # noqa: PLC0415
 
     if is_bucket(config.backup_dir):

@@ -10,10 +10,9 @@ from typing import Final, Literal
 
 import attrs
 
-from livesync_trio.archive.comparing import Standing, standing
-from livesync_trio.archive.entries import Broken, Walk
+from livesync_trio.archive.entries import Broken, Comparison, Walk, compared
 from livesync_trio.archive.reading import OnEvents, all_stores, log_entries, unheard
-from livesync_trio.archive.sources.base import Source, SourceStore
+from livesync_trio.archive.sources import Source, SourceStore
 from livesync_trio.archive.staging import Target, adopt, stage
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.limits import STORE_ID_MAX_BYTES
@@ -175,8 +174,8 @@ def _brought(
 
 def _compared(target: Target, source: Source, store: SourceStore, looked: Moved, found: LogState) -> Moved:
     """A store that is there already: the same, or another one, which stays as it is."""
-    there = standing(log_entries(target.reader, looked.store_id, found), source.entries(store))
-    same_events = there in {Standing.SAME, Standing.AHEAD}
+    there = compared(log_entries(target.reader, looked.store_id, found), source.entries(store))
+    same_events = there in {Comparison.SAME, Comparison.AHEAD}
     if same_events and looked.backend_id in {None, found.backend_id}:
         longer = found.event_count - looked.events
         notes = (f"it has gone on since, with {longer} events",) if longer else ()

@@ -16,12 +16,9 @@ from livesync_trio.archive.reading import all_stores
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.table_shape import export_tables
 from livesync_trio.cli import printing
-from livesync_trio.cli.bucket_files import on_the_way, place_of
-from livesync_trio.cli.completing import complete_store
-from livesync_trio.cli.databases import database_files, database_to_read
-from livesync_trio.cli.options import configuration_options, database_options, json_option
-from livesync_trio.cli.printable import tell
-from livesync_trio.cli.reading.database import no_such_store
+from livesync_trio.cli.options import complete_store, configuration_options, database_options, json_option
+from livesync_trio.cli.printing import tell
+from livesync_trio.cli.resources import database_files, database_to_read, no_such_store, on_the_way, place_of
 from livesync_trio.config import load
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import RESERVED_STORES, LogState, StoreId

@@ -12,7 +12,7 @@ import psycopg
 
 from livesync_trio.cli import printing
 from livesync_trio.cli.options import configuration_options, json_option
-from livesync_trio.cli.printable import tell
+from livesync_trio.cli.printing import tell
 from livesync_trio.config import Config, FeedTable, load
 from livesync_trio.errors import CommandError, Kind, StartupError, StorageUnavailable
 from livesync_trio.feed.history.databases import Database

@@ -12,9 +12,8 @@ from livesync_trio.archive.restoring import restore as restored
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.staging import Target
 from livesync_trio.cli import printing
-from livesync_trio.cli.bucket_files import at_hand
-from livesync_trio.cli.databases import target_database
 from livesync_trio.cli.options import database_options, json_option
+from livesync_trio.cli.resources import at_hand, target_database
 from livesync_trio.config import load
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import StoreId

@@ -12,12 +12,9 @@ from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.verifying import Fitting, Verified
 from livesync_trio.archive.verifying import verify as verified
 from livesync_trio.cli import printing
-from livesync_trio.cli.bucket_files import at_hand
-from livesync_trio.cli.completing import complete_store
-from livesync_trio.cli.databases import database_to_read
-from livesync_trio.cli.options import database_options, json_option
-from livesync_trio.cli.printable import tell
-from livesync_trio.cli.reading.database import no_such_store
+from livesync_trio.cli.options import complete_store, database_options, json_option
+from livesync_trio.cli.printing import tell
+from livesync_trio.cli.resources import at_hand, database_to_read, no_such_store
 from livesync_trio.config import load
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import StoreId

@@ -21,7 +21,7 @@ from livesync_trio.feed.limits import FEED_PAGE_BYTES, FEED_PAGE_CHANGES, FEED_P
 from livesync_trio.feed.position import Position
 from livesync_trio.feed.reader import FeedReader, Status
 from livesync_trio.feed.source import Names, connect, leave_mark
-from livesync_trio.feed.storing import Keeping
+from livesync_trio.feed.storing import Retention
 from livesync_trio.feed.tables import Relation
 from livesync_trio.telemetry import get_logger
 
@@ -63,7 +63,7 @@ class _Shared:
 class Feed:
     """One source, for any number of followers."""
 
-    def __init__(self, names: Names, database: Database, keeping: Keeping) -> None:
+    def __init__(self, names: Names, database: Database, retention: Retention) -> None:
         """Nothing is started before `run`. `database` is open."""
         self.names = names
         self._database = database
@@ -82,7 +82,7 @@ class Feed:
         self._reader = FeedReader(
             names,
             database,
-            keeping,
+            retention,
             on_state=partial(self._hear, self._became),
             on_status=partial(self._hear, self._told),
         )

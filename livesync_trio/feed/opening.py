@@ -18,7 +18,7 @@ from livesync_trio.feed.filters import BadFilter
 from livesync_trio.feed.history.databases import Database, PostgresDatabase, SqliteDatabase
 from livesync_trio.feed.peer import MakeDesk, Served
 from livesync_trio.feed.source import Names, parameters_of, split_name
-from livesync_trio.feed.storing import Keeping
+from livesync_trio.feed.storing import Retention
 from livesync_trio.hooks import HookRunner
 from livesync_trio.metrics.snapshot import FeedNumbers
 from livesync_trio.store.records import Records
@@ -184,6 +184,6 @@ def open_feed(table: FeedTable, database_url: str, records: Records, surrounding
     rules = rules_of(table, surroundings)
     names, database = names_of(table), history_of(database_url)
     database.open()
-    keeping = Keeping(table.keep_hours * 3600, table.keep_bytes, table.max_lag_bytes)
+    retention = Retention(table.keep_hours * 3600, table.keep_bytes, table.max_lag_bytes)
     clients = Clients(records, table.client_hours * 3600)
-    return OpenFeed(Feed(names, database, keeping), rules, clients, surroundings, table)
+    return OpenFeed(Feed(names, database, retention), rules, clients, surroundings, table)

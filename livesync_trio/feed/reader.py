@@ -31,12 +31,12 @@ from livesync_trio.feed.source import (
     drop_slot,
     inspect,
     mark_of,
-    patience_of,
     publish,
+    sender_timeout_of,
     slot_of,
     unread,
 )
-from livesync_trio.feed.storing import Keeping, Storing
+from livesync_trio.feed.storing import Retention, Storing
 from livesync_trio.feed.stream import ReplicationStream, Stopped, StreamEnded
 from livesync_trio.storage.postgresql.connection import Connection
 from livesync_trio.telemetry import get_logger
@@ -84,7 +84,7 @@ class FeedReader:
         self,
         names: Names,
         database: Database,
-        keeping: Keeping,
+        retention: Retention,
         *,
         on_state: Callable[[State], None],
         on_status: Callable[[Status], None],
@@ -94,13 +94,13 @@ class FeedReader:
         Args:
             names: what is read.
             database: where it is kept; open.
-            keeping: for how long.
+            retention: for how long.
             on_state: told whenever the history has grown.
             on_status: told what the reader does, whenever that changes.
         """
         self._names = names
         self._database = database
-        self._keeping = keeping
+        self._retention = retention
         self._on_state = on_state
         self._on_status = on_status
         self._status = Status()
@@ -234,11 +234,11 @@ class FeedReader:
             _log.error(
                 "the feed gave its slot up to spare the source",
                 retained_bytes=slot.retained_bytes,
-                max_lag_bytes=self._keeping.max_lag_bytes,
+                max_lag_bytes=self._retention.max_lag_bytes,
             )
 
     def _is_too_much(self, slot: Slot) -> bool:
-        return 0 < self._keeping.max_lag_bytes < slot.retained_bytes
+        return 0 < self._retention.max_lag_bytes < slot.retained_bytes
 
     def _copy(
         self,
@@ -295,10 +295,10 @@ class FeedReader:
                 raise _StandBy from error
             raise
         self._tell(phase="following", problem="", slot=slot_of(connection, self._names.slot))
-        storing = Storing(writer, Recorder(writer, explain), self._keeping, self._on_state)
+        storing = Storing(writer, Recorder(writer, explain), self._retention, self._on_state)
         storing.start()
         told_lsn, told_s, checked_s = 0, 0.0, time.monotonic()
-        tell_s = min(FEED_TELL_S, patience_of(connection) / 3)
+        tell_s = min(FEED_TELL_S, sender_timeout_of(connection) / 3)
         try:
             while not self._stop.is_set():
                 if storing.error is not None:

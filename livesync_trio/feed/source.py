@@ -268,7 +268,7 @@ def mark_of(connection: Connection, names: Names) -> str:
     return str(mark)
 
 
-def patience_of(connection: Connection) -> float:
+def sender_timeout_of(connection: Connection) -> float:
     """After how many seconds without a word the source ends the stream: `wal_sender_timeout`."""
     [(timeout_ms,)] = connection.execute(
         "SELECT setting::bigint FROM pg_settings WHERE name = 'wal_sender_timeout'"

@@ -27,7 +27,7 @@ counts for its bytes, and for what it costs besides."""
 
 
 @attrs.frozen
-class Keeping:
+class Retention:
     """What is kept at most.
 
     Attributes:
@@ -50,10 +50,12 @@ class Storing:
         error: what ended the thread; None while it runs.
     """
 
-    def __init__(self, writer: Writer, recorder: Recorder, keeping: Keeping, on_state: Callable[[State], None]) -> None:
+    def __init__(
+        self, writer: Writer, recorder: Recorder, retention: Retention, on_state: Callable[[State], None]
+    ) -> None:
         self._writer = writer
         self._recorder = recorder
-        self._keeping = keeping
+        self._retention = retention
         self._on_state = on_state
         self._queue: deque[Received] = deque()
         self._queued_bytes = 0
@@ -119,8 +121,8 @@ class Storing:
                 self._became(self._recorder.confirm(received.lsn))
         self._became(self._recorder.store())
         if self._recorder.idle and time.monotonic() - self._forgot_s > FEED_CHECK_S:
-            before_us = time.time_ns() // 1000 - int(self._keeping.age_s * 1e6)
-            if not self._writer.forget(before_us, self._keeping.max_bytes):
+            before_us = time.time_ns() // 1000 - int(self._retention.age_s * 1e6)
+            if not self._writer.forget(before_us, self._retention.max_bytes):
                 self._forgot_s = time.monotonic()
             self._on_state(self._writer.state)
         return True

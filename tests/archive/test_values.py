@@ -13,12 +13,10 @@ from livesync_trio.archive import files, moving
 from livesync_trio.archive.entries import Broken, Columns, Entry, checked_moment, entry_of_columns, moment_of
 from livesync_trio.archive.jsonl import Header, Sections
 from livesync_trio.archive.jsonl_reading import line_of
-from livesync_trio.archive.sources.cloudflare import CloudflareFiles
+from livesync_trio.archive.sources.cloudflare import CloudflareFiles, SqlDump
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
-from livesync_trio.archive.sources.sql_dump import SqlDump
 from livesync_trio.archive.staging import Target, adopt
-from livesync_trio.client import place_of
-from livesync_trio.errors import CommandError, Kind, StorageUnavailable
+from livesync_trio.errors import CommandError, Kind, StorageUnavailable, place_of
 from livesync_trio.model import BackendId, LogState, StoreId
 from tests.archive.conftest import Run
 from tests.archive.logs import Opened, plain_log, put

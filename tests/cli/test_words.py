@@ -9,7 +9,7 @@ import pytest
 
 from livesync_trio.errors import StartupError
 from livesync_trio.listening import check_name
-from livesync_trio.storage.sqlite.file_lock import FileLock
+from livesync_trio.storage.sqlite.locks import FileLock
 from livesync_trio.transport import own_pages
 from tests.cli.conftest import Livesync
 

@@ -13,8 +13,7 @@ import attrs
 
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.feed import recording
-from livesync_trio.feed.history.databases import Database, Rows, Session, SqliteDatabase
-from livesync_trio.feed.history.schema import NAMES
+from livesync_trio.feed.history.databases import NAMES, Database, Rows, Session, SqliteDatabase
 from livesync_trio.feed.history.state import Source, TableState
 from livesync_trio.feed.history.writing import Writer
 from livesync_trio.feed.recording import Recorder

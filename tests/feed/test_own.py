@@ -9,7 +9,7 @@ import trio.testing
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.feed import own
 from livesync_trio.feed.own import OwnWrites
-from livesync_trio.feed.writes.carrying import Outcome
+from livesync_trio.feed.writes.applying import Outcome
 from livesync_trio.feed.writes.desk import Desk, _Message
 
 XID = 7

@@ -13,7 +13,7 @@ import pytest
 from livesync_trio.feed.history.reading import TooOld
 from livesync_trio.feed.position import Position
 from livesync_trio.feed.source import SourceProblem, connect, drop, inspect, publish
-from livesync_trio.feed.storing import Keeping
+from livesync_trio.feed.storing import Retention
 from livesync_trio.feed.stream import slot_command
 from tests.feed.conftest import DEADLINE_S, Following, SourceDatabase
 from tests.feed.workload import SCHEMA, TABLES, Workload
@@ -323,7 +323,7 @@ def test_history_is_let_go_of(source: SourceDatabase, follow: Follow, monkeypatc
     """Defect 20."""
     monkeypatch.setattr("livesync_trio.feed.storing.FEED_CHECK_S", 0.2)
     source.run(T)
-    following = follow("public.t", keeping=Keeping(3600, 1000))
+    following = follow("public.t", retention=Retention(3600, 1000))
     before = following.barrier()
     for number in range(20):
         source.run(f"INSERT INTO t VALUES ({number}, repeat('x', 100))")
@@ -364,7 +364,7 @@ def test_the_slot_is_given_up_before_the_source_is_full(
     monkeypatch.setattr("livesync_trio.feed.reader.FEED_PAUSE_MAX_S", 0.2)
     monkeypatch.setattr("livesync_trio.feed.history.databases.SQLITE_BUSY_TIMEOUT_MS", 100)
     source.run(T, "INSERT INTO t VALUES (1, 'a')")
-    following = follow("public.t", keeping=Keeping(3600, 10**12, 40_000_000))
+    following = follow("public.t", retention=Retention(3600, 10**12, 40_000_000))
     before = following.barrier()
     slots = f"SELECT 1 FROM pg_replication_slots WHERE slot_name = '{following.names.slot}'"
     with closing(sqlite3.connect(tmp_path / "x.feed.db", isolation_level=None)) as other:

@@ -38,7 +38,7 @@ TABLES = {
     "fairness/buckets.py _known": "wrong tokens",
     "fairness/rules.py _of": "stores used by users",
     "fairness/rules.py _held": "connections held",
-    "telemetry/flood.py _periods": "repeated log lines",
+    "telemetry/logs.py _periods": "repeated log lines",
     "transport/http.py _shared_text": "texts of headers",
     "connection/peers.py _peers": "open WebSockets",
     "connection/store_peer.py _open": "requests of a connection",
@@ -75,7 +75,7 @@ ELSEWHERE = {
 
 NOT_FILLED_BY_CLIENTS = {
     "audit.py recent": "the last acts, of a fixed number, with the console",
-    "telemetry/recent.py _kept": "the last lines, of a fixed number, with the console",
+    "telemetry/logs.py _kept": "the last lines, of a fixed number, with the console",
     "admin/declaring.py answer_headers": "a cookie of one answer",
     "admin/web.py _needs": "the routes and pages",
     "access/jwks.py _open": "the connections of one download",
@@ -100,7 +100,7 @@ NOT_FILLED_BY_CLIENTS = {
     "telemetry/counting.py refusals": "kinds of `errors.Kind`",
     "telemetry/counting.py storage_errors": "two kinds",
     "telemetry/logs.py _loggers": "modules",
-    "telemetry/standard.py _outputs": "standard output and standard error",
+    "telemetry/output.py _outputs": "standard output and standard error",
     "admin/plane.py _listeners": "addresses",
 }
 

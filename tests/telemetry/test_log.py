@@ -21,7 +21,7 @@ from livesync_trio.errors import Kind
 from livesync_trio.hooks import HookContext, HookRunner, Hooks
 from livesync_trio.limits import REPEATED_LINES_MAX, REPEATED_LINES_PERIOD_S
 from livesync_trio.telemetry import Flood, configure_logging, get_logger
-from livesync_trio.telemetry.flood import EVERYBODY_ELSE, REPEATED_SOURCES_MAX
+from livesync_trio.telemetry.logs import EVERYBODY_ELSE, REPEATED_SOURCES_MAX
 from tests.bad_input.clients import NO_CURSOR, event, http_rpc
 from tests.bad_input.servers import running_server
 from tests.bad_input.websockets import upgrade

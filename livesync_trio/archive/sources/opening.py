@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from livesync_trio.archive.sources.base import Source
-from livesync_trio.archive.sources.cloudflare import CloudflareFiles
+from livesync_trio.archive.sources import Source
+from livesync_trio.archive.sources.cloudflare import CloudflareFiles, SqlDump
 from livesync_trio.archive.sources.fastapi import FastApiTables
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
-from livesync_trio.archive.sources.sql_dump import SqlDump
 from livesync_trio.archive.sources.wire import OverTheWire, Say
-from livesync_trio.client import place_of
 from livesync_trio.config import check_database_url, is_postgresql
-from livesync_trio.errors import CommandError, Kind
+from livesync_trio.errors import CommandError, Kind, place_of
 from livesync_trio.model import StoreId
 
 _SQLITE_HEADER: Final = b"SQLite format 3\0"

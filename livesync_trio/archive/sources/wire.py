@@ -14,7 +14,7 @@ from typing import Any, Final
 import httpx
 
 from livesync_trio.archive.entries import Broken, Entry, checked_text, entry_of_text, moment_of
-from livesync_trio.archive.sources.base import SourceStore
+from livesync_trio.archive.sources import SourceStore
 from livesync_trio.client import (
     BackendIdMismatch,
     BadAddress,
@@ -22,10 +22,9 @@ from livesync_trio.client import (
     Event,
     SyncError,
     open_backend_blocking,
-    place_of,
 )
 from livesync_trio.client.address import Address
-from livesync_trio.errors import CommandError, Kind
+from livesync_trio.errors import CommandError, Kind, place_of
 from livesync_trio.limits import PULL_ANSWER_LIMIT_S
 from livesync_trio.model import BackendId, StoreId
 from livesync_trio.wire.url import PRESENCE_HEADER, Presence

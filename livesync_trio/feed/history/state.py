@@ -6,8 +6,7 @@ import attrs
 import msgspec
 
 from livesync_trio.errors import StorageUnavailable
-from livesync_trio.feed.history.databases import Session
-from livesync_trio.feed.history.schema import FORMAT
+from livesync_trio.feed.history.databases import FORMAT, Session
 from livesync_trio.feed.pgoutput import SeenColumn
 from livesync_trio.feed.position import Position
 

@@ -11,9 +11,8 @@ from typing import Final, NamedTuple
 import attrs
 import msgspec
 
-from livesync_trio.feed.history.databases import Database, Session
+from livesync_trio.feed.history.databases import NAMES, Database, Session
 from livesync_trio.feed.history.reading import relations_of
-from livesync_trio.feed.history.schema import NAMES
 from livesync_trio.feed.history.state import NOTHING, Source, State, TableState, make_state, read_state, write_state
 from livesync_trio.feed.tables import Column, Commit, Relation, Row, row_of
 

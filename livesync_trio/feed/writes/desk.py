@@ -21,8 +21,8 @@ from livesync_trio.feed.own import OwnWrites
 from livesync_trio.feed.position import lsn_text
 from livesync_trio.feed.talking import Talk
 from livesync_trio.feed.way import Way
+from livesync_trio.feed.writes.applying import Outcome
 from livesync_trio.feed.writes.asked import Write, WriteRefused, ids_of, read
-from livesync_trio.feed.writes.carrying import Outcome
 from livesync_trio.feed.writes.source import SourceWriter
 from livesync_trio.limits import PUSH_PATIENCE_S
 from livesync_trio.telemetry import get_logger
@@ -89,13 +89,13 @@ class Desk:
         while self._waiting:
             message = self._waiting.popleft()
             try:
-                await self._carry_out(message)
+                await self._apply(message)
             finally:
                 self._own.forget_unanswered()
                 self._peer.unanswered.give_back(message.size_bytes)
         self._busy = False
 
-    async def _carry_out(self, message: _Message) -> None:
+    async def _apply(self, message: _Message) -> None:
         try:
             await self._charge(message)
             before_lsn = self._feed.state.head_lsn

@@ -1,12 +1,21 @@
-"""The database of a command: opened to read beside a server, or to change, with failures told to the operator."""
+"""What a command opens: a database, a folder or a bucket; closed again, with failures told to the operator.
 
-from collections.abc import Iterator
+A database is opened to read beside a server, or to change. A file of a bucket is fetched before it is read, and sent
+when it is whole.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from livesync_trio.app import engines
+from livesync_trio.archive.places import Bucket, Folder, Place, is_bucket
 from livesync_trio.archive.staging import Target
-from livesync_trio.config import Config, is_postgresql, sqlite_path
+from livesync_trio.cli import printing
+from livesync_trio.config import Config, is_postgresql, load, sqlite_path
 from livesync_trio.errors import CommandError, Kind, LogReplaced, StartupError, StorageUnavailable, StoreDamaged
 from livesync_trio.storage.base import Engine
 from livesync_trio.storage.shared import SharedEngine
@@ -100,3 +109,54 @@ def _told() -> Iterator[None]:
         raise CommandError(Kind.CHECKS_FAILED, f"{error}") from error
     except LogReplaced as error:
         raise CommandError(Kind.STORAGE_UNAVAILABLE, "A store was reset while it was read: run it again.") from error
+
+
+def no_such_store(store_id: str) -> CommandError:
+    """The answer when somebody names a store that is not there."""
+    return CommandError(
+        Kind.NO_SUCH_STORE, f"There is no store {store_id!r}: `livesync stores` lists them; names are compared exactly."
+    )
+
+
+# --- files and buckets ------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def at_hand(file: Path | str, flags: Mapping[str, Any]) -> Iterator[Path]:
+    """The path under which a file can be read; one of a bucket is copied into `$TMPDIR` for as long.
+
+    Raises:
+        CommandError: it cannot be fetched.
+    """
+    if not is_bucket(str(file)):
+        yield Path(file)
+        return
+    bucket, name = Bucket.with_file(load(flags, os.environ), str(file))
+    with TemporaryDirectory(prefix="livesync-") as folder:
+        copy = Path(folder) / name
+        with printing.progress(f"fetching {file}"):
+            bucket.fetch(name, copy)
+        yield copy
+
+
+@contextmanager
+def on_the_way(file: str, config: Config, *, overwrite: bool) -> Iterator[str]:
+    """The path at which a file is to be made; one of a bucket is made in `$TMPDIR`, and sent when that went well.
+
+    Raises:
+        CommandError: it cannot be sent.
+    """
+    if not is_bucket(file):
+        yield file
+        return
+    bucket, name = Bucket.with_file(config, file)
+    with TemporaryDirectory(prefix="livesync-") as folder:
+        made = Path(folder) / name
+        yield str(made)
+        with printing.progress(f"sending to {file}"):
+            bucket.put(name, made, overwrite=overwrite)
+
+
+def place_of(name: str, config: Config) -> Place:
+    """The folder or bucket that a text names. Raises CommandError when buckets cannot be used."""
+    return Bucket.of(config, name) if is_bucket(name) else Folder(Path(name))

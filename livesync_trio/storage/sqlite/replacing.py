@@ -1,13 +1,46 @@
-"""Rows of replaced logs go, and of an erased log every byte (`base.Writer.clear_replaced`).
+"""One log takes the place of another in an SQLite file (`base.Adopt`), and what it replaced goes.
 
-Owns these statements and their order; the connection is the writer's. SQLite leaves what is deleted in free pages and
-in the gaps of used ones, and old pages in the WAL. So once the rows of an erased log are gone, and those of every log
-replaced before it, the file is written anew (VACUUM) and the WAL is cut to nothing. How far that is stands in the
-database, so a server that is killed goes on where it was.
+Owns these statements and their order; the connection and its transactions are the writer's. SQLite leaves what is
+deleted in free pages and in the gaps of used ones, and old pages in the WAL. So once the rows of an erased log are
+gone, and those of every log replaced before it, the file is written anew (VACUUM) and the WAL is cut to nothing. How
+far that is stands in the database, so a server that is killed goes on where it was.
 """
 
 import sqlite3
 from typing import Final
+
+from livesync_trio.model import StoreId
+from livesync_trio.storage.base import Adopt, Appended, HeadMoved
+from livesync_trio.storage.chain import adopted
+from livesync_trio.storage.sqlite.reader import state_of
+
+# An empty log leaves nothing to clear.
+NOTE_REPLACED: Final = """
+    INSERT INTO livesync_7_replaced (log_id, store_id, backend_id, head, event_count, created_at, erased)
+    SELECT log_id, store_id, backend_id, head, event_count, created_at, :erased FROM livesync_7_stores AS stores
+    WHERE store_id = :store_id
+        AND EXISTS (SELECT 1 FROM livesync_7_events AS events WHERE events.log_id = stores.log_id)
+"""
+DELETE_STORE: Final = "DELETE FROM livesync_7_stores WHERE store_id = ?"
+_MOVE: Final = "UPDATE livesync_7_stores SET store_id = ?, backend_id = ?, frozen = ? WHERE log_id = ?"
+
+
+def adopt(connection: sqlite3.Connection, write: Adopt) -> Appended | HeadMoved:
+    """Carry out one adoption inside a transaction."""
+    found = state_of(connection, write.store_id)
+    if found != write.replacing or state_of(connection, write.staged_id) != write.staged:
+        return HeadMoved(found or write.staged)
+    remove(connection, write.store_id, erased=write.erases)
+    after = adopted(write)
+    connection.execute(_MOVE, (write.store_id, after.backend_id, after.frozen, after.log_id))
+    return Appended(after)
+
+
+def remove(connection: sqlite3.Connection, store_id: StoreId, *, erased: bool = False) -> None:
+    """Let there be no such store; its rows are cleared later."""
+    connection.execute(NOTE_REPLACED, {"store_id": store_id, "erased": erased})
+    connection.execute(DELETE_STORE, (store_id,))
+
 
 REPLACED: Final = 0
 """The log was replaced: its rows go when there is time."""

@@ -5,17 +5,17 @@ Owns the requests, and what their failures mean to an operator.
 
 import http.client
 import json
+import os
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from livesync_trio.client import place_of
-from livesync_trio.config import Secret
-from livesync_trio.errors import CommandError, Kind
+from livesync_trio.config import Secret, load
+from livesync_trio.errors import CommandError, Kind, place_of
 from livesync_trio.limits import ARCHIVE_LINE_MAX_BYTES, PULL_ANSWER_LIMIT_S
 from livesync_trio.wire.reading import Unreadable, plain, read
 
@@ -53,6 +53,17 @@ class ControlPlane:
                 Kind.BAD_CONFIG, "A running server asks for its secret: give --admin-secret-file or ADMIN_SECRET."
             )
         self._headers = {"Authorization": f"Bearer {secret.reveal()}"}
+
+    @classmethod
+    def needed(cls, url: str | None, flags: Mapping[str, Any]) -> Self:
+        """That of `--url`, for commands that only a running server can answer.
+
+        Raises:
+            StartupError, CommandError: as above, or there is no `--url`.
+        """
+        if url is None:
+            raise CommandError(Kind.BAD_CONFIG, "Only a running server knows: name its control plane by --url.")
+        return cls(url, load(flags, os.environ).admin_secret)
 
     def get(self, path: str, **query: str | int | None) -> dict[str, Any]:
         """One answer, as Python values. Raises CommandError."""

@@ -69,7 +69,7 @@ class Outcome:
         self.rows.setdefault((relation.table, relation.key_of(named_by)), set()).add(digest_of(row))
 
 
-def carry_out(
+def apply_writes(
     connection: Connection, writes: Sequence[Write], view: View, before_commit: Callable[[Outcome], None]
 ) -> Outcome:
     """Make the changes; `before_commit` is told what was done when only the commit is left.
@@ -86,7 +86,7 @@ def carry_out(
         for write in writes:
             try:
                 judge = judges.setdefault(write.relation.table, _Judge(view, write.relation))
-                _carry_out(connection, write, judge, outcome)
+                _apply(connection, write, judge, outcome)
             except psycopg.Error as error:
                 raise _refusal(error, write.number) or error from None
             except BadFilter as error:
@@ -124,7 +124,7 @@ def _refusal(error: psycopg.Error, number: int | None) -> WriteRefused | None:
     return WriteRefused(said, number) if state[:2] == "42" else None
 
 
-def _carry_out(connection: Connection, write: Write, judge: "_Judge", outcome: Outcome) -> None:
+def _apply(connection: Connection, write: Write, judge: "_Judge", outcome: Outcome) -> None:
     table = _Table(connection, write)
     found = table.look()
     for _ in range(_LOOKS):
