@@ -75,7 +75,7 @@ class OpenPush(msgspec.Struct, eq=False):
 class Pushing:
     """The pushes of one client, over one connection or HTTP request."""
 
-    __slots__ = ("_asks", "_client", "_hooks", "_shared", "_transport", "tells")
+    __slots__ = ("_client", "_hooks", "_shared", "_transport", "asks", "tells")
 
     def __init__(self, hooks: ClientHooks, shared: ServerContext, transport: str) -> None:
         """Holds nothing.
@@ -86,7 +86,8 @@ class Pushing:
             transport: what they came by, for whoever wants to know: `context.HTTP` or `context.WEBSOCKET`.
         """
         self._hooks = hooks
-        self._asks = hooks.asks_to_push  # a connection keeps the hooks with which it was opened
+        self.asks = hooks.asks_to_push
+        """Whether a hook is asked before each push; a connection keeps the hooks with which it was opened."""
         self.tells = hooks.tells_push_results
         """Whether a hook observes what became of pushes."""
         self._client: Client = hooks.client
@@ -118,7 +119,7 @@ class Pushing:
 
     def must_wait(self, push: OpenPush) -> bool:
         """Whether `allowed` must be asked before it goes to the store."""
-        return self._asks or push.not_before_s > 0
+        return self.asks or push.not_before_s > 0
 
     async def allowed(self, push: OpenPush) -> Refusal | None:
         """Wait out the pause, ask the hooks, and look whether the client may still push; why not, if it may not.

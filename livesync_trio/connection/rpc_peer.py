@@ -110,7 +110,7 @@ class RpcPeer(StorePeer):
     def _meet(self, request_id: RequestId) -> None:
         """Learn from a request id who the client is."""
         self.generation = request_id.generation
-        number = int(request_id.text)
+        number = int(request_id.json.strip(b'"'))
         if self._first_id is None or number < self._first_id:
             self._first_id = number
 

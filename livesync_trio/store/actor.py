@@ -395,7 +395,7 @@ class StoreActor:
         after = self._durable.state = LogState(before.log_id, before.backend_id, batch.last_seq_num, count)
         self._counters.pushes_accepted += 1
         self._counters.events_accepted += len(batch.events)
-        if len(self.followers):
+        if self.followers.members:
             events = tuple(
                 StoredEvent(event.seq_num, ordinal, event.json, created_at, batch.user, event.append_id)
                 for ordinal, event in enumerate(batch.events, before.event_count + 1)
