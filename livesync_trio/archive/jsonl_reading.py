@@ -11,9 +11,9 @@ from msgspec import UNSET, Raw, UnsetType
 
 from livesync_trio.archive.entries import Broken, Entry, Walk, checked_text, entry_of_text
 from livesync_trio.archive.jsonl import FORMAT, VERSION, Checksums, End, FileEnd, Header, Line
-from livesync_trio.errors import count
 from livesync_trio.model import BackendId, StoreId
 from livesync_trio.wire.reading import Unreadable, plain, read
+from livesync_trio.wording import count
 
 
 class _Shape(msgspec.Struct):

@@ -14,9 +14,10 @@ from livesync_trio.archive.entries import Broken, Comparison, Walk, compared
 from livesync_trio.archive.reading import OnEvents, all_stores, log_entries, unheard
 from livesync_trio.archive.sources import Source, SourceStore
 from livesync_trio.archive.staging import Target, adopt, stage
-from livesync_trio.errors import CommandError, Kind, count
+from livesync_trio.errors import CommandError, Kind
 from livesync_trio.limits import STORE_ID_MAX_BYTES
 from livesync_trio.model import RESERVED_STORES, BackendId, LogState, StoreId
+from livesync_trio.wording import count
 
 Outcome = Literal["ready", "imported", "already there", "in the way", "refused"]
 """What came of one store: `ready` after a dry run only; `in the way` is another store of its name that is there and

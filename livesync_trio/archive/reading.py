@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from livesync_trio.archive.entries import Broken, Entry, Walk, entries_of
-from livesync_trio.errors import StoreDamaged, count
+from livesync_trio.errors import StoreDamaged
 from livesync_trio.limits import READ_MAX_BYTES, READ_MAX_EVENTS
 from livesync_trio.model import ROOT_SEQ_NUM, LogState, StoredEvent, StoreId
 from livesync_trio.storage.base import Reader, StoreSummary
+from livesync_trio.wording import count
 
 _NEWEST_SPAN: Final = 128
 """Numbers that are looked at first when a log is read backwards."""

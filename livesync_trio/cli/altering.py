@@ -32,12 +32,13 @@ from livesync_trio.cli.printing import tell
 from livesync_trio.cli.resources import no_such_store, target_database
 from livesync_trio.cli.store_readers import reading
 from livesync_trio.config import load
-from livesync_trio.errors import CommandError, Kind, count
+from livesync_trio.errors import CommandError, Kind
 from livesync_trio.limits import PULL_ANSWER_LIMIT_S, SEQ_NUM_MAX
 from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import Adopt, Appended, Delete, Freeze, NoStore, Reset
 from livesync_trio.wire.choice import Choice
 from livesync_trio.wire.reading import plain
+from livesync_trio.wording import count
 
 REWRITTEN_LIMIT_S: Final = 3600.0
 """How long a command waits for a server that writes a log anew."""

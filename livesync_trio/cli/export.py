@@ -20,10 +20,11 @@ from livesync_trio.cli.options import complete_store, configuration_options, dat
 from livesync_trio.cli.printing import tell
 from livesync_trio.cli.resources import database_files, database_to_read, no_such_store, on_the_way, place_of
 from livesync_trio.config import load
-from livesync_trio.errors import CommandError, Kind, count
+from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import RESERVED_STORES, LogState, StoreId
-from livesync_trio.openapi.queries import wire_time
+from livesync_trio.openapi import wire_time
 from livesync_trio.storage.base import Reader
+from livesync_trio.wording import count
 
 Format = Literal["jsonl", "sqlite"]
 _FORMATS: Final = ("jsonl", "sqlite")

@@ -16,8 +16,9 @@ from livesync_trio.cli.options import database_options, json_option, payload_opt
 from livesync_trio.cli.probe import read_payload
 from livesync_trio.cli.resources import target_database
 from livesync_trio.config import load
-from livesync_trio.errors import CommandError, Kind, count
+from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import BackendId, StoreId
+from livesync_trio.wording import count
 
 
 @click.command("import")

@@ -15,8 +15,9 @@ from livesync_trio.cli import printing
 from livesync_trio.cli.options import database_options, json_option
 from livesync_trio.cli.resources import at_hand, target_database
 from livesync_trio.config import load
-from livesync_trio.errors import CommandError, Kind, count
+from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import StoreId
+from livesync_trio.wording import count
 
 
 @click.command()

@@ -16,10 +16,11 @@ from livesync_trio.cli.options import complete_store, database_options, json_opt
 from livesync_trio.cli.printing import tell
 from livesync_trio.cli.resources import at_hand, database_to_read, no_such_store
 from livesync_trio.config import load
-from livesync_trio.errors import CommandError, Kind, count
+from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import StoreId
 from livesync_trio.rules.schemas import BadSchemas, EventSchemas
 from livesync_trio.storage.base import Reader, StoreSummary
+from livesync_trio.wording import count
 
 
 @click.command()

@@ -21,7 +21,7 @@ from livesync_trio.feed.limits import FEED_PAGE_BYTES, FEED_PAGE_CHANGES, FEED_P
 from livesync_trio.feed.position import Position
 from livesync_trio.feed.reader import FeedReader, Status
 from livesync_trio.feed.source import Names, connect, leave_mark
-from livesync_trio.feed.storing import Keeping
+from livesync_trio.feed.storing import Retention
 from livesync_trio.feed.tables import Relation
 from livesync_trio.telemetry import get_logger
 
@@ -44,6 +44,10 @@ _log = get_logger("feed")
 T = TypeVar("T")
 
 
+def _progress(state: State) -> tuple[int, ...]:
+    return state.generation, state.head_lsn, state.confirmed_lsn, state.floor_lsn, state.compacted_lsn
+
+
 class Follower(Protocol):
     """A client that is served: a `peer.FeedPeer`."""
 
@@ -63,7 +67,7 @@ class _Shared:
 class Feed:
     """One source, for any number of followers."""
 
-    def __init__(self, names: Names, database: Database, keeping: Keeping) -> None:
+    def __init__(self, names: Names, database: Database, retention: Retention) -> None:
         """Nothing is started before `run`. `database` is open."""
         self.names = names
         self._database = database
@@ -82,7 +86,7 @@ class Feed:
         self._reader = FeedReader(
             names,
             database,
-            keeping,
+            retention,
             on_state=partial(self._hear, self._became),
             on_status=partial(self._hear, self._told),
         )
@@ -125,9 +129,7 @@ class Feed:
 
     def _became(self, state: State) -> None:
         known = self.state
-        progress = (state.generation, state.head_lsn, state.confirmed_lsn, state.floor_lsn)
-        newer = progress > (known.generation, known.head_lsn, known.confirmed_lsn, known.floor_lsn)
-        if newer or (state.epoch != known.epoch and state.generation >= known.generation):
+        if _progress(state) > _progress(known) or (state.epoch != known.epoch and state.generation >= known.generation):
             self.state = state
             self._moved.unpark_all()
 

@@ -31,13 +31,13 @@ from livesync_trio.feed.source import (
     drop_slot,
     inspect,
     mark_of,
-    patience_of,
     publish,
+    sender_timeout_of,
     slot_of,
     unread,
 )
-from livesync_trio.feed.storing import Keeping, Storing
-from livesync_trio.feed.stream import ReplicationStream, Stopped, StreamEnded
+from livesync_trio.feed.storing import Retention, Storing
+from livesync_trio.feed.stream import LogStream, ReplicationStream, Stopped, StreamEnded
 from livesync_trio.storage.postgresql.connection import Connection
 from livesync_trio.telemetry import get_logger
 
@@ -73,6 +73,15 @@ class Status:
     told_s: float | None = None
 
 
+def open_stream(names: Names, stopping: Callable[[], bool]) -> LogStream:
+    """Connect to the log in the way that is wanted. Raises psycopg.Error."""
+    if names.polling:
+        from livesync_trio.feed.polling import PollingStream  # noqa: PLC0415 - only when it is on
+
+        return PollingStream(names, stopping)
+    return ReplicationStream(names, stopping)
+
+
 class _StandBy(Exception):
     """Another server reads."""
 
@@ -84,7 +93,7 @@ class FeedReader:
         self,
         names: Names,
         database: Database,
-        keeping: Keeping,
+        retention: Retention,
         *,
         on_state: Callable[[State], None],
         on_status: Callable[[Status], None],
@@ -94,13 +103,13 @@ class FeedReader:
         Args:
             names: what is read.
             database: where it is kept; open.
-            keeping: for how long.
+            retention: for how long.
             on_state: told whenever the history has grown.
             on_status: told what the reader does, whenever that changes.
         """
         self._names = names
         self._database = database
-        self._keeping = keeping
+        self._retention = retention
         self._on_state = on_state
         self._on_status = on_status
         self._status = Status()
@@ -178,7 +187,7 @@ class FeedReader:
             state = writer.take_over()
             tables = inspect(connection, self._names.tables)
             published = publish(connection, self._names, tables)
-            stream = ReplicationStream(self._names.url, self._stop.is_set)
+            stream = open_stream(self._names, self._stop.is_set)
             system = stream.identify()
             slot = slot_of(connection, self._names.slot)
             source = Source(system.identity, system.timeline, self._names.slot, mark_of(connection, self._names))
@@ -234,24 +243,24 @@ class FeedReader:
             _log.error(
                 "the feed gave its slot up to spare the source",
                 retained_bytes=slot.retained_bytes,
-                max_lag_bytes=self._keeping.max_lag_bytes,
+                max_lag_bytes=self._retention.max_lag_bytes,
             )
 
     def _is_too_much(self, slot: Slot) -> bool:
-        return 0 < self._keeping.max_lag_bytes < slot.retained_bytes
+        return 0 < self._retention.max_lag_bytes < slot.retained_bytes
 
     def _copy(
         self,
         writer: Writer,
         connection: Connection,
-        stream: ReplicationStream,
+        stream: LogStream,
         tables: dict[str, TableState],
         source: Source,
     ) -> State:
         self._tell(phase="copying", problem="", copied=0)
         before = writer.state.epoch
         drop_slot(connection, self._names.slot)
-        slot_lsn, snapshot = stream.create_slot(self._names.slot)
+        slot_lsn, snapshot = stream.create_slot()
         done: dict[str, int] = {}
 
         def progress(table: str, count: int) -> None:
@@ -281,7 +290,7 @@ class FeedReader:
 
     # --- following -------------------------------------------------------------------------------------------------
 
-    def _follow(self, writer: Writer, connection: Connection, stream: ReplicationStream) -> None:
+    def _follow(self, writer: Writer, connection: Connection, stream: LogStream) -> None:
         lock = threading.Lock()  # of the connection, which both threads ask
 
         def explain(oid: int, before: object, now: object) -> str | None:
@@ -289,16 +298,16 @@ class FeedReader:
                 return unread(connection, oid, before, now)  # type: ignore[arg-type]
 
         try:
-            stream.start(self._names.slot, self._names.publication, writer.state.confirmed_lsn)
+            stream.start(writer.state.confirmed_lsn)
         except StreamEnded as error:
             if error.sqlstate == "55006":  # somebody still reads it
                 raise _StandBy from error
             raise
         self._tell(phase="following", problem="", slot=slot_of(connection, self._names.slot))
-        storing = Storing(writer, Recorder(writer, explain), self._keeping, self._on_state)
+        storing = Storing(writer, Recorder(writer, explain), self._retention, self._on_state)
         storing.start()
         told_lsn, told_s, checked_s = 0, 0.0, time.monotonic()
-        tell_s = min(FEED_TELL_S, patience_of(connection) / 3)
+        tell_s = min(FEED_TELL_S, sender_timeout_of(connection) / 3)
         try:
             while not self._stop.is_set():
                 if storing.error is not None:

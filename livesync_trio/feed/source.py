@@ -64,12 +64,14 @@ class Names:
         publication: name of the publication.
         slot: name of the replication slot.
         tables: `schema.name` of each table.
+        polling: whether the log is read by SQL functions.
     """
 
     url: str = attrs.field(repr=False)
     publication: str
     slot: str
     tables: tuple[str, ...]
+    polling: bool = False
 
     @property
     def lock(self) -> int:
@@ -268,7 +270,7 @@ def mark_of(connection: Connection, names: Names) -> str:
     return str(mark)
 
 
-def patience_of(connection: Connection) -> float:
+def sender_timeout_of(connection: Connection) -> float:
     """After how many seconds without a word the source ends the stream: `wal_sender_timeout`."""
     [(timeout_ms,)] = connection.execute(
         "SELECT setting::bigint FROM pg_settings WHERE name = 'wal_sender_timeout'"

@@ -21,7 +21,7 @@ from livesync_trio.feed.history.reading import Reader
 from livesync_trio.feed.history.state import State
 from livesync_trio.feed.reader import FeedReader, Status
 from livesync_trio.feed.source import Names, connect, leave_mark
-from livesync_trio.feed.storing import Keeping
+from livesync_trio.feed.storing import Retention
 from tests.postgres.server import URL_VARIABLE, PostgresServer, new_cluster
 
 DEADLINE_S = 60.0
@@ -68,8 +68,8 @@ class SourceDatabase:
         [(lsn,)] = self.run("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")
         return int(lsn)
 
-    def names(self, *tables: str) -> Names:
-        return Names(self.url, "livesync_feed", f"feed_{self.name}", tables)
+    def names(self, *tables: str, polling: bool = False) -> Names:
+        return Names(self.url, "livesync_feed", f"feed_{self.name}", tables, polling)
 
 
 @contextlib.contextmanager
@@ -104,7 +104,7 @@ class Following:
     """A reader that runs, its history, and waiting for what it does."""
 
     def __init__(
-        self, source: SourceDatabase, database: Database, names: Names, keeping: Keeping | None = None
+        self, source: SourceDatabase, database: Database, names: Names, retention: Retention | None = None
     ) -> None:
         self.source = source
         self.names = names
@@ -115,7 +115,7 @@ class Following:
         self.reader = FeedReader(
             names,
             database,
-            keeping or Keeping(3600, 10**12),
+            retention or Retention(3600, 10**12),
             on_state=self._on_state,
             on_status=self._on_status,
         )
@@ -181,8 +181,10 @@ def follow(source: SourceDatabase, tmp_path: Path) -> Iterator[Callable[..., Fol
     database = SqliteDatabase(tmp_path / "x.feed.db")
     database.open()
 
-    def follow(*tables: str, keeping: Keeping | None = None, other: Database | None = None) -> Following:
-        made.append(Following(source, other or database, source.names(*tables), keeping))
+    def follow(
+        *tables: str, retention: Retention | None = None, other: Database | None = None, polling: bool = False
+    ) -> Following:
+        made.append(Following(source, other or database, source.names(*tables, polling=polling), retention))
         return made[-1]
 
     yield follow

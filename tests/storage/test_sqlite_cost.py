@@ -15,13 +15,13 @@ import pytest
 from livesync_trio.limits import SQLITE_WRITER_STATEMENTS
 from livesync_trio.model import BackendId, LogState, StoreId
 from livesync_trio.storage.base import NO_RECORD, Appended, PutRecord, RecordStored
-from livesync_trio.storage.sqlite import adopt as sqlite_adopt
-from livesync_trio.storage.sqlite import clearing as sqlite_clearing
 from livesync_trio.storage.sqlite import insert as sqlite_insert
 from livesync_trio.storage.sqlite import known as sqlite_known
 from livesync_trio.storage.sqlite import page as sqlite_page
 from livesync_trio.storage.sqlite import reader as sqlite_reader
-from livesync_trio.storage.sqlite import summaries as sqlite_summaries
+from livesync_trio.storage.sqlite import reader as sqlite_summaries
+from livesync_trio.storage.sqlite import replacing as sqlite_adopt
+from livesync_trio.storage.sqlite import replacing as sqlite_clearing
 from livesync_trio.storage.sqlite import writer as sqlite_writer
 from livesync_trio.storage.sqlite.engine import SqliteEngine
 from livesync_trio.storage.sqlite.insert import SQLITE_INSERT_MAX_BYTES, SQLITE_INSERT_MAX_ROWS, SQLITE_ROWS_EXACT

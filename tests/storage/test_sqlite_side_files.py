@@ -13,7 +13,7 @@ from livesync_trio.errors import StorageUnavailable
 from livesync_trio.model import LogState
 from livesync_trio.storage.base import Append
 from livesync_trio.storage.sqlite.engine import SqliteEngine
-from livesync_trio.storage.sqlite.wal import holds_more_than
+from livesync_trio.storage.sqlite.side_files import holds_more_than
 from tests.storage.making import Database, append, chain, run_of, stored
 from tests.storage.test_sqlite_crash import check, kill, start
 from tests.storage.test_sqlite_file import made, unusable

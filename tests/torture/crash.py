@@ -15,7 +15,7 @@ from pathlib import Path
 import attrs
 import trio
 
-from livesync_trio.storage.sqlite.wal import holds_more_than
+from livesync_trio.storage.sqlite.side_files import holds_more_than
 from tests.simulation.leader import Leader, Pace, Violation
 from tests.simulation.old_client import OldClient
 from tests.simulation.waiting import until

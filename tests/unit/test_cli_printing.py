@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from livesync_trio.cli import printing
-from livesync_trio.errors import count
+from livesync_trio.wording import count
 
 ID = "6f1c2f0e-6a0e-4c43-9d0f-0d7a9a5f7b0e-workspace-7"
 COLUMNS = ("store", "events#", "last push!", "args…", "because_")

@@ -13,8 +13,9 @@ from livesync_trio.archive.sources.fastapi import FastApiTables
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.sources.wire import OverTheWire, Say
 from livesync_trio.config import check_database_url, is_postgresql
-from livesync_trio.errors import CommandError, Kind, count, place_of
+from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import StoreId
+from livesync_trio.wording import count, shown_url
 
 _SQLITE_HEADER: Final = b"SQLite format 3\0"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -69,7 +70,7 @@ def _beginning(path: Path) -> bytes:
             return file.read(len(_SQLITE_HEADER))
     except OSError as error:
         raise CommandError(
-            Kind.BAD_ARCHIVE, f"{place_of(str(path))} cannot be read: {error.strerror or error}."
+            Kind.BAD_ARCHIVE, f"{shown_url(str(path))} cannot be read: {error.strerror or error}."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The two kinds of databases a history lies in, and what little they do differently.
+"""The tables of the history, the two kinds of databases they lie in, and what little those do differently.
 
 SQLite: a file of its own beside the server's database, for a transaction of millions of rows must not keep the one
 writer of the logs waiting (decision 0016). PostgreSQL: tables of their own in the server's database.
@@ -13,13 +13,72 @@ from typing import Any, Final, Protocol
 import psycopg
 
 from livesync_trio.errors import Kind, LivesyncError, StartupError, StorageUnavailable
-from livesync_trio.feed.history.schema import TABLES
 from livesync_trio.feed.limits import FEED_STATEMENT_LIMIT_S
 from livesync_trio.feed.tables import text_of
 from livesync_trio.limits import SQLITE_BUSY_TIMEOUT_MS
 from livesync_trio.storage.postgresql import connection as postgresql
 from livesync_trio.storage.postgresql.arrays import Bigints, OptionalTexts, Texts
 from livesync_trio.storage.sqlite import connection as sqlite
+
+FORMAT: Final = 1
+COMPACTED_FORMAT: Final = 2
+FORMATS: Final = (FORMAT, COMPACTED_FORMAT)
+"""Numbers of the layout below: as it is made, and once changes were left out of it, which earlier versions must not
+serve. Another number is refused."""
+
+TABLES: Final = (
+    """
+    CREATE TABLE IF NOT EXISTS livesync_feed_state (
+        id bigint PRIMARY KEY, format bigint NOT NULL, generation bigint NOT NULL, epoch text NOT NULL,
+        source text NOT NULL, tables text NOT NULL, head_lsn bigint NOT NULL, confirmed_lsn bigint NOT NULL,
+        floor_lsn bigint NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS livesync_feed_relations (
+        version bigint PRIMARY KEY, name text NOT NULL, columns text NOT NULL, key text NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS livesync_feed_commits (
+        commit_lsn bigint PRIMARY KEY, committed_us bigint NOT NULL, changes bigint NOT NULL, xid bigint NOT NULL,
+        size_bytes bigint NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS livesync_feed_changes (
+        commit_lsn bigint NOT NULL, seq bigint NOT NULL, relation bigint NOT NULL, operation text NOT NULL,
+        key text NOT NULL, row text, old text, old_relation bigint, PRIMARY KEY (commit_lsn, seq)
+    ) {without_rowid}
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS livesync_feed_rows (
+        name text NOT NULL, key text {bytewise} NOT NULL, relation bigint NOT NULL, row text NOT NULL,
+        changed_lsn bigint NOT NULL, PRIMARY KEY (name, key)
+    ) {without_rowid}
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS livesync_feed_seen (
+        name text NOT NULL, key text {bytewise} NOT NULL, PRIMARY KEY (name, key)
+    ) {without_rowid}
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS livesync_feed_horizon (
+        id bigint PRIMARY KEY, lsn bigint NOT NULL, done_lsn bigint NOT NULL, done_seq bigint NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS livesync_feed_last (
+        name text NOT NULL, key text NOT NULL, commit_lsn bigint NOT NULL, seq bigint NOT NULL, PRIMARY KEY (name, key)
+    ) {without_rowid}
+    """,
+    "CREATE INDEX IF NOT EXISTS livesync_feed_last_place ON livesync_feed_last (commit_lsn, seq)",
+)
+"""`rows` holds every row of the tables as of the head: it fills in what an UPDATE left unsaid, says how a row was
+before, and is the initial state. `seen` is only ever filled inside of the transaction that compares with the source.
+`horizon` and `last` are of `compacting`: how far it has come, and the last change of each key up to there."""
+
+NAMES: Final = ("state", "relations", "commits", "changes", "rows", "seen", "horizon", "last")
 
 Rows = list[tuple[Any, ...]]
 

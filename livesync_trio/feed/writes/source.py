@@ -10,8 +10,8 @@ import trio
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.feed.access import View
 from livesync_trio.feed.source import connect
-from livesync_trio.feed.writes.asked import Write, WriteRefused
-from livesync_trio.feed.writes.carrying import Outcome, carry_out
+from livesync_trio.feed.writes.applying import Outcome, apply_writes
+from livesync_trio.feed.writes.parsing import Write, WriteRefused
 from livesync_trio.storage.postgresql.connection import Connection
 
 FEED_WRITE_CONNECTIONS: Final = 4
@@ -40,7 +40,7 @@ class SourceWriter:
         Args:
             writes: the changes, in their order.
             view: what the client may see and write.
-            before_commit: see `carry_out`; called in the Trio thread.
+            before_commit: see `apply_writes`; called in the Trio thread.
 
         Raises:
             WriteRefused: none was made.
@@ -71,7 +71,7 @@ class SourceWriter:
 
         connection = self._connection()
         try:
-            outcome = carry_out(connection, writes, view, before_commit)
+            outcome = apply_writes(connection, writes, view, before_commit)
         except psycopg.Error as error:
             connection.close()
             if not about_to_commit:

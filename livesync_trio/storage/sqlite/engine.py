@@ -15,10 +15,9 @@ from typing import Final
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.limits import SQLITE_KEEPER_CACHE_KIB
 from livesync_trio.storage.sqlite.connection import Connector, translated
-from livesync_trio.storage.sqlite.file_lock import FileLock
+from livesync_trio.storage.sqlite.locks import FileLock, RecordLocks
 from livesync_trio.storage.sqlite.mounts import is_mounted_alone, mount_of
 from livesync_trio.storage.sqlite.reader import SqliteReader, SqliteSnapshot
-from livesync_trio.storage.sqlite.record_locks import RecordLocks
 from livesync_trio.storage.sqlite.schema import NotOurs, check, migrate
 from livesync_trio.storage.sqlite.side_files import WAL, Foreign, Lost
 from livesync_trio.storage.sqlite.writer import SqliteWriter

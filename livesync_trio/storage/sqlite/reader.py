@@ -1,4 +1,4 @@
-"""Reads logs out of an SQLite file: a page of history in one step of the database.
+"""Reads logs out of an SQLite file: a page of history, or what is known about its stores, in one step of the database.
 
 Owns one connection that reads. Each question is one statement, hence one snapshot, and its answer is one row: Python's
 `sqlite3` gives up the interpreter lock around every row and must win it back after it, which under a busy Trio thread
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from livesync_trio.errors import LogReplaced, StorageUnavailable
+from livesync_trio.errors import LogReplaced, StorageUnavailable, StoreDamaged
 from livesync_trio.limits import SQLITE_READER_CACHE_KIB
 from livesync_trio.model import BackendId, LogState, StoredEvent, StoreId
 from livesync_trio.storage.base import Rank, Record, StoreOrder, StoreSummary
@@ -29,7 +29,71 @@ from livesync_trio.storage.sqlite.page import (
     is_as_written,
 )
 from livesync_trio.storage.sqlite.records import RECORD, RECORDS, records_of
-from livesync_trio.storage.sqlite.summaries import RANKED, SUMMARIES, SUMMARY, next_name, summaries
+
+# All stores in one value, since every row costs a fight for the interpreter lock. Texts are sent in
+# hexadecimal digits: a name may hold any character, the separators too.
+SUMMARY: Final = """
+    SELECT hex(store_id) || ' ' || log_id || ' ' || hex(backend_id) || ' ' || head || ' ' || event_count || ' ' ||
+        text_bytes || ' ' || hex(created_at) || ' ' || hex(coalesce(last_push_at, '')) || ' ' || frozen
+    FROM livesync_7_stores WHERE store_id = :store_id
+"""
+_ALL: Final = """
+    SELECT group_concat(
+        hex(store_id) || ' ' || log_id || ' ' || hex(backend_id) || ' ' || head || ' ' || event_count || ' ' ||
+        text_bytes || ' ' || hex(created_at) || ' ' || hex(coalesce(last_push_at, '')) || ' ' || frozen
+    )
+    FROM (
+        SELECT * FROM livesync_7_stores
+        WHERE {behind} AND (:containing = '' OR instr(store_id, :containing))
+        ORDER BY {order} LIMIT :limit
+    )
+"""
+SUMMARIES: Final = _ALL.format(behind="store_id >= :first", order="store_id")
+
+
+def _ranking(value: str) -> str:
+    behind = f"(:last IS NULL OR {value} < :last OR ({value} = :last AND store_id >= :first))"
+    return _ALL.format(behind=behind, order=f"{value} DESC, store_id")
+
+
+RANKED: Final[Mapping[StoreOrder, str]] = {
+    "size": _ranking("text_bytes"),
+    "head": _ranking("head"),
+    "last push": _ranking("coalesce(last_push_at, '')"),
+}
+"""The same by rank; `last` is the value behind which they begin."""
+
+
+def next_name(after: str | None) -> str:
+    """The first name that can come after another one: the same with a U+0000 behind it."""
+    return "" if after is None else f"{after}\0"
+
+
+def summaries(answer: tuple[str | None] | None) -> list[StoreSummary]:
+    """The stores in the row that answers `SUMMARY` or `SUMMARIES`.
+
+    Raises:
+        StoreDamaged: what is stored is no summary.
+    """
+    if answer is None or answer[0] is None:
+        return []
+    try:
+        return [_summary(store.split(" ")) for store in answer[0].split(",")]
+    except ValueError as error:
+        raise StoreDamaged(f"The list of stores is damaged ({error}): restore a backup.") from error
+
+
+def _summary(fields: list[str]) -> StoreSummary:
+    store_id, log_id, backend_id, head, event_count, text_bytes, created_at, last_push_at, frozen = fields
+    state = LogState(int(log_id), BackendId(_text(backend_id)), int(head), int(event_count), frozen == "1")
+    return StoreSummary(
+        StoreId(_text(store_id)), state, int(text_bytes), _text(created_at), _text(last_push_at) or None
+    )
+
+
+def _text(digits: str) -> str:
+    return bytes.fromhex(digits).decode()
+
 
 # The row is asked for its name, since a bit that a disk flips in the index of names leads to another store's row.
 STATE_OF_STORE: Final = """
@@ -183,6 +247,12 @@ def log_state(row: tuple[int, str, int, int, int]) -> LogState:
     """The state of a log from a row of `STATE_OF_STORE`."""
     log_id, backend_id, head, event_count, frozen = row
     return LogState(log_id, BackendId(backend_id), head, event_count, bool(frozen))
+
+
+def state_of(connection: sqlite3.Connection, store_id: StoreId) -> LogState | None:
+    """The state of a store's log as this connection sees it; None when there is no such store."""
+    row = connection.execute(STATE_OF_STORE, (store_id,)).fetchone()
+    return None if row is None else log_state(row)
 
 
 def _replaced(log: LogState) -> LogReplaced:

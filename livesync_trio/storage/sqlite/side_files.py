@@ -1,22 +1,141 @@
-"""The WAL and its index: that they are found again under their names.
+"""The WAL and its index: that they are found again under their names, and what is in a WAL that nobody has open.
 
-Owns those names. An acknowledged event is in the WAL until a checkpoint; when somebody removes that file from its
-directory, SQLite goes on writing to what nobody will ever find. So each of the two has a spare name (a hard link,
-hidden, so that `rm livesync.db-*` does not meet it): a file that lost its name is given it back, as if nothing had
-been. Where that cannot be had, `Lost` says so before anything is acknowledged.
+Owns those names and the reading of the WAL's format (sqlite.org/walformat.html). An acknowledged event is in the WAL
+until a checkpoint; when somebody removes that file from its directory, SQLite goes on writing to what nobody will ever
+find. So each of the two has a spare name (a hard link, hidden, so that `rm livesync.db-*` does not meet it): a file
+that lost its name is given it back, as if nothing had been. Where that cannot be had, `Lost` says so before anything is
+acknowledged.
+
+The names are looked up with every commit, so a look must not give up the interpreter lock. Every call in `os` does, and
+beside a busy event loop the writer thread then waits until it has won the lock back: up to Python's switch interval,
+five milliseconds, several times a commit. `statx` and `pread` of the C library are called while the lock is held, and
+are answered from the kernel's caches in a microsecond. Where they cannot be called (not Linux, or a
+very old one), `os` is.
 """
 
+import ctypes
 import errno
 import logging
 import os
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from livesync_trio.errors import StorageUnavailable
-from livesync_trio.storage.sqlite.quick_files import Identity, beginning_of, identity_of
-from livesync_trio.storage.sqlite.wal import MAGIC, holds_more_than
+
+Identity = bytes | tuple[int, int]
+"""Device and inode, in a form to be compared with others of this process."""
+
+_AT_FDCWD: Final = -100
+_AT_STATX_DONT_SYNC: Final = 0x4000
+_STATX_INO: Final = 0x100
+_STATX_BYTES: Final = 256
+_ASKED: Final = slice(32, 144)
+_INODE: Final = slice(0, 8)
+_DEVICE: Final = slice(104, 112)
+"""Where `struct statx` has them (statx(2)), and where they are in that part; its layout is the same on every
+architecture."""
+
+
+def identity_of(path: str) -> Callable[[], Identity]:
+    """What asks for the identity of whatever is at a path; it raises OSError as `os.stat` does."""
+    statx = _function("statx", ctypes.c_int)
+    if statx is None:
+        return lambda: _identity(path)
+    # All that is passed is made once: to convert it with each commit costs more than the call. Several threads may ask,
+    # and share the answer: it is written and copied in one piece each, under the interpreter lock.
+    answer = (ctypes.c_char * _STATX_BYTES)()
+    of_path = (_AT_FDCWD, os.fsencode(path), _AT_STATX_DONT_SYNC, _STATX_INO, ctypes.byref(answer))
+    content = memoryview(answer).cast("B")[_ASKED]
+
+    def found() -> Identity:
+        if statx(*of_path) != 0:
+            return _identity(path)  # it fails there as well, with the right exception
+        raw = content.tobytes()
+        return raw[_INODE] + raw[_DEVICE]
+
+    return found
+
+
+def beginning_of(descriptor: int, size_bytes: int) -> Callable[[], bytes]:
+    """What reads the first bytes of an open file."""
+    pread = _function("pread", ctypes.c_ssize_t)
+    if pread is None:
+        return lambda: os.pread(descriptor, size_bytes, 0)
+    buffer = (ctypes.c_char * size_bytes)()  # shared, as above
+    of_file = (descriptor, ctypes.byref(buffer), ctypes.c_size_t(size_bytes), ctypes.c_long(0))
+
+    def read() -> bytes:
+        count = pread(*of_file)
+        return buffer.raw[:count] if count >= 0 else os.pread(descriptor, size_bytes, 0)
+
+    return read
+
+
+def _identity(path: str) -> Identity:
+    status = os.stat(path)  # noqa: PTH116 - `Path.stat` takes twice as long
+    return status.st_dev, status.st_ino
+
+
+def _function(name: str, result: type) -> "Callable[..., int] | None":
+    """A function of the C library that is called with the interpreter lock held; None when there is none."""
+    if os.uname().sysname != "Linux":
+        return None
+    try:
+        function = getattr(ctypes.PyDLL(None), name)
+    except (OSError, AttributeError):
+        return None
+    function.restype = result
+    found: Callable[..., int] = function
+    return found
+
+
+MAGIC: Final = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+"""How a WAL begins; the last bit says in which order its checksums add up."""
+
+_HEADER: Final = struct.Struct(">8xI4x8s8x")  # size of a page, salt
+_FRAME: Final = struct.Struct(">II8s8x")  # number of the page, pages of the database after a commit, salt
+
+
+def holds_more_than(wal: Path, database: Path) -> bool:
+    """Whether a WAL holds committed pages that are not in the database file as they stand in the WAL.
+
+    Checksums are not looked at: a page that a power cut tore counts as one that is not in the database.
+
+    Raises:
+        OSError: one of the files cannot be read.
+    """
+    with wal.open("rb") as frames, database.open("rb") as pages:
+        header = frames.read(_HEADER.size)
+        if len(header) < _HEADER.size or header[:4] not in MAGIC:
+            return False
+        page_bytes, salt = _HEADER.unpack(header)
+        for number, offset in _committed(frames, page_bytes, salt).items():
+            frames.seek(offset)
+            pages.seek((number - 1) * page_bytes)
+            if frames.read(page_bytes) != pages.read(page_bytes):
+                return True
+    return False
+
+
+def _committed(frames: BinaryIO, page_bytes: int, salt: bytes) -> dict[int, int]:
+    """Where the newest committed state of each page begins, by the number of the page."""
+    committed: dict[int, int] = {}
+    of_transaction: dict[int, int] = {}
+    while len(head := frames.read(_FRAME.size)) == _FRAME.size:
+        number, pages_after_commit, its_salt = _FRAME.unpack(head)
+        if its_salt != salt:
+            break  # left over from before the WAL was begun anew
+        of_transaction[number] = frames.tell()
+        if len(frames.read(page_bytes)) < page_bytes:
+            break  # what was being written when it ended
+        if pages_after_commit:
+            committed |= of_transaction
+            of_transaction.clear()
+    return committed
+
 
 _logger: Final = logging.getLogger("livesync.storage")
 

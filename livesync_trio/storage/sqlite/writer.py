@@ -38,13 +38,12 @@ from livesync_trio.storage.base import (
     subject,
 )
 from livesync_trio.storage.chain import Ends, check_whole, is_expected, new_backend_id, state_after
-from livesync_trio.storage.sqlite import clearing
-from livesync_trio.storage.sqlite.adopt import adopt, remove
 from livesync_trio.storage.sqlite.connection import Connector, translated
 from livesync_trio.storage.sqlite.insert import statements
 from livesync_trio.storage.sqlite.known import KnownLogs
-from livesync_trio.storage.sqlite.reader import STATE_OF_STORE, log_state
+from livesync_trio.storage.sqlite.reader import state_of
 from livesync_trio.storage.sqlite.records import found, put
+from livesync_trio.storage.sqlite.replacing import adopt, clear_rows, cut_wal, nothing_left, remove, rewrite, rewrites
 from livesync_trio.storage.sqlite.side_files import Foreign, Lost
 
 SQLITE_FILE_CHECK_S: Final = 1.0
@@ -95,7 +94,7 @@ class SqliteWriter:
         try:
             if not self._in_place:
                 self._check_files()
-            connection = self._open()
+            connection = self._connection or self._open()
             try:
                 if not self._all_at_once(connection, writes, appends, outcomes):
                     self._one_by_one(connection, writes, outcomes)
@@ -123,17 +122,17 @@ class SqliteWriter:
         with self._translating():
             self._check_files()
             connection = self._open()
-            if clearing.nothing_left(connection):
+            if nothing_left(connection):
                 return 0  # the usual case, asked every second, writes nothing
             with _transaction(connection):
-                cleared = clearing.clear_rows(connection, limit_events)
-            if cleared or clearing.nothing_left(connection):
+                cleared = clear_rows(connection, limit_events)
+            if cleared or nothing_left(connection):
                 return cleared
-            if clearing.rewrites(connection):
+            if rewrites(connection):
                 if time.monotonic() < self._rewrite_again_s or not self._rewrite(connection):
                     return 0
                 self._check_files()
-            return int(clearing.cut_wal(connection))
+            return int(cut_wal(connection))
 
     @property
     def rewrites(self) -> bool:
@@ -141,12 +140,12 @@ class SqliteWriter:
         if time.monotonic() < self._rewrite_again_s:
             return False
         with self._translating():
-            return clearing.rewrites(self._open())
+            return rewrites(self._open())
 
     def _rewrite(self, connection: sqlite3.Connection) -> bool:
         """Write the file anew. False: there is no room, which is no trouble for anybody else; later there may be."""
         try:
-            clearing.rewrite(connection)
+            rewrite(connection)
         except sqlite3.Error as error:
             if not isinstance(translated(error, self._connector.path), StorageFull):
                 raise
@@ -329,7 +328,7 @@ def _carry_out(connection: sqlite3.Connection, write: Write) -> Outcome:
         case Append():
             return _append(connection, write)
         case Reset():
-            state = _state(connection, write.store_id)
+            state = state_of(connection, write.store_id)
             remove(connection, write.store_id)
             return _create(connection, write.store_id, frozen=state is not None and state.frozen)
         case Delete():
@@ -337,7 +336,7 @@ def _carry_out(connection: sqlite3.Connection, write: Write) -> Outcome:
             return NoStore()
         case Freeze():
             connection.execute(_FREEZE, (write.frozen, write.store_id))
-            return _state(connection, write.store_id) or NoStore()
+            return state_of(connection, write.store_id) or NoStore()
         case Adopt():
             return adopt(connection, write)
         case PutRecord():
@@ -351,16 +350,16 @@ def _is_there(connection: sqlite3.Connection, write: Write, outcome: Outcome | E
             record = found(connection, write.kind, write.key)
             return outcome.version == (NO_RECORD if record is None else record.version)
         case OpenStore() | Append() | Reset() | Adopt() | Freeze(), LogState():
-            return _state(connection, write.store_id) == outcome
+            return state_of(connection, write.store_id) == outcome
         case OpenStore() | Append() | Reset() | Adopt(), Appended() | HeadMoved():
-            return _state(connection, write.store_id) == outcome.state
+            return state_of(connection, write.store_id) == outcome.state
         case Delete() | Freeze(), NoStore():
-            return _state(connection, write.store_id) is None
+            return state_of(connection, write.store_id) is None
     return True  # nothing was written for it
 
 
 def _open_store(connection: sqlite3.Connection, store_id: StoreId) -> LogState:
-    state = _state(connection, store_id)
+    state = state_of(connection, store_id)
     if state is None:
         return _create(connection, store_id)
     ends = connection.execute(_ENDS_OF_LOG, {"log_id": state.log_id}).fetchone()
@@ -377,7 +376,7 @@ def _create(connection: sqlite3.Connection, store_id: StoreId, *, frozen: bool =
 
 def _append(connection: sqlite3.Connection, append: Append) -> StoreOutcome:
     inserts = statements([append])
-    state = _state(connection, append.store_id) or _create(connection, append.store_id)
+    state = state_of(connection, append.store_id) or _create(connection, append.store_id)
     if not is_expected(state, append.expected):
         return HeadMoved(state)
     try:
@@ -391,11 +390,6 @@ def _append(connection: sqlite3.Connection, append: Append) -> StoreOutcome:
             "Restore a backup, or reset the store."
         ) from error
     return Appended(state_after(append))
-
-
-def _state(connection: sqlite3.Connection, store_id: StoreId) -> LogState | None:
-    row = connection.execute(STATE_OF_STORE, (store_id,)).fetchone()
-    return None if row is None else log_state(row)
 
 
 @contextmanager
