@@ -1,4 +1,4 @@
-"""The todo app of examples/todo in real browsers: LiveStore's web adapter, built by Vite, synced by our server."""
+"""The todo app of examples/README.md in real browsers: LiveStore's web adapter, built by Vite, synced by our server."""
 
 from __future__ import annotations
 
