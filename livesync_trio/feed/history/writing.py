@@ -192,7 +192,9 @@ class Writer:
 
     def saw(self, table: str, keys: Iterable[str]) -> None:
         """These rows are in the source; for `empty` with `unseen_only`."""
-        self._session.insert("livesync_feed_seen", ("name", "key"), [(table, key) for key in keys])
+        self._session.insert(
+            "livesync_feed_seen", ("name", "key"), [(table, key) for key in keys], "ON CONFLICT DO NOTHING"
+        )
 
     # --- beginnings and ends ---------------------------------------------------------------------------------------
 
