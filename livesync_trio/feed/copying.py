@@ -62,7 +62,7 @@ def copy_all(
         for table in writer.state.tables.keys() - tables.keys() if goes_on else ():
             copy.seq += writer.empty(table, lsn, copy.seq)
         if copy.seq:
-            writer.end_commit(Commit(lsn, committed_us, copy.seq))
+            writer.end_commits([Commit(lsn, committed_us, copy.seq)])
         head_lsn = lsn if copy.seq or epoch is not None else writer.state.head_lsn
         return writer.settle(source, tables, head_lsn, slot_lsn, epoch)
     except BaseException:
@@ -107,7 +107,7 @@ class _Copy:
             operation, seq = "i" if was is None else "u", self.seq + len(changes)
             changes.append((self._lsn, seq, relation.version, operation, key, text, old_text, old_relation))
             images[key] = Image(relation.version, text)
-        self._writer.set_images(relation.table, images, self._lsn)
+        self._writer.set_images(relation.table, images, dict.fromkeys(images, self._lsn))
         if self._as_changes:
             self._writer.add(changes)
             self._writer.saw(relation.table, rows)
