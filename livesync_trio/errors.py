@@ -1,10 +1,7 @@
-"""What can go wrong, and the one table that says how each of it is told to whom.
+"""What can go wrong, and the one table (`RULES`) that says how each of it is told to whom; `docs/errors.md` shows it.
 
-Owns the kinds of refusal, the table `RULES`, and the few exceptions that cross a layer. Refusals are *values*
-(invariant 9): a push that comes too late is an expected outcome and is answered, not raised. Exceptions are for
-what nobody can answer on the spot.
-
-The table is what `docs/errors.md` shows; a test compares them.
+Refusals are *values* (invariant 9): a push that comes too late is an expected outcome and is answered, not raised.
+Exceptions are for what nobody can answer on the spot.
 """
 
 import enum

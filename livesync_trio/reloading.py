@@ -25,7 +25,7 @@ from livesync_trio.access.authentication import Authentication
 from livesync_trio.access.pages import Pages
 from livesync_trio.audit import Audit
 from livesync_trio.config import SETTINGS, Config, exposure_problems, exposure_warnings
-from livesync_trio.connection.recording import log_push
+from livesync_trio.connection.context import log_push
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.hooks import HookRunner, Hooks
 from livesync_trio.telemetry import configure_logging, get_logger
@@ -140,7 +140,7 @@ class Reloader:
     @property
     def worthwhile(self) -> bool:
         """Whether there is anything to read again. Otherwise SIGHUP keeps its meaning, which is the end."""
-        return self._reread is not None or self._tls is not None or self._door.surroundings.audit.on
+        return self._reread is not None or self._tls is not None or self._door.shared.audit.on
 
     async def run(
         self,
@@ -221,14 +221,14 @@ class Reloader:
     def _load(self) -> _Loaded:
         found = self._compare()
         config, hooks = found.config, found.hooks
-        runner = HookRunner(hooks, config.hook_limit_s, self._door.surroundings.flood, self._door.surroundings.counters)
+        runner = HookRunner(hooks, config.hook_limit_s, self._door.shared.flood, self._door.shared.counters)
         authentication = Authentication.of(config, runner, before=self._door.access.authentication)
         pages = Pages.of(config, hooks.decide_who_connects)
         certificate = _nothing
         if self._tls is not None and config.tls_cert is not None and config.tls_key is not None:
             certificate = self._tls.prepare(config.tls_cert, config.tls_key)
         feed = _nothing if self._feed is None else self._feed(config.feed)
-        audit = prepare_audit(self._door.surroundings.audit, config)  # the last, since it opens something
+        audit = prepare_audit(self._door.shared.audit, config)  # the last, since it opens something
         return _Loaded(found, runner, authentication, pages, certificate, audit, feed)
 
     def _refuse_problems(self, config: Config, hooks: Hooks, needs_restart: list[str]) -> None:
@@ -248,10 +248,10 @@ class Reloader:
     # --- taking effect: in the Trio thread, cannot fail --------------------------------------------------------------
 
     def _put_in_place(self, loaded: _Loaded) -> None:
-        config, surroundings = self.config, self._door.surroundings
+        config, shared = self.config, self._door.shared
         loaded.certificate()
         loaded.audit()
-        surroundings.hooks, surroundings.admin_secret = loaded.runner, config.admin_secret
+        shared.hooks, shared.admin_secret = loaded.runner, config.admin_secret
         access = self._door.access
         access.authentication, access.pages = loaded.authentication, loaded.pages
         self._door.protect_metrics(config.metrics_token)
@@ -269,7 +269,7 @@ class Reloader:
         """Tell of each push whoever wants to know at this log level."""
         lines = [log_push] if self.config.log_level == "debug" else []
         spans = [] if self._traces is None else [self._traces.tell]
-        self._door.surroundings.watch.tell(*lines, *spans)
+        self._door.shared.watch.tell(*lines, *spans)
 
     def _needs_restart(self, name: str, wanted: Config) -> bool:
         """Whether a setting cannot be changed now: most of them, and those with which a whole part comes or goes."""

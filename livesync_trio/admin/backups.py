@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from livesync_trio.admin.declaring import Answer, Caller, Nothing, Request, Stream, Time
 from livesync_trio.admin.server_view import ServerView, wire_time_of
-from livesync_trio.archive.bucket import is_bucket
+from livesync_trio.archive.places import is_bucket
 from livesync_trio.errors import CommandError, Kind, Refusal
 
 CHUNK_BYTES: Final = 256 * 1024

@@ -15,7 +15,7 @@ from livesync_trio.hooks import Hooks
 from livesync_trio.limits import GC_THRESHOLDS, POSTGRES_MIGRATION_LIMIT_S
 from livesync_trio.reloading import Reread
 from livesync_trio.storage.url import engine_from_url
-from livesync_trio.store.opening import open_engine
+from livesync_trio.store.readers import open_engine
 from livesync_trio.systemd import ServiceManager
 from livesync_trio.telemetry import configure_logging, exchange_standard_streams, get_logger
 

@@ -25,8 +25,8 @@ from livesync_trio.app.capabilities import (
 )
 from livesync_trio.audit import Audit
 from livesync_trio.config import Config, exposure_warnings, is_loopback
+from livesync_trio.connection.context import ServerContext
 from livesync_trio.connection.peers import Peers
-from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.delivery import Webhooks
 from livesync_trio.ending import Ending
 from livesync_trio.errors import Kind, StartupError, StorageUnavailable
@@ -45,12 +45,9 @@ from livesync_trio.service import Service, drain, start
 from livesync_trio.storage.base import Engine
 from livesync_trio.storage.shared import SharedEngine
 from livesync_trio.store.persistence import BulkWriter
-from livesync_trio.store.readers import ThreadReaders
+from livesync_trio.store.readers import ThreadReaders, hangs, watch
 from livesync_trio.store.registry import Registry
-from livesync_trio.store.shared.news import News
-from livesync_trio.store.shared.telling import Telling
-from livesync_trio.store.shared.writer import SharedWriter
-from livesync_trio.store.watching import hangs, watch
+from livesync_trio.store.shared import News, Notifier, SharedWriter
 from livesync_trio.store.writer import ThreadWriter
 from livesync_trio.supervision import Tasks, open_tasks
 from livesync_trio.systemd import ServiceManager
@@ -63,14 +60,14 @@ from livesync_trio.telemetry import (
 from livesync_trio.traces import open_traces
 from livesync_trio.transport.arrivals import Arrivals
 from livesync_trio.transport.door import Door, DoorSettings
-from livesync_trio.transport.metrics_page import MetricsPage
+from livesync_trio.transport.own_pages import MetricsPage
 from livesync_trio.transport.tls import Tls
 from livesync_trio.turns import Turns
 from livesync_trio.version import VERSION
 
 if TYPE_CHECKING:
     from livesync_trio.console import Console
-    from livesync_trio.feed.opening import OpenFeed
+    from livesync_trio.feed.service import FeedService
 
 _log = get_logger("app")
 
@@ -111,7 +108,7 @@ class Server:
         self.counters = Counters()
         turns = Turns()
         self.arrivals = Arrivals(turns) if Arrivals.available() else None
-        telling = Telling()
+        telling = Notifier()
         writer: BulkWriter
         call_soon = None if self.arrivals is None else self.arrivals.call_soon
         if isinstance(engine, SharedEngine):
@@ -125,7 +122,7 @@ class Server:
         quota = Quota(config.max_store_events, config.max_store_bytes)
         self.readers = ThreadReaders(engine.reader, READER_THREADS, self.counters)
         limits = quota if quota.set else None
-        self.registry = Registry(writer, self.readers, self.counters, config.dormant_after_s, limits)
+        self.registry = Registry(writer, self.readers, self.counters, config.dormant_after_s, limits, turns=turns)
         self.news = News(engine, self.registry, telling) if isinstance(engine, SharedEngine) else None
         self.webhooks = Webhooks(config, self.registry, engine, self.counters)
         self.peers = Peers(config.idle_limit_s, turns)
@@ -154,7 +151,7 @@ class Server:
         self.door: Door = Door(
             DoorSettings(config.frame_max_bytes, config.handshake_limit_s, config.stall_limit_s, config.proxy_protocol),
             access=self.access,
-            surroundings=Surroundings(
+            shared=ServerContext(
                 runner,
                 self.counters,
                 config.max_open_pulls,
@@ -163,6 +160,7 @@ class Server:
                 audit=self.audit,
                 flood=flood,
                 store_user=config.store_user,
+                turns=turns,
                 schemas=read_schemas(config),
                 schemas_of_pushes=config.event_schemas_pushes,
             ),
@@ -178,7 +176,7 @@ class Server:
             ),
         )
         self.api = open_api(self)
-        self.feed: OpenFeed | None = open_change_feed(self)
+        self.feed: FeedService | None = open_change_feed(self)
         self.traces = open_traces() if config.traces else None
         self.reloader = Reloader(
             config,
@@ -200,7 +198,7 @@ class Server:
         services = [
             Service(partial(pulse.measure, self.counters)),
             Service(partial(watch, self.registry.writer, self.readers)),
-            Service(self.door.surroundings.flood.watch),
+            Service(self.door.shared.flood.watch),
         ]
         if self._ending is not None:
             services.append(Service(self._ending.watch, reports=True))

@@ -3,9 +3,11 @@
 Owns `Entry`, which holds all that storage keeps of an event, and `Walk`, which checks that entries are a chain. Pure.
 """
 
+import enum
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Final, NamedTuple
 
 import msgspec
@@ -209,3 +211,27 @@ class Walk:
     def along(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """All entries, each checked as it passes."""
         return map(self.step, entries)
+
+
+# --- two logs beside each other ---------------------------------------------------------------------------------------
+
+
+class Comparison(enum.Enum):
+    """How our log stands to theirs."""
+
+    SAME = enum.auto()
+    BEHIND = enum.auto()
+    AHEAD = enum.auto()
+    DIFFERENT = enum.auto()
+
+
+def compared(ours: Iterable[Entry], theirs: Iterable[Entry]) -> Comparison:
+    """Walk along both up to the first difference."""
+    for our, their in zip_longest(ours, theirs):
+        if our is None:
+            return Comparison.BEHIND
+        if their is None:
+            return Comparison.AHEAD
+        if our != their:
+            return Comparison.DIFFERENT
+    return Comparison.SAME

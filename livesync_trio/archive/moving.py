@@ -10,14 +10,14 @@ from typing import Final, Literal
 
 import attrs
 
-from livesync_trio.archive.comparing import Standing, standing
-from livesync_trio.archive.entries import Broken, Walk
+from livesync_trio.archive.entries import Broken, Comparison, Walk, compared
 from livesync_trio.archive.reading import OnEvents, all_stores, log_entries, unheard
-from livesync_trio.archive.sources.base import Source, SourceStore
+from livesync_trio.archive.sources import Source, SourceStore
 from livesync_trio.archive.staging import Target, adopt, stage
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.limits import STORE_ID_MAX_BYTES
 from livesync_trio.model import RESERVED_STORES, BackendId, LogState, StoreId
+from livesync_trio.wording import count
 
 Outcome = Literal["ready", "imported", "already there", "in the way", "refused"]
 """What came of one store: `ready` after a dry run only; `in the way` is another store of its name that is there and
@@ -175,15 +175,15 @@ def _brought(
 
 def _compared(target: Target, source: Source, store: SourceStore, looked: Moved, found: LogState) -> Moved:
     """A store that is there already: the same, or another one, which stays as it is."""
-    there = standing(log_entries(target.reader, looked.store_id, found), source.entries(store))
-    same_events = there in {Standing.SAME, Standing.AHEAD}
+    there = compared(log_entries(target.reader, looked.store_id, found), source.entries(store))
+    same_events = there in {Comparison.SAME, Comparison.AHEAD}
     if same_events and looked.backend_id in {None, found.backend_id}:
         longer = found.event_count - looked.events
-        notes = (f"it has gone on since, with {longer} events",) if longer else ()
+        notes = (f"it has gone on since, with {count(longer, 'event')}",) if longer else ()
         return attrs.evolve(looked, outcome="already there", backend_id=found.backend_id, notes=notes)
     what = "other events" if not same_events else "the same events, but another identity"
     problem = (
-        f"a store of this name with {what} is there ({found.event_count} events): reset it first, or bring this one in "
-        "under another name (--rename)"
+        f"a store of this name with {what} is there ({count(found.event_count, 'event')}): reset it first, or "
+        "bring this one in under another name (--rename)"
     )
     return attrs.evolve(looked, outcome="in the way", problems=(problem,))

@@ -11,8 +11,7 @@ from typing import Final, Literal
 
 import attrs
 
-from livesync_trio.archive.comparing import Standing, standing
-from livesync_trio.archive.entries import Entry
+from livesync_trio.archive.entries import Comparison, Entry, compared
 from livesync_trio.archive.reading import OnEvents, all_stores, log_entries, unheard
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.staging import Target, adopt, stage
@@ -227,17 +226,17 @@ def _relation(
 ) -> Relation:
     if found is None:
         return Relation.ABSENT
-    there = standing(log_entries(target.reader, store_id, found), _entries(file, store_id))
+    there = compared(log_entries(target.reader, store_id, found), _entries(file, store_id))
     if found.backend_id == backend_id:
         return _UNDER_ITS_IDENTITY[there]
-    if there is Standing.SAME:
+    if there is Comparison.SAME:
         return Relation.RENEWED
     return Relation.OTHER if found.event_count else Relation.RESET
 
 
 _UNDER_ITS_IDENTITY: Final = {
-    Standing.SAME: Relation.SAME,
-    Standing.BEHIND: Relation.BEHIND,
-    Standing.AHEAD: Relation.AHEAD,
-    Standing.DIFFERENT: Relation.DIVERGED,
+    Comparison.SAME: Relation.SAME,
+    Comparison.BEHIND: Relation.BEHIND,
+    Comparison.AHEAD: Relation.AHEAD,
+    Comparison.DIFFERENT: Relation.DIVERGED,
 }

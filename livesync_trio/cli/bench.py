@@ -14,9 +14,9 @@ import trio
 
 from livesync_trio.archive.sources.wire import told_as_command
 from livesync_trio.cli import printing
+from livesync_trio.cli.control_plane import ControlPlane
 from livesync_trio.cli.options import configuration_options, json_option, sync_options, url_option
 from livesync_trio.cli.probe import payload, probe_event, scratch, sync_url
-from livesync_trio.cli.reading.control_plane import ControlPlane
 from livesync_trio.client import START, open_backend
 from livesync_trio.config import load
 from livesync_trio.errors import CommandError

@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from livesync_trio.cli import printing
+from livesync_trio.cli.control_plane import ControlPlane
 from livesync_trio.cli.options import configuration_options, json_option, url_option
-from livesync_trio.cli.printable import tell
-from livesync_trio.cli.reading.control_plane import ControlPlane
+from livesync_trio.cli.printing import tell
 from livesync_trio.config import load, shown_settings
 
 

@@ -1,29 +1,150 @@
-"""`livesync doctor`: look at everything a server needs, and sync an event as a client would."""
+"""`livesync doctor`: look at everything a server needs, and sync an event as a client would.
+
+Each check looks at one thing, changes nothing, and says what it saw and what to do about it.
+"""
 
 import os
+import resource
 import shutil
+import stat
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 from urllib.parse import urlsplit
 
+import attrs
 import click
 
+from livesync_trio.app import engines
 from livesync_trio.archive.entries import Broken
+from livesync_trio.archive.reading import all_stores
 from livesync_trio.archive.sources.wire import connected
-from livesync_trio.cli import doctor_checks as checks
 from livesync_trio.cli import printing
-from livesync_trio.cli.doctor_checks import Check, State
+from livesync_trio.cli.control_plane import ControlPlane
 from livesync_trio.cli.options import configuration_options, json_option, sync_options, url_option
-from livesync_trio.cli.printable import Colour, tell
+from livesync_trio.cli.printing import Colour, tell
 from livesync_trio.cli.probe import payload, scratch, sync_probe, sync_url
-from livesync_trio.cli.reading.control_plane import ControlPlane
-from livesync_trio.client import place_of
-from livesync_trio.config import Config, is_loopback, load
-from livesync_trio.errors import CommandError, Kind
+from livesync_trio.config import Config, exposure_problems, is_loopback, is_postgresql, load, sqlite_path
+from livesync_trio.errors import CommandError, Kind, LivesyncError
+from livesync_trio.hooks import Hooks, load_hooks
 from livesync_trio.wire.reading import plain
+from livesync_trio.wording import count, shown_url
+
+OPEN_FILES_LEAST: Final = 4_096
+"""Open files below which it warns: one a connection, a few for the database; many systems allow 1,024 by default."""
+
+DISK_FREE_LEAST_BYTES: Final = 1024 * 1024 * 1024
+"""Free room below which it warns: a full disk refuses every push."""
+
+CLOCK_AHEAD_MAX_S: Final = 60.0
+"""How far in the future the newest event may seem to have been pushed; clocks kept by NTP differ by less than 1 s."""
+
+State = Literal["ok", "careful", "wrong", "not looked at"]
+
+
+@attrs.frozen
+class Check:
+    """What was found.
+
+    Attributes:
+        about: what was looked at.
+        state: how it is.
+        text: what was seen, and what to do about it.
+    """
+
+    about: str
+    state: State
+    text: str
+
+
+def _configuration(config: Config) -> Iterator[Check]:
+    """Hooks can be loaded, and nothing is open to a network that should not be."""
+    hooks = Hooks()
+    if config.hooks is not None:
+        sys.path.append(str(Path.cwd()))
+        try:
+            hooks = load_hooks(config.hooks)
+        except LivesyncError as error:
+            yield Check("hooks", "wrong", str(error))
+            return
+        yield Check("hooks", "ok", f"{config.hooks} can be loaded")
+    problems = exposure_problems(config, hooks.decide_who_connects)
+    if problems:
+        yield from (Check("exposure", "wrong", problem) for problem in problems)
+    else:
+        yield Check("exposure", "ok", f"{config.host}:{config.port} may be listened on with these settings")
+
+
+def _database(config: Config) -> Iterator[Check]:
+    """The database can be read, and its newest event does not come from the future."""
+    if not is_postgresql(config.database_url):
+        path = sqlite_path(config.database_url).resolve()
+        yield from _file(path)
+        if not path.exists():
+            return
+    engine = engines.engine_of(config)
+    try:
+        engine.open_to_read()
+        reader = engine.reader()
+        try:
+            summaries = list(all_stores(reader))
+        finally:
+            reader.close()
+            engine.close()
+    except LivesyncError as error:
+        yield Check("database", "wrong", str(error))
+        return
+    events = sum(one.state.event_count for one in summaries)
+    yield Check("database", "ok", f"{engine.describe()}: {count(len(summaries), 'store')}, {count(events, 'event')}")
+    yield _clock(max((one.last_push_at for one in summaries if one.last_push_at), default=None))
+
+
+def _file(path: Path) -> Iterator[Check]:
+    directory = path.parent
+    if not directory.is_dir():
+        yield Check("database", "wrong", f"{directory} does not exist: make it, or name another file")
+        return
+    if not os.access(directory, os.W_OK | os.X_OK):
+        yield Check(
+            "permissions", "wrong", f"{directory} may not be written by this user; SQLite makes files beside its own"
+        )
+    elif path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        yield Check("permissions", "wrong", f"{path} may not be read and written by this user")
+    elif path.exists() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        yield Check("permissions", "careful", f"{path} is open to other users of this machine: chmod 600")
+    else:
+        yield Check("permissions", "ok", f"{directory} may be written")
+    if not path.exists():
+        yield Check("database", "ok", f"{path} will be made by the first `livesync serve`")
+    free = shutil.disk_usage(directory).free
+    state: State = "ok" if free >= DISK_FREE_LEAST_BYTES else "careful"
+    yield Check("disk", state, f"{free / 2**30:.1f} GiB are free in {directory}")
+
+
+def _clock(newest: str | None) -> Check:
+    if newest is None:
+        return Check("clock", "ok", f"it is {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
+    ahead_s = (datetime.fromisoformat(newest) - datetime.now(UTC)).total_seconds()
+    if ahead_s > CLOCK_AHEAD_MAX_S:
+        return Check("clock", "wrong", f"the newest event was pushed at {newest}, in the future: set the clock by NTP")
+    return Check("clock", "ok", f"it is {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, after the newest event")
+
+
+def _open_files() -> Check:
+    """Every connection needs a descriptor."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < OPEN_FILES_LEAST:
+        what = f"{soft} open files are allowed, so about as many clients: `ulimit -n {min(hard, 65_536)}`, or "
+        return Check("open files", "careful", f"{what}LimitNOFILE= in the systemd unit")
+    return Check("open files", "ok", f"{'any number' if soft == resource.RLIM_INFINITY else soft} allowed")
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
 
 _COLUMN: Final = 14
 _INDENT: Final = 2 * _COLUMN
@@ -58,15 +179,15 @@ def doctor(*, url: str | None, sync_url: str | None, payload_file: Path | None, 
             _print(check)
     wrong = [check for check in found if check.state == "wrong"]
     if wrong:
-        raise CommandError(Kind.CHECKS_FAILED, f"{len(wrong)} of {len(found)} checks failed.")
+        raise CommandError(Kind.CHECKS_FAILED, f"{len(wrong)} of {count(len(found), 'check')} failed.")
 
 
 def _all(config: Config, url: str | None, given_url: str | None, payload_file: Path | None) -> Iterator[Check]:
     yield Check("configuration", "ok", "every setting is understood")  # else `load` has said why
     yield from (Check("environment", "careful", remark) for remark in config.remarks)
-    yield from checks.configuration(config)
-    yield from checks.database(config)
-    yield checks.open_files()
+    yield from _configuration(config)
+    yield from _database(config)
+    yield _open_files()
     plane = None if url is None else ControlPlane(url, config.admin_secret)
     yield from _probed(
         config, sync_url(config, given_url), payload(config, payload_file), plane, asked=given_url or url
@@ -80,13 +201,13 @@ def _probed(config: Config, where: str, who: Any, plane: ControlPlane | None, *,
         with connected(where, store, who) as client:
             synced = sync_probe(client)
             times = f"durable after {synced.push_s * 1000:.0f} ms, pulled in {synced.pull_s * 1000:.0f} ms"
-            yield Check("probe", "ok", f"e{synced.head} of {store!r} through {place_of(where)}: {times}")
+            yield Check("probe", "ok", f"e{synced.head} of {store!r} through {shown_url(where)}: {times}")
             with nullcontext() if plane is None else plane.understood():
                 proxy = proxy_check(config, where, plane, store)
             yield proxy
     except (CommandError, Broken) as error:
         if asked is None:
-            yield Check("probe", "not looked at", f"no server answers at {place_of(where)}: name one by --sync-url")
+            yield Check("probe", "not looked at", f"no server answers at {shown_url(where)}: name one by --sync-url")
         else:
             yield Check("probe", "wrong", str(error))
         return

@@ -12,19 +12,20 @@ import psycopg
 
 from livesync_trio.cli import printing
 from livesync_trio.cli.options import configuration_options, json_option
-from livesync_trio.cli.printable import tell
+from livesync_trio.cli.printing import tell
 from livesync_trio.config import Config, FeedTable, load
 from livesync_trio.errors import CommandError, Kind, StartupError, StorageUnavailable
 from livesync_trio.feed.history.databases import Database
 from livesync_trio.feed.history.reading import Reader
 from livesync_trio.feed.history.state import State
 from livesync_trio.feed.history.writing import Writer
-from livesync_trio.feed.opening import history_of, names_of, rules_of
 from livesync_trio.feed.polling import may_use_slots
 from livesync_trio.feed.position import lsn_text
 from livesync_trio.feed.reader import open_stream
+from livesync_trio.feed.service import history_of, names_of, rules_of
 from livesync_trio.feed.source import Slot, SourceProblem, connect, drop, inspect, is_published, leave_mark, slot_of
 from livesync_trio.feed.stream import StreamEnded
+from livesync_trio.wording import count
 
 FEED_ARRIVAL_LIMIT_S: Final = 10.0
 FEED_ARRIVAL_LOOK_S: Final = 0.05
@@ -109,7 +110,7 @@ def doctor(**flags: Any) -> None:
             wrong += 1
             tell(" ".join(str(error).split()), label=f"{about:<12} wrong    ", colour="red")
     if wrong:
-        raise CommandError(Kind.CHECKS_FAILED, f"{wrong} checks of the feed {names.slot} failed.")
+        raise CommandError(Kind.CHECKS_FAILED, f"{count(wrong, 'check')} of the feed {names.slot} failed.")
 
 
 def _arrives(config: Config, table: FeedTable) -> str:
@@ -133,7 +134,7 @@ def _history(config: Config) -> str:
 
 def _tables(table: FeedTable) -> str:
     with connect(table.source.reveal()) as connection:
-        return f"{len(inspect(connection, table.tables))} tables can be followed"
+        return f"{count(len(inspect(connection, table.tables)), 'table')} can be followed"
 
 
 def _publication(table: FeedTable) -> str:

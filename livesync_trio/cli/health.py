@@ -8,10 +8,9 @@ from typing import Any, Final
 
 import click
 
-from livesync_trio.cli.banner import THIS_MACHINE
 from livesync_trio.cli.options import configuration_options
-from livesync_trio.cli.printable import tell
-from livesync_trio.config import Config, load
+from livesync_trio.cli.printing import tell
+from livesync_trio.config import THIS_MACHINE, Config, load
 from livesync_trio.limits import HEALTH_ANSWER_LIMIT_S, UNIX
 
 _UNWELL: Final = 1

@@ -1,6 +1,5 @@
 """`livesync stores`, `events`, `tail`, `info` and `connections`: what is there, for a person or a pipe."""
 
-import os
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -12,13 +11,10 @@ import click
 
 from livesync_trio.archive.entries import Broken, moment_of
 from livesync_trio.cli import printing
-from livesync_trio.cli.completing import complete_store
-from livesync_trio.cli.options import database_options, json_option, server_options
-from livesync_trio.cli.printable import tell
-from livesync_trio.cli.reading import StoreReader, reading
-from livesync_trio.cli.reading.control_plane import ControlPlane
-from livesync_trio.cli.reading.event import Event
-from livesync_trio.config import load
+from livesync_trio.cli.control_plane import ControlPlane
+from livesync_trio.cli.options import complete_store, database_options, json_option, server_options, store_argument
+from livesync_trio.cli.printing import tell
+from livesync_trio.cli.store_readers import Event, StoreReader, reading
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.limits import ADMIN_PAGE_MAX, SEQ_NUM_MAX
 from livesync_trio.model import SCRATCH_STORES, StoreId
@@ -37,9 +33,6 @@ def _event_number(_: click.Context, __: click.Parameter, value: int | None) -> i
     if value is not None and abs(value) > SEQ_NUM_MAX:
         raise click.BadParameter(f"{value} is no event number")
     return value
-
-
-_store_argument = click.argument("store", shell_complete=complete_store)
 
 
 @click.command()
@@ -75,7 +68,7 @@ def stores(*, containing: str, as_json: bool, url: str | None, **flags: Any) -> 
 
 
 @click.command()
-@_store_argument
+@store_argument
 @click.option("--after", type=int, callback=_event_number, metavar="NUMBER", help="Events after this number only.")
 @click.option(
     "--limit", type=click.IntRange(1), default=100, metavar="COUNT", show_default=True, help="At most this many."
@@ -132,7 +125,7 @@ def events(
 
 
 @click.command()
-@_store_argument
+@store_argument
 @click.option(
     "--after", type=int, callback=_event_number, metavar="NUMBER", help="Begin after this number. [default: the head]"
 )
@@ -212,9 +205,7 @@ def _print_server(found: dict[str, Any]) -> None:
 @database_options
 def connections(*, store: str | None, as_json: bool, url: str | None, **flags: Any) -> None:
     """List the open WebSockets of a running server."""
-    if url is None:
-        raise CommandError(Kind.BAD_CONFIG, "Only a running server knows: name its control plane by --url.")
-    plane = ControlPlane(url, load(flags, os.environ).admin_secret)
+    plane = ControlPlane.needed(url, flags)
     found = plane.all("/connections", "connections", storeId=store, limit=ADMIN_PAGE_MAX)
     if as_json:
         for text in found:

@@ -11,9 +11,8 @@ from typing import Final
 
 import click
 
-from livesync_trio.cli.printable import tell
+from livesync_trio.cli.printing import tell
 from livesync_trio.errors import RULES, CommandError, StartupError
-from livesync_trio.telemetry import hold_standard_descriptors
 from livesync_trio.version import VERSION
 
 _EXIT_FAULT: Final = 1
@@ -22,6 +21,9 @@ _EXIT_READER_GONE: Final = 141
 """128 + SIGPIPE, as shells have it."""
 _EXIT_INTERRUPTED: Final = 130
 """128 + SIGINT, as shells have it."""
+
+_STANDARD: Final = 3
+"""Descriptors 0, 1 and 2: standard input, output and error."""
 
 _GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "Run a server": {
@@ -51,8 +53,8 @@ _GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "delete": ("altering:delete", "Delete a store with all of its events."),
         "rename": ("altering:rename", "Give a store another name."),
         "freeze": ("altering:freeze", "Let a store take no more events."),
-        "rewind": ("rewriting:rewind", "Take a store back to an event."),
-        "erase": ("rewriting:erase", "Replace what events say, for good."),
+        "rewind": ("altering:rewind", "Take a store back to an event."),
+        "erase": ("altering:erase", "Replace what events say, for good."),
         "thaw": ("altering:thaw", "Let a frozen store take events again."),
     },
     "Follow a PostgreSQL database": {
@@ -132,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code. Every failure has become one plain message on stderr; a traceback is shown only when
         `LOG_LEVEL=debug` asks for it.
     """
-    hold_standard_descriptors()
+    _hold_standard_descriptors()
     given = list(sys.argv[1:] if arguments is None else arguments)
     for number, argument in enumerate(given, 1):
         if not argument.isprintable() and any("\ud800" <= one <= "\udfff" for one in argument):
@@ -211,3 +213,14 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
             yield from _leaves(inner)
     else:
         yield error
+
+
+def _hold_standard_descriptors() -> None:
+    """Open those of the three standard descriptors that are closed.
+
+    Otherwise the next file that is opened gets the number, and what is written to standard error goes into it.
+    """
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor < _STANDARD:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)

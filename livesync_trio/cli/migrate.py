@@ -7,7 +7,7 @@ import click
 
 from livesync_trio.app import engines
 from livesync_trio.cli.options import configuration_options
-from livesync_trio.cli.printable import tell
+from livesync_trio.cli.printing import tell
 from livesync_trio.config import load
 from livesync_trio.errors import Kind, StartupError, StorageUnavailable
 

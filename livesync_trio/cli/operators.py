@@ -16,10 +16,10 @@ import trio
 
 from livesync_trio.audit import STANDARD_OUTPUT, Audit
 from livesync_trio.cli import printing
-from livesync_trio.cli.databases import database_to_read, target_database
+from livesync_trio.cli.control_plane import ControlPlane
 from livesync_trio.cli.options import database_options, json_option, server_options
-from livesync_trio.cli.printable import tell
-from livesync_trio.cli.reading.control_plane import ControlPlane
+from livesync_trio.cli.printing import tell
+from livesync_trio.cli.resources import database_to_read, target_database
 from livesync_trio.config import Config, Secret, load
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.operators.accounts import Operators, Wrong

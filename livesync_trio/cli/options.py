@@ -5,6 +5,7 @@ once (`config.load`). An option that is not given is None.
 """
 
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
 
@@ -16,6 +17,27 @@ from livesync_trio.config import CONFIG_ENV, SETTINGS, URL_ENV, Setting
 _Command = Callable[..., Any]
 _BY_NAME: Final = {setting.name: setting for setting in SETTINGS if not setting.only_in_file}
 _FIRST_GROUP: Final = "Options"
+_NAMES_MOST: Final = 100
+"""Names offered at most."""
+
+
+def complete_store(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Stores whose name begins with what is typed."""
+    from livesync_trio.cli.store_readers import reading  # noqa: PLC0415 - only when a shell asks
+
+    given: dict[str, Any] = {name: context.params.get(name) for name in ("config", "database_url", "listen_url")}
+    try:
+        with reading(context.params.get("url"), given) as source:
+            names = (str(store["storeId"]) for store in source.stores(incomplete))
+            return [
+                CompletionItem(name) for name in islice((n for n in names if n.startswith(incomplete)), _NAMES_MOST)
+            ]
+    except Exception:  # a shell that completes has no place for a message
+        return []
+
+
+store_argument = click.argument("store", shell_complete=complete_store)
+"""Of every command about one store."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
 """Of every command that prints something."""

@@ -3,23 +3,69 @@
 At a terminal a table fits its width: names are shortened in the middle, prose is folded at spaces, numbers and times
 are never broken; in a pipe nothing is shortened. What is printed with `--json` is documented in
 `docs/command-line.md`: one object a line, to which members may be added, never taken away.
+Text of others passes `tell`, which lets none of it move a cursor. Rich is loaded only where a person looks.
 """
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
+import click
 
-from livesync_trio.cli.printable import printable, tell, tell_json
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn, Task
+
+Colour = Literal["red", "yellow", "green", "white"]
+
+_JSON_SPACE: Final = "\t\n\r"
+"""Between the tokens of JSON these may stand; inside a text they are escaped."""
+
+
+def printable(text: str) -> str:
+    """A text that moves no cursor and sets no title: what is not printable is written as its number."""
+    return "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in text)
+
+
+def tell(text: str, *, err: bool = False, label: str = "", colour: Colour | None = None) -> None:
+    """Print lines of text, whoever wrote them.
+
+    Args:
+        text: the lines.
+        err: on stderr.
+        label: what stands in front of the first line: in bold or in a colour, where that can be seen and NO_COLOR does
+            not forbid it.
+        colour: of the label; bold when None.
+    """
+    lines = "\n".join(map(printable, text.split("\n")))
+    label = printable(label)
+    if label and sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+        label = click.style(label, bold=True) if colour is None else click.style(label, fg=colour)
+    click.echo(label + lines, err=err)
+
+
+def tell_json(value: bytes) -> None:
+    """Print JSON on a line of its own: to a pipe byte for byte, to a terminal with escapes for what it would obey."""
+    line = value.replace(b"\n", b" ").replace(b"\r", b" ")
+    click.echo(_escaped(line.decode(errors="replace")) if sys.stdout.isatty() else line)
+
+
+def _escaped(text: str) -> str:
+    """The same JSON, with what is not printable written as JSON writes it."""
+    return "".join(one if one.isprintable() else " " if one in _JSON_SPACE else _as_units(one) for one in text)
+
+
+def _as_units(one: str) -> str:
+    units = one.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
+
+
+# --- JSON and tables --------------------------------------------------------------------------------------------------
+
 
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 _NAME_CHARACTERS: Final = 12
@@ -66,6 +112,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
 
 def _fitted(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     """A table as wide as the terminal: names give way first, then text that is cut or folded."""
+    from rich.console import Console  # noqa: PLC0415 - a pipe needs none of it
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
     console = Console(highlight=False)
     kinds = [name[-1] for name in columns]
     widths = [max(len(name), *map(len, column)) for name, column in zip(columns, zip(*cells, strict=True), strict=True)]
@@ -128,11 +178,6 @@ def size(size_bytes: int) -> str:
     while value >= 1024 and unit < len(_UNITS) - 1:
         value, unit = value / 1024, unit + 1
     return f"{value:.1f} {_UNITS[unit]}" if unit else f"{size_bytes} B"
-
-
-def count(number: int, thing: str) -> str:
-    """A number of things: `1 store`, `2,000 events`."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:
@@ -210,22 +255,33 @@ def progress(what: str, total_events: int | None = None) -> Iterator[Advance]:
     Yields:
         A function that is told of events done.
     """
+    if not sys.stderr.isatty():
+        yield lambda _events: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - a pipe needs none of it
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed:,} events"),
-        _Rate(),
+        _rate_column(),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(escape(printable(what)), total=total_events)
         yield lambda events: bar.advance(task, events)
 
 
-class _Rate(ProgressColumn):
+def _rate_column() -> "ProgressColumn":
     """Events a second."""
+    from rich.progress import ProgressColumn  # noqa: PLC0415 - a pipe needs none of it
+    from rich.text import Text  # noqa: PLC0415
 
-    def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:,.0f}/s")
+    class Rate(ProgressColumn):
+        def render(self, task: "Task") -> Text:
+            return Text("" if task.speed is None else f"{task.speed:,.0f}/s")
+
+    return Rate()

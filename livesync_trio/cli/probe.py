@@ -11,9 +11,8 @@ from typing import Any, Final
 
 import attrs
 
-from livesync_trio.cli.banner import THIS_MACHINE
 from livesync_trio.client import BlockingBackend, Event
-from livesync_trio.config import Config
+from livesync_trio.config import THIS_MACHINE, Config
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import SCRATCH_STORES, StoreId
 

@@ -12,12 +12,12 @@ from livesync_trio.archive.restoring import restore as restored
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.staging import Target
 from livesync_trio.cli import printing
-from livesync_trio.cli.bucket_files import at_hand
-from livesync_trio.cli.databases import target_database
 from livesync_trio.cli.options import database_options, json_option
+from livesync_trio.cli.resources import at_hand, target_database
 from livesync_trio.config import load
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import StoreId
+from livesync_trio.wording import count
 
 
 @click.command()
@@ -67,13 +67,14 @@ def _check_replaces_nothing(planned: Sequence[Planned]) -> None:
     replaced = [one for one in planned if one.replaces]
     if replaced:
         what = "; ".join(
-            f"{one.store_id!r} has {one.found.event_count} events: {one.relation.value}"
+            f"{one.store_id!r} has {count(one.found.event_count, 'event')}: {one.relation.value}"
             for one in replaced[:3]
             if one.found is not None
         )
         raise CommandError(
             Kind.ALREADY_THERE,
-            f"This would replace {len(replaced)} stores ({what}): name those to restore by --store, or pass --yes.",
+            f"This would replace {count(len(replaced), 'store')} ({what}): "
+            "name those to restore by --store, or pass --yes.",
         )
 
 

@@ -14,9 +14,8 @@ import trio
 from livesync_trio.access.grants import Grants
 from livesync_trio.access.tokens import Identified, TokenVerifier, made_token
 from livesync_trio.cli import printing
-from livesync_trio.cli.completing import complete_store
-from livesync_trio.cli.options import configuration_options, json_option
-from livesync_trio.cli.printable import tell
+from livesync_trio.cli.options import complete_store, configuration_options, json_option
+from livesync_trio.cli.printing import tell
 from livesync_trio.config import Config, load
 from livesync_trio.errors import CommandError, Kind
 

@@ -12,17 +12,15 @@ from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.verifying import Fitting, Verified
 from livesync_trio.archive.verifying import verify as verified
 from livesync_trio.cli import printing
-from livesync_trio.cli.bucket_files import at_hand
-from livesync_trio.cli.completing import complete_store
-from livesync_trio.cli.databases import database_to_read
-from livesync_trio.cli.options import database_options, json_option
-from livesync_trio.cli.printable import tell
-from livesync_trio.cli.reading.database import no_such_store
+from livesync_trio.cli.options import complete_store, database_options, json_option
+from livesync_trio.cli.printing import tell
+from livesync_trio.cli.resources import at_hand, database_to_read, no_such_store
 from livesync_trio.config import load
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import StoreId
 from livesync_trio.rules.schemas import BadSchemas, EventSchemas
 from livesync_trio.storage.base import Reader, StoreSummary
+from livesync_trio.wording import count
 
 
 @click.command()
@@ -61,9 +59,12 @@ def verify(*, names: Sequence[str], file: str | None, schemas: Path | None, as_j
             if one.problem is not None:
                 tell(one.problem)
         events = sum(one.events for one in found)
-        tell(f"{printing.count(len(found), 'store')}, {printing.count(events, 'event')}: {_summary(bad)}")
+        tell(f"{count(len(found), 'store')}, {count(events, 'event')}: {_summary(bad)}")
     if bad:
-        raise CommandError(Kind.CHECKS_FAILED, f"{len(bad)} of {len(found)} stores have problems.")
+        raise CommandError(
+            Kind.CHECKS_FAILED,
+            f"{len(bad)} of {count(len(found), 'store')} {'has' if len(bad) == 1 else 'have'} problems.",
+        )
 
 
 def _fitting(path: Path, *, as_json: bool) -> Fitting:

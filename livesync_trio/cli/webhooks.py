@@ -1,28 +1,20 @@
 """`livesync webhooks`: the webhooks of a running server: list them, test one, deliver a store again."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 from livesync_trio.cli import printing
+from livesync_trio.cli.control_plane import ControlPlane
 from livesync_trio.cli.options import database_options, json_option, server_options
-from livesync_trio.cli.printable import tell
-from livesync_trio.cli.reading.control_plane import ControlPlane
-from livesync_trio.config import load
+from livesync_trio.cli.printing import tell
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.limits import ADMIN_PAGE_MAX, SEQ_NUM_MAX
 
 
 def _of_a_server(command: Callable[..., None]) -> Callable[..., None]:
     return json_option(server_options(database_options(command)))
-
-
-def _plane(url: str | None, flags: dict[str, Any]) -> ControlPlane:
-    if url is None:
-        raise CommandError(Kind.BAD_CONFIG, "Only a running server knows: name its control plane by --url.")
-    return ControlPlane(url, load(flags, os.environ).admin_secret)
 
 
 @click.group()
@@ -35,7 +27,7 @@ def webhooks() -> None:
 @_of_a_server
 def list_(*, parked: bool, as_json: bool, url: str | None, **flags: Any) -> None:
     """List the webhooks, or the stores that they gave up."""
-    plane = _plane(url, flags)
+    plane = ControlPlane.needed(url, flags)
     with plane.understood():
         found = plane.get("/webhooks")["webhooks"]
         if parked:
@@ -89,7 +81,7 @@ def _list_parked(plane: ControlPlane, ids: list[str], *, as_json: bool) -> None:
 @_of_a_server
 def test(*, webhook: str, as_json: bool, url: str | None, **flags: Any) -> None:
     """Send WEBHOOK a test message, and tell what its receiver says."""
-    plane = _plane(url, flags)
+    plane = ControlPlane.needed(url, flags)
     with plane.understood():
         answer = plane.post("/webhooks/test", {"webhook": webhook})
         if as_json:
@@ -114,7 +106,7 @@ def test(*, webhook: str, as_json: bool, url: str | None, **flags: Any) -> None:
 @_of_a_server
 def replay(*, webhook: str, store: str, after: int, as_json: bool, url: str | None, **flags: Any) -> None:
     """Deliver the events of STORE to WEBHOOK again, also where it was given up."""
-    plane = _plane(url, flags)
+    plane = ControlPlane.needed(url, flags)
     with plane.understood():
         answer = plane.post("/webhooks/replay", {"webhook": webhook, "storeId": store, "after": after})
         if as_json:

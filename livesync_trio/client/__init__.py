@@ -4,7 +4,6 @@ Speaks 0.4 over WebSocket and HTTP, and 0.3, with this server and with Cloudflar
 server.
 """
 
-from livesync_trio.client.address import place_of
 from livesync_trio.client.backend import Backend, open_backend
 from livesync_trio.client.blocking import BlockingBackend, open_backend_blocking
 from livesync_trio.client.failures import (
@@ -49,5 +48,4 @@ __all__ = [
     "Unauthorized",
     "open_backend",
     "open_backend_blocking",
-    "place_of",
 ]

@@ -1,12 +1,12 @@
 """Where a server is: the URL that an application has, and the targets made of it (SPEC 3.1, 5.1)."""
 
-import re
 from typing import Final, Literal
 from urllib.parse import quote, quote_plus, urlsplit
 
 import attrs
 
 from livesync_trio.client.failures import BadAddress
+from livesync_trio.wording import shown_url
 
 Protocol = Literal["ws", "http", "v3"]
 """0.4 over WebSocket, 0.4 over HTTP, 0.3."""
@@ -40,7 +40,7 @@ class Address:
         Raises:
             BadAddress: it is none, or has a query, which a client adds itself.
         """
-        place = place_of(url)
+        place = shown_url(url)
         unusable = f"{place!r} is not the URL of a sync server: http, https, ws or wss, and without a query."
         try:
             parts = urlsplit(url)
@@ -75,10 +75,3 @@ class Address:
     def http_url(self, target: str) -> str:
         """A target as a URL for an HTTP client."""
         return f"{'https' if self.secure else 'http'}://{self.authority}{target}"
-
-
-def place_of(url: str) -> str:
-    """A URL as it may be shown: without user, password, query and fragment."""
-    base = re.split(r"[?#]", url, maxsplit=1)[0]
-    scheme, separator, rest = base.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else base.rpartition("@")[2]

@@ -4,7 +4,7 @@ from typing import Protocol
 
 import attrs
 
-from livesync_trio.wire import asking_rpc, asking_v3
+from livesync_trio.wire import client_rpc, client_v3
 from livesync_trio.wire.answers import Answer
 
 
@@ -39,27 +39,27 @@ class RpcDialect:
     payload: bytes | None
     knows_identity = True
     answers_end = True
-    ping = asking_rpc.PING
+    ping = client_rpc.PING
 
     def pull(self, request_id: int, after: int, backend_id: str | None, *, live: bool) -> bytes:
         """See the contract."""
-        return asking_rpc.pull(request_id, self.store_id, self.payload, after, backend_id, live=live)
+        return client_rpc.pull(request_id, self.store_id, self.payload, after, backend_id, live=live)
 
     def push(self, request_id: int, events: list[bytes], backend_id: str | None) -> bytes:
         """See the contract."""
-        return asking_rpc.push(request_id, self.store_id, self.payload, events, backend_id)
+        return client_rpc.push(request_id, self.store_id, self.payload, events, backend_id)
 
     def ack(self, request_id: str) -> bytes | None:
         """See the contract."""
-        return asking_rpc.ack(request_id)
+        return client_rpc.ack(request_id)
 
     def interrupt(self, request_id: str) -> bytes | None:
         """See the contract."""
-        return asking_rpc.interrupt(request_id)
+        return client_rpc.interrupt(request_id)
 
     def read_answer(self, text: bytes) -> Answer:
         """See the contract."""
-        return asking_rpc.read_answer(text)
+        return client_rpc.read_answer(text)
 
 
 class V3Dialect:
@@ -67,15 +67,15 @@ class V3Dialect:
 
     knows_identity = False
     answers_end = False
-    ping = asking_v3.PING
+    ping = client_v3.PING
 
     def pull(self, request_id: int, after: int, backend_id: str | None, *, live: bool) -> bytes:
         """See the contract."""
-        return asking_v3.pull(request_id, after)
+        return client_v3.pull(request_id, after)
 
     def push(self, request_id: int, events: list[bytes], backend_id: str | None) -> bytes:
         """See the contract."""
-        return asking_v3.push(request_id, events)
+        return client_v3.push(request_id, events)
 
     def ack(self, request_id: str) -> bytes | None:
         """See the contract."""
@@ -87,4 +87,4 @@ class V3Dialect:
 
     def read_answer(self, text: bytes) -> Answer:
         """See the contract."""
-        return asking_v3.read_answer(text)
+        return client_v3.read_answer(text)

@@ -22,7 +22,7 @@ from livesync_trio.client.limits import (
     CLIENT_KEEP_S,
     CLIENT_MESSAGE_MAX_BYTES,
 )
-from livesync_trio.wire import asking_rpc
+from livesync_trio.wire import client_rpc
 from livesync_trio.wire.answers import Answer, Done, Unusable
 from livesync_trio.wire.reading import Unreadable
 
@@ -53,7 +53,7 @@ class Exchange:
         self._place = place
         self._response: httpcore.Response | None = None
         self._data: AsyncIterator[bytes] | None = None
-        self._splitter = asking_rpc.Splitter(CLIENT_MESSAGE_MAX_BYTES)
+        self._splitter = client_rpc.Splitter(CLIENT_MESSAGE_MAX_BYTES)
         self._answers: deque[Answer] = deque()
         self._beginning = b""
 
@@ -85,7 +85,7 @@ class Exchange:
         if len(self._beginning) < _SHOWN_BYTES:
             self._beginning += data[:_SHOWN_BYTES]
         try:
-            self._answers += map(asking_rpc.read_answer, self._splitter.feed(data))
+            self._answers += map(client_rpc.read_answer, self._splitter.feed(data))
         except Unreadable:
             raise self._no_answer() from None
         if not data and not self._answers:

@@ -17,7 +17,7 @@ from livesync_trio.client.exchange import BROKEN, Body, Exchange, open_pool
 from livesync_trio.client.failures import Offline, Refused, Unauthorized, failure_of
 from livesync_trio.client.limits import CLIENT_PING_EVERY_S, CLIENT_POLL_EVERY_S, CLIENT_PONG_LIMIT_S
 from livesync_trio.errors import Kind, Refusal
-from livesync_trio.wire import asking_rpc
+from livesync_trio.wire import client_rpc
 from livesync_trio.wire.answers import ALIVE, Alive, Answer, Done, Pages, Unusable
 
 
@@ -87,19 +87,19 @@ class HttpConnection:
     def pull(self, after: int, backend_id: str | None, *, live: bool) -> "HttpStream":
         """See the contract."""
         request_id = next(self._ids)
-        body = asking_rpc.pull(request_id, self._store_id, self._payload, after, backend_id, live=None)
+        body = client_rpc.pull(request_id, self._store_id, self._payload, after, backend_id, live=None)
         return HttpStream(self, self._exchange(body), live=live)
 
     async def push(self, events: list[bytes], backend_id: str | None) -> Refusal | None:
         """See the contract."""
-        body = asking_rpc.push(
-            next(self._ids), self._store_id, self._payload, events, backend_id, transport=asking_rpc.HTTP
+        body = client_rpc.push(
+            next(self._ids), self._store_id, self._payload, events, backend_id, transport=client_rpc.HTTP
         )
         return (await self.done(self._exchange(body))).refusal
 
     async def ping(self) -> None:
         """See the contract."""
-        body = asking_rpc.http_ping(next(self._ids), self._store_id, self._payload)
+        body = client_rpc.http_ping(next(self._ids), self._store_id, self._payload)
         with trio.move_on_after(CLIENT_PONG_LIMIT_S) as patience:
             await self.done(self._exchange(body))
         if patience.cancelled_caught:

@@ -6,17 +6,17 @@ no database is opened, no hook is loaded.
 """
 
 from livesync_trio.config.checks import Rate, check_database_url, is_postgresql, parse_rates, sqlite_path
-from livesync_trio.config.declaring import Secret, Setting
-from livesync_trio.config.exposure import exposure_problems, exposure_warnings, is_loopback
+from livesync_trio.config.declaring import Secret, Setting, is_placeholder
+from livesync_trio.config.exposure import THIS_MACHINE, exposure_problems, exposure_warnings, is_loopback
 from livesync_trio.config.feed import FeedTable
 from livesync_trio.config.groups import LogFormat, LogLevel
-from livesync_trio.config.placeholders import is_placeholder
 from livesync_trio.config.settings import SETTINGS, Config, shown_settings
 from livesync_trio.config.sources import CONFIG_ENV, URL_ENV, BadConfig, Problem, load
 
 __all__ = [
     "CONFIG_ENV",
     "SETTINGS",
+    "THIS_MACHINE",
     "URL_ENV",
     "BadConfig",
     "Config",

@@ -7,9 +7,8 @@ from typing import Final
 import attrs
 
 from livesync_trio.config.checks import duration
-from livesync_trio.config.declaring import SECONDS, Secret, declare
+from livesync_trio.config.declaring import SECONDS, Secret, declare, is_placeholder
 from livesync_trio.config.groups import Group
-from livesync_trio.config.placeholders import is_placeholder
 
 PASSWORD_LEAST_CHARACTERS: Final = 12
 PASSWORD_MAX_BYTES: Final = 1024

@@ -3,13 +3,16 @@
 import ipaddress
 from typing import Final
 
-from livesync_trio.config.placeholders import is_placeholder
+from livesync_trio.config.declaring import is_placeholder
 from livesync_trio.config.settings import Config
 from livesync_trio.limits import UNIX
 
 AUTH_TOKEN_LEAST_CHARACTERS: Final = 8
 AUTH_TOKEN_GOOD_CHARACTERS: Final = 16
 """A shared token shorter than the first is refused on a network, one shorter than the second is warned of."""
+
+THIS_MACHINE: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - only compared with, not listened on
+"""Under which address this machine reaches a server that listens on all of them."""
 
 
 def exposure_problems(config: Config, has_validate_payload: bool) -> list[str]:

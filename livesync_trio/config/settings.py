@@ -9,8 +9,7 @@ from typing import Any, Final
 
 import attrs
 
-from livesync_trio.config.api import ApiSettings
-from livesync_trio.config.backups import BackupSettings
+from livesync_trio.config.capabilities import ApiSettings, BackupSettings
 from livesync_trio.config.console import ConsoleSettings
 from livesync_trio.config.declaring import Secret, Setting, settings_of
 from livesync_trio.config.feed import FeedSettings

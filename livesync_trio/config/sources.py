@@ -16,7 +16,6 @@ from typing import Any, Final
 import attrs
 import cattrs
 
-from livesync_trio.config import fastapi_names
 from livesync_trio.config.converting import FROM_TEXT, FROM_TOML, TEXT, BadTable, meant, read_secret, reason, shown
 from livesync_trio.config.declaring import PREFIX, Setting
 from livesync_trio.config.settings import SETTINGS, Config
@@ -178,7 +177,7 @@ def _environment(settings: Iterable[Setting], environ: Mapping[str, str]) -> tup
         and environ[variable]
         and not _SERVICE_LINK_NAME.fullmatch(variable)
     ]
-    return own, common, (*remarks, *fastapi_names.remarks_of(environ))
+    return own, common, (*remarks, *fastapi_remarks(environ))
 
 
 def _injected(setting: Setting, variable: str, text: str) -> str | None:
@@ -310,3 +309,32 @@ def _with_value(setting: Setting, raw: object, wrong: str) -> str:
     if setting.from_file or setting.only_in_file or not raw or str(raw) in wrong or shown(raw) in wrong:
         return wrong
     return f"{shown(raw)}: {wrong}"
+
+
+# --- settings of the FastAPI server -----------------------------------------------------------------------------------
+
+
+_STANDS_FOR: Final = {
+    "CORS_ORIGINS": "here it is LIVESYNC_CORS_ORIGINS",
+    "JWT_SECRET": "here it is LIVESYNC_JWT_SECRET; LIVESYNC_JWT_STORES_CLAIM=workspaces lets its tokens in",
+    "JWT_ALGORITHM": "here it is LIVESYNC_JWT_ALGORITHMS",
+    "JWT_EXPIRY_MINUTES": "this server gives out no tokens",
+    "ADMIN_EMAIL": "operators are made by `livesync operators add`",
+    "ADMIN_PASSWORD": "operators are made by `livesync operators add`",
+    "PERSISTENCE_FORMAT_VERSION": "it cannot be chosen here",
+    "PULL_CHUNK_SIZE": "it cannot be chosen here",
+    "DB_POOL_MIN_SIZE": "it cannot be chosen here",
+    "DB_POOL_MAX_SIZE": "it cannot be chosen here",
+    "DB_COMMAND_TIMEOUT": "it cannot be chosen here",
+}
+
+_LEAST: Final = 2
+"""Names that must be there: one alone, such as `JWT_SECRET`, may be another program's."""
+
+
+def fastapi_remarks(environ: Mapping[str, str]) -> list[str]:
+    """A sentence for each of its settings that has no effect here; none where the environment is not that server's."""
+    found = [name for name in _STANDS_FOR if environ.get(name)]
+    if len(found) < _LEAST:
+        return []
+    return [f"{name} is set, as for the FastAPI server, and has no effect: {_STANDS_FOR[name]}" for name in found]

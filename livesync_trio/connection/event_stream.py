@@ -20,7 +20,7 @@ from livesync_trio.limits import READ_MAX_BYTES, WRITE_SLICE_BYTES
 from livesync_trio.memory import Budget
 from livesync_trio.model import Cursor, LogState, Page, Publication
 from livesync_trio.store.handle import StoreHandle
-from livesync_trio.store.subscription import Standing, Subscription
+from livesync_trio.store.subscription import Phase, Subscription
 
 EVENT_STREAM_QUEUE_BYTES: Final = 256 * 1024
 """Events queued for one stream above which it is sent back to the log (invariant 4)."""
@@ -205,10 +205,10 @@ class EventStream(Subscription):
                     self._resting = True
                     if not await self._wait(self._heartbeat_s):
                         yield self.heartbeat
-                elif self.standing is Standing.PAUSING:
+                elif self.phase is Phase.PAUSING:
                     await self._wait(self.take_pause_s())
                     self.ask_again()
-                elif self.standing is Standing.READING:
+                elif self.phase is Phase.READING:
                     await self._memory.wait_for(READ_MAX_BYTES)
                     held_bytes = READ_MAX_BYTES
                     await self.advance()

@@ -10,17 +10,16 @@ import attrs
 import trio
 
 from livesync_trio.access.client import Client
-from livesync_trio.connection.asking import Asking
+from livesync_trio.connection.client_hooks import ClientHooks
+from livesync_trio.connection.context import HTTP, ServerContext, note_refusal
+from livesync_trio.connection.pulling import rpc_history
 from livesync_trio.connection.pushing import Pushing
-from livesync_trio.connection.recording import HTTP, note_refusal
-from livesync_trio.connection.sharing import rpc_history
-from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal, TooFast
 from livesync_trio.limits import HTTP_PULL_STORAGE_PATIENCE_S, PUSH_PATIENCE_S, READ_MAX_BYTES
 from livesync_trio.model import BackendId, Cursor, LogState, Page, Publication
 from livesync_trio.store.commands import UNAVAILABLE, Accepted, Waiting
 from livesync_trio.store.handle import StoreHandle
-from livesync_trio.store.subscription import AlikeSubscription, Standing
+from livesync_trio.store.subscription import AlikeSubscription, Phase
 from livesync_trio.wire import rpc
 from livesync_trio.wire.messages import (
     Invalid,
@@ -77,25 +76,25 @@ def _refusal_answer(request_ids: Sequence[RequestId], refusal: Refusal) -> Answe
     return Answer(refusal.rule.http_status or BAD_REQUEST, refused or (rpc.defect(refusal.message),), retry_after_s)
 
 
-async def serve(body: bytes, handle: StoreHandle, client: Client, surroundings: Surroundings) -> Answer:
+async def serve(body: bytes, handle: StoreHandle, client: Client, shared: ServerContext) -> Answer:
     """Serve one body.
 
     Args:
         body: UTF-8 bytes: one request, or an array of some (next, SPEC section 4), served one after the other.
         handle: the store of the URL.
         client: who asks, and what they may do.
-        surroundings: what all connections share.
+        shared: what all connections share.
 
     Returns:
         The answer; every request in it gets an `Exit`, without which the client would wait for ever (SPEC 3.7).
     """
-    surroundings.counters.http_requests += 1
+    shared.counters.http_requests += 1
     messages = rpc.decode(body, "http")
-    asking = Asking(surroundings.hooks, client)
-    request = _Request(handle, asking, Pushing(asking, surroundings, HTTP), surroundings)
-    too_many = _too_many(messages, client, surroundings.max_open_pulls)
+    hooks = ClientHooks(shared.hooks, client)
+    request = _Request(handle, hooks, Pushing(hooks, shared, HTTP), shared)
+    too_many = _too_many(messages, client, shared.max_open_pulls)
     if too_many is not None:
-        note_refusal(surroundings, client.context, too_many)
+        note_refusal(shared, client.context, too_many)
         return _refusal_answer(_ids(messages), too_many)
     answers = [await request.answer(message) for message in messages]
     if len(answers) == 1:
@@ -121,9 +120,9 @@ class _Request:
     """One request on its way through."""
 
     handle: StoreHandle
-    asking: Asking
+    hooks: ClientHooks
     pushing: Pushing
-    surroundings: Surroundings
+    shared: ServerContext
 
     async def answer(self, message: Message) -> Answer:
         match message:
@@ -165,7 +164,7 @@ class _Request:
         return Answer(OK, (rpc.push_success(request.id),))
 
     async def _pull(self, request: PullRequest) -> Answer:
-        refusal = (await self.asking.may(request)).refusal
+        refusal = (await self.hooks.may(request)).refusal
         if refusal is not None:
             return self._refuse(request.id, refusal)
         pull = HttpPull(self, request)
@@ -175,7 +174,7 @@ class _Request:
         return Answer(OK, pull.messages())
 
     def _refuse(self, request_id: RequestId, refusal: Refusal) -> Answer:
-        note_refusal(self.surroundings, self.asking.context, refusal, request=request_id.text)
+        note_refusal(self.shared, self.hooks.context, refusal, request=request_id.text)
         return _refusal_answer((request_id,), refusal)
 
 
@@ -198,14 +197,14 @@ class HttpPull(AlikeSubscription):
     async def settle(self) -> None:
         """Ask the store, waiting for storage a little: a failed poll ends the client's live pull (SPEC 3.7)."""
         with trio.move_on_at(self._patient_until_s) as patience:
-            while self.standing in (Standing.ASKING, Standing.PAUSING):
+            while self.phase in (Phase.ASKING, Phase.PAUSING):
                 await self.advance()
         if patience.cancelled_caught:
             self._refuse(UNAVAILABLE)
 
     async def messages(self) -> AsyncGenerator[bytes, None]:
         """The chunks up to the head, and the Exit. At most so many pages are held for all such answers together."""
-        sending, held_bytes = self._asked.surroundings.memory.sending, 0
+        sending, held_bytes = self._asked.shared.memory.sending, 0
         try:
             while True:
                 for queued in self._queue:
@@ -214,7 +213,7 @@ class HttpPull(AlikeSubscription):
                 held_bytes, self._queue = 0, []
                 if self.over:
                     break
-                if self.standing is not Standing.READING:
+                if self.phase is not Phase.READING:
                     await self.advance()
                     continue
                 async with sending.reads:
@@ -248,7 +247,7 @@ class HttpPull(AlikeSubscription):
 
     async def _shown(self, page: Page, remaining: int, backend_id: BackendId) -> bytes:
         """A `Chunk` with one page; the hook sees it first."""
-        await self._asked.asking.tell_page(self._request, page, remaining)
+        await self._asked.hooks.tell_page(self._request, page, remaining)
         return rpc.chunk(self._request.id, rpc.page(page.items, remaining, backend_id))
 
     def _queued_bytes(self) -> int:

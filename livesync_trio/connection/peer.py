@@ -15,15 +15,60 @@ import trio
 from livesync_trio.access.client import Client
 from livesync_trio.connection import frame_log
 from livesync_trio.connection.channel import Channel, ChannelEnded, Incoming
+from livesync_trio.connection.context import ServerContext, may_log
 from livesync_trio.connection.outbox import Outbox, nobody
-from livesync_trio.connection.recording import may_log
-from livesync_trio.connection.surroundings import Surroundings
-from livesync_trio.connection.unanswered import Unanswered
 from livesync_trio.errors import RULES, Kind
-from livesync_trio.limits import CLOSE_REASON_MAX_BYTES
-from livesync_trio.memory import Budget
+from livesync_trio.limits import (
+    CLOSE_REASON_MAX_BYTES,
+    MESSAGE_LARGE_BYTES,
+    OUTBOX_SHARE_BYTES,
+    PUSHES_SHARE_BYTES,
+    PUSHES_UNDER_WAY_MAX_BYTES,
+)
+from livesync_trio.memory import Budget, Memory
 from livesync_trio.supervision import Tasks, open_tasks
 from livesync_trio.telemetry import get_logger
+
+
+class Unanswered:
+    """Bytes of requests under way: each is taken once and given back once, whatever becomes of it."""
+
+    __slots__ = ("_lot", "_memory", "held_bytes")
+
+    def __init__(self, memory: Memory) -> None:
+        """`memory`: the budgets of the server."""
+        self._memory = memory
+        self.held_bytes = 0
+        self._lot: trio.lowlevel.ParkingLot | None = None  # while the reader waits: an idle peer holds none
+
+    @property
+    def too_much(self) -> bool:
+        """Whether nothing more may be read before something is answered."""
+        if self.held_bytes < PUSHES_SHARE_BYTES:
+            return False
+        return self.held_bytes >= PUSHES_UNDER_WAY_MAX_BYTES or self._memory.received.over
+
+    def take(self, size_bytes: int) -> None:
+        """A request of that size is under way."""
+        self.held_bytes += size_bytes
+        budget = self._memory.received if size_bytes <= MESSAGE_LARGE_BYTES else self._memory.received_large
+        budget.used_bytes += size_bytes  # what is held already
+
+    def give_back(self, size_bytes: int) -> None:
+        """It was answered, refused or forgotten."""
+        self.held_bytes -= size_bytes
+        budget = self._memory.received if size_bytes <= MESSAGE_LARGE_BYTES else self._memory.received_large
+        budget.give_back(size_bytes)
+        if self._lot is not None:
+            self._lot.unpark_all()
+
+    async def not_too_much(self) -> None:
+        """Wait while nothing more may be read. No checkpoint otherwise."""
+        while self.too_much:
+            self._lot = self._lot or trio.lowlevel.ParkingLot()
+            await self._lot.park()
+        self._lot = None
+
 
 _log = get_logger("connection")
 _numbers = itertools.count(1)
@@ -57,20 +102,20 @@ class Peer(abc.ABC):
     generation: str | None = None
     """What it speaks, as the control plane and the log call it; None until that is known."""
 
-    def __init__(self, channel: Channel, client: Client, surroundings: Surroundings) -> None:
+    def __init__(self, channel: Channel, client: Client, shared: ServerContext) -> None:
         """Nothing is started before `run`.
 
         Args:
             channel: the transport.
             client: who this is, and what they may do; released by whoever made it, when this has ended.
-            surroundings: what all connections share.
+            shared: what all connections share.
         """
         self.number = next(_numbers)
         self.since_s = self.last_heard_s = trio.current_time()
         self.client = client
-        self.surroundings = surroundings
-        self.outbox = Outbox(channel, surroundings.memory.sending, self.number)
-        self.unanswered = Unanswered(surroundings.memory)
+        self.shared = shared
+        self.outbox = Outbox(channel, shared.memory.sending, self.number)
+        self.unanswered = Unanswered(shared.memory)
         self._channel = channel
         self._logs = frame_log.wanted()
         self._life = Life.NEW
@@ -123,7 +168,7 @@ class Peer(abc.ABC):
                 self.on_start()
                 await self._read()
             except Exception as error:
-                self.surroundings.counters.connections_crashed += 1
+                self.shared.counters.connections_crashed += 1
                 _log.error("connection crashed", connection=self.number, exc_info=error)
                 self.close(Kind.INTERNAL)
             finally:
@@ -162,8 +207,8 @@ class Peer(abc.ABC):
     def close(self, kind: Kind, reason: str | None = None) -> None:
         """Close the connection with the code of the table, after what is queued."""
         text = RULES[kind].meaning if reason is None else reason
-        self.surroundings.counters.connections_closed[str(kind)] += 1
-        if may_log(self.surroundings, self.client.context, str(kind)):
+        self.shared.counters.connections_closed[str(kind)] += 1
+        if may_log(self.shared, self.client.context, str(kind)):
             _log.log(RULES[kind].log_level, "connection closed", connection=self.number, kind=str(kind), reason=text)
         self.outbox.close(kind, text.encode()[:CLOSE_REASON_MAX_BYTES].decode(errors="ignore"))
 
@@ -200,8 +245,10 @@ class Peer(abc.ABC):
         for incoming in messages:
             if self.outbox.closing is None:
                 self.on_message(incoming)
-        self.last_heard_s = trio.current_time()
-        return not self.outbox.flooded and not (self.unanswered.held_bytes and self.unanswered.too_much)
+        self.last_heard_s = self.shared.turns.now_s or trio.current_time()
+        if self.outbox.queued_bytes < OUTBOX_SHARE_BYTES and self.unanswered.held_bytes < PUSHES_SHARE_BYTES:
+            return True  # nearly always, without a call
+        return not self.outbox.flooded and not self.unanswered.too_much
 
     # --- what `Peers` watches --------------------------------------------------------------------------------------
 
@@ -223,8 +270,8 @@ class Peer(abc.ABC):
     @property
     def sending(self) -> Budget:
         """The server's budget for what is sent."""
-        return self.surroundings.memory.sending
+        return self.shared.memory.sending
 
     def worth_a_line(self, what: str) -> bool:
         """Whether the log shall have another line of this kind about the store."""
-        return self.surroundings.flood.allows(self.label, what, trio.current_time())
+        return self.shared.flood.allows(self.label, what, trio.current_time())

@@ -4,11 +4,12 @@ Owns the table of peers, the one task that writes what sockets take at once (dec
 watches the silence of all of them, and the few tasks that go on when their peer has left.
 """
 
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
 from typing import Any, Protocol
 
+import attrs
 import trio
 
 from livesync_trio.connection.peer import Peer
@@ -178,3 +179,45 @@ class Peers:
             peer.close(Kind.SERVICE_RESTART)
         while self._peers or self._outliving:
             await self._none_left.park()
+
+
+@attrs.define
+class PeersStatistics:
+    """The connections of a moment.
+
+    Attributes:
+        by_generation: open WebSockets by client generation, `unknown` until the first request says which.
+        outbox_bytes: queued for all peers together.
+        outbox_longest_bytes: queued for the one with most.
+        pulls_following: live pulls at the head of their store.
+        pulls_reading: pulls that still read history.
+        lag_events: by how many numbers the pull that is furthest behind is behind.
+    """
+
+    by_generation: Counter[str] = attrs.field(factory=Counter)
+    outbox_bytes: int = 0
+    outbox_longest_bytes: int = 0
+    pulls_following: int = 0
+    pulls_reading: int = 0
+    lag_events: int = 0
+
+
+def statistics(peers: Iterable[Peer]) -> PeersStatistics:
+    """Look at every peer; costs a few microseconds for each of them."""
+    found = PeersStatistics()
+    for peer in peers:
+        found.by_generation[UNKNOWN if peer.generation is None else str(peer.generation)] += 1
+        queued_bytes = peer.outbox.queued_bytes
+        found.outbox_bytes += queued_bytes
+        found.outbox_longest_bytes = max(found.outbox_longest_bytes, queued_bytes)
+        for pull in peer.pulls():
+            if pull.following:
+                found.pulls_following += 1
+            else:
+                found.pulls_reading += 1
+                found.lag_events = max(found.lag_events, pull.lag)
+    return found
+
+
+UNKNOWN = "unknown"
+"""Generation of a client that has not asked for anything."""

@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from livesync_trio.access.client import Client
-from livesync_trio.connection.appending import Appender, NewIds
-from livesync_trio.connection.asking import Asking
 from livesync_trio.connection.channel import Incoming
-from livesync_trio.connection.live import Pull
+from livesync_trio.connection.client_hooks import ClientHooks
+from livesync_trio.connection.context import WEBSOCKET, note_refusal, record
 from livesync_trio.connection.peer import Peer
-from livesync_trio.connection.recording import WEBSOCKET, note_refusal, record
+from livesync_trio.connection.pulling import Pull
+from livesync_trio.connection.pushing import Appender, NewIds
 from livesync_trio.errors import (
     BackendIdMismatch,
     Kind,
@@ -28,13 +28,12 @@ from livesync_trio.errors import (
 from livesync_trio.limits import GUEST_MESSAGE_MAX_BYTES, READ_MAX_BYTES, REQUESTS_PER_CONNECTION_MAX
 from livesync_trio.memory import Budget
 from livesync_trio.model import BackendId, Cursor, LogState, Page, Publication, StoredEvent
-from livesync_trio.openapi.queries import moment_read
-from livesync_trio.rules.paging import pages
+from livesync_trio.openapi import moment_read
 from livesync_trio.storage.chain import server_time
 from livesync_trio.store.commands import DAMAGED, UNAVAILABLE
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.wire import dialect
-from livesync_trio.wire.events import PAGE_OVERHEAD_BYTES, RPC_ITEM_OVERHEAD_BYTES
+from livesync_trio.wire.events import PAGE_OVERHEAD_BYTES, RPC_ITEM_OVERHEAD_BYTES, pages
 from livesync_trio.wire.messages import Generation, PullRequest, RequestId
 from livesync_trio.wire.plain import plain_items
 
@@ -82,15 +81,15 @@ class PlainSession:
 
     @property
     def sending(self) -> Budget:
-        """See `live.Carrier`."""
+        """See `pulling.Carrier`."""
         return self.peer.sending
 
     def start_task(self, work: Callable[..., object]) -> None:
-        """See `live.Carrier`."""
+        """See `pulling.Carrier`."""
         self.peer.start_task(work)  # type: ignore[arg-type]
 
     def worth_a_line(self, what: str) -> bool:
-        """See `live.Carrier`."""
+        """See `pulling.Carrier`."""
         return self.peer.worth_a_line(what)
 
     # --- messages --------------------------------------------------------------------------------------------------
@@ -161,7 +160,7 @@ class PlainSession:
             self.state = Sync.AUTHENTICATED
 
     def _refuse(self, request_id: bytes | None, refusal: Refusal) -> None:
-        note_refusal(self.peer.surroundings, self.peer.client.context, refusal, connection=self.peer.number)
+        note_refusal(self.peer.shared, self.peer.client.context, refusal, connection=self.peer.number)
         self.outbox.put(dialect.error(request_id, refusal))
         if refusal.kind is Kind.TOKEN_EXPIRED:
             self.peer.close(Kind.TOKEN_EXPIRED)
@@ -180,7 +179,7 @@ class PlainSession:
             self._admitted.release()
         self.peer.client = self._admitted = client
         self.state = Sync.AUTHENTICATED if before is Sync.CONNECTED else before
-        record(self.peer.surroundings.audit, client.context, "connect")
+        record(self.peer.shared.audit, client.context, "connect")
         state = await self.handle.inspect()
         if isinstance(state, Refusal):
             self._refuse(message.id, state)
@@ -192,7 +191,7 @@ class PlainSession:
         expected = None
         if message.head is not None:
             expected = Cursor(message.head, None if message.backend_id is None else BackendId(message.backend_id))
-        appender = Appender(self.peer.surroundings, self.peer.client, self.handle, WEBSOCKET)
+        appender = Appender(self.peer.shared, self.peer.client, self.handle, WEBSOCKET)
         answer = await appender.append(message.drafts, expected)
         if isinstance(answer, Refusal):
             self._refuse(message.id, answer)
@@ -201,7 +200,7 @@ class PlainSession:
 
     async def _pull(self, message: dialect.Pull) -> None:
         asked = PullRequest(_PULL, None, None, message.live, message.after, message.backend_id)
-        refusal = (await Asking(self.peer.surroundings.hooks, self.peer.client).may(asked)).refusal
+        refusal = (await ClientHooks(self.peer.shared.hooks, self.peer.client).may(asked)).refusal
         if refusal is None and self.peer.client.expired(trio.current_time()):
             refusal = Refusal(Kind.TOKEN_EXPIRED, "The token has expired. Come back with a fresh one.")
         if refusal is not None:

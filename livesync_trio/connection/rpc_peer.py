@@ -10,9 +10,8 @@ from typing import Final
 import trio
 
 from livesync_trio.connection.channel import Incoming
-from livesync_trio.connection.live import Pull
+from livesync_trio.connection.pulling import Pull, filled, rpc_chunks, rpc_history
 from livesync_trio.connection.pushing import OpenPush
-from livesync_trio.connection.sharing import filled, rpc_history, rpc_pages
 from livesync_trio.connection.store_peer import OpenPull, StorePeer
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal
 from livesync_trio.limits import ORPHAN_GRACE_S, ORPHAN_QUIET_S
@@ -55,7 +54,7 @@ class RpcPeer(StorePeer):
         ack = _ACK_TEXT.fullmatch(text)
         if ack is None or ack[1] not in self._open or self.outbox.queued_bytes or self._logs:
             return False
-        self.last_heard_s = trio.current_time()
+        self.last_heard_s = self.shared.turns.now_s or trio.current_time()
         return True
 
     def on_message(self, incoming: Incoming) -> None:
@@ -111,7 +110,7 @@ class RpcPeer(StorePeer):
     def _meet(self, request_id: RequestId) -> None:
         """Learn from a request id who the client is."""
         self.generation = request_id.generation
-        number = int(request_id.text)
+        number = int(request_id.json.strip(b'"'))
         if self._first_id is None or number < self._first_id:
             self._first_id = number
 
@@ -135,7 +134,7 @@ class RpcPeer(StorePeer):
         if isinstance(request, OpenPull):
             request.pull.close()
             if request.request.live:
-                self.surroundings.counters.live_pulls_abandoned += 1
+                self.shared.counters.live_pulls_abandoned += 1
         elif isinstance(request, OpenPush):
             request.interrupted = True
         self.outbox.put(rpc.interrupted(request_id))
@@ -186,7 +185,7 @@ class RpcPeer(StorePeer):
     def _wake_orphan(self, reason: str) -> None:
         """Close the connection, so that the client fails its lost pull and pulls again. Not done to next."""
         if self.generation is not Generation.NEXT:
-            self.surroundings.counters.orphans_closed += 1
+            self.shared.counters.orphans_closed += 1
             self.close(Kind.ORPHANED_PULL, reason)
 
 
@@ -210,7 +209,7 @@ class RpcPull(Pull):
 
     async def send_page(self, page: Page, remaining: int, state: LogState, *, live: bool) -> None:
         """A `Chunk` with one page; the hook sees it first."""
-        await self._peer.asking.tell_page(self._request, page, remaining)
+        await self._peer.hooks.tell_page(self._request, page, remaining)
         if not self.over:
             empty = rpc.chunk(self._request.id, rpc.page(b"", remaining, state.backend_id))
             self._outbox.put(filled(empty, page.items))
@@ -221,8 +220,9 @@ class RpcPull(Pull):
 
     def send_publication(self, publication: Publication) -> None:
         """`Chunk`s whose pages are built once for all followers."""
-        for page in rpc_pages(publication):
-            self._outbox.put(page.chunk(self._request.id))
+        request_id = self._request.id
+        for message in publication.encoded.get(request_id.json) or rpc_chunks(publication, request_id):
+            self._outbox.put(message)
 
     def log_lost(self, refusal: BackendIdMismatch) -> None:
         """`Exit` with the error: the client must start over."""

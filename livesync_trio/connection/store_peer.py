@@ -11,13 +11,12 @@ from functools import partial
 import attrs
 
 from livesync_trio.access.client import Client
-from livesync_trio.connection.asking import Asking
 from livesync_trio.connection.channel import Channel
-from livesync_trio.connection.live import Pull
+from livesync_trio.connection.client_hooks import ClientHooks
+from livesync_trio.connection.context import WEBSOCKET, ServerContext, note_refusal
 from livesync_trio.connection.peer import Peer
+from livesync_trio.connection.pulling import Pull
 from livesync_trio.connection.pushing import OpenPush, Pushing
-from livesync_trio.connection.recording import WEBSOCKET, note_refusal
-from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.errors import Kind, Refusal, ServerAhead
 from livesync_trio.limits import PUSH_PATIENCE_S, REQUESTS_PER_CONNECTION_MAX
 from livesync_trio.store.commands import Accepted, Push, Reply
@@ -38,12 +37,12 @@ class StorePeer(Peer):
 
     push_patience_s = PUSH_PATIENCE_S
 
-    def __init__(self, channel: Channel, handle: StoreHandle, client: Client, surroundings: Surroundings) -> None:
+    def __init__(self, channel: Channel, handle: StoreHandle, client: Client, shared: ServerContext) -> None:
         """As `Peer`; `handle` is the store of the connection's URL."""
-        super().__init__(channel, client, surroundings)
+        super().__init__(channel, client, shared)
         self.handle = handle
-        self.asking = Asking(surroundings.hooks, client)
-        self.pushing = Pushing(self.asking, surroundings, WEBSOCKET)
+        self.hooks = ClientHooks(shared.hooks, client)
+        self.pushing = Pushing(self.hooks, shared, WEBSOCKET)
         self.pull_tasks = 0
         self._open: dict[bytes, OpenPush | OpenPull] = {}
         self._queue: list[OpenPush | OpenPull] = []  # short, and a deque holds 760 bytes when it is empty
@@ -90,7 +89,10 @@ class StorePeer(Peer):
         if isinstance(request, OpenPush):
             request.held_bytes = request.batch.size_bytes
             self.unanswered.take(request.held_bytes)
-        if self._queue or self._must_wait(request) or not self._serve_nowait(request):
+            waits = self.pushing.asks or request.not_before_s > 0
+        else:
+            waits = self.hooks.asks_to_pull
+        if self._queue or waits or not self._serve_nowait(request):
             self._queue.append(request)
             if not self._working:
                 self._working = True
@@ -120,14 +122,9 @@ class StorePeer(Peer):
     def _too_much(self, request: OpenPush | OpenPull) -> Refusal | None:
         if len(self._queue) >= REQUESTS_PER_CONNECTION_MAX or len(self._open) >= 2 * REQUESTS_PER_CONNECTION_MAX:
             return Refusal(Kind.TOO_MANY_REQUESTS, "Too many requests of this connection are waiting. Try again.")
-        if isinstance(request, OpenPull) and self._unended_pulls >= self.surroundings.max_open_pulls:
+        if isinstance(request, OpenPull) and self._unended_pulls >= self.shared.max_open_pulls:
             return Refusal(Kind.TOO_MANY_REQUESTS, "Too many pulls are open on this connection.")
         return None
-
-    def _must_wait(self, request: OpenPush | OpenPull) -> bool:
-        if isinstance(request, OpenPush):
-            return self.pushing.must_wait(request)
-        return self.asking.asks_to_pull
 
     def _serve_nowait(self, request: OpenPush | OpenPull) -> bool:
         """Hand a request to the store. False: its mailbox is full."""
@@ -148,7 +145,7 @@ class StorePeer(Peer):
         if isinstance(request, OpenPush):
             refusal = await self.pushing.allowed(request)
         else:
-            refusal = (await self.asking.may(request.request)).refusal
+            refusal = (await self.hooks.may(request.request)).refusal
         if refusal is not None:
             if isinstance(request, OpenPush):
                 self._push_ended(request)
@@ -204,7 +201,7 @@ class StorePeer(Peer):
 
     def refuse(self, request_id: RequestId, refusal: Refusal) -> None:
         """Refuse a request: note it, answer it."""
-        note_refusal(self.surroundings, self.asking.context, refusal, connection=self.number, request=request_id.text)
+        note_refusal(self.shared, self.hooks.context, refusal, connection=self.number, request=request_id.text)
         self.send_refusal(request_id, refusal)
         if refusal.kind is Kind.TOKEN_EXPIRED:
             self.on_expired()

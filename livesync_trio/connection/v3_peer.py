@@ -11,10 +11,9 @@ from typing import Final
 import trio
 
 from livesync_trio.connection.channel import Incoming
-from livesync_trio.connection.live import Pull
+from livesync_trio.connection.context import record
+from livesync_trio.connection.pulling import Pull, filled, v3_history, v3_message
 from livesync_trio.connection.pushing import OpenPush
-from livesync_trio.connection.recording import record
-from livesync_trio.connection.sharing import filled, v3_history, v3_message
 from livesync_trio.connection.store_peer import OpenPull, StorePeer
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal, ServerAhead
 from livesync_trio.limits import V3_PUSH_PATIENCE_S
@@ -47,7 +46,7 @@ class V3Peer(StorePeer):
 
     async def prepare(self) -> None:
         """Ask the pull hook whether this socket may have the store's broadcasts, which it gets without pulling."""
-        self._may_follow = (await self.asking.may(_BROADCASTS)).refusal is None
+        self._may_follow = (await self.hooks.may(_BROADCASTS)).refusal is None
 
     def on_start(self) -> None:
         """Follow the store from its head, wherever that is."""
@@ -138,8 +137,8 @@ class V3Peer(StorePeer):
 
     def _is_admin(self, request_id: RequestId, secret: str) -> bool:
         """Whether the secret is right; without one in the configuration there is no admin."""
-        expected = self.surroundings.admin_secret
-        attempts, host = self.surroundings.admin_attempts, self.asking.context.client_host
+        expected = self.shared.admin_secret
+        attempts, host = self.shared.admin_attempts, self.hooks.context.client_host
         now_s = trio.current_time()
         refusal: Refusal | None = attempts.refusal(host, now_s)
         if refusal is None:
@@ -151,10 +150,10 @@ class V3Peer(StorePeer):
         return False
 
     def _reset(self, request_id: RequestId) -> None:
-        if (unrecorded := self.surroundings.audit.refusal) is not None:
+        if (unrecorded := self.shared.audit.refusal) is not None:
             self.refuse(request_id, unrecorded)
             return
-        record(self.surroundings.audit, self.asking.context, "reset")
+        record(self.shared.audit, self.hooks.context, "reset")
 
         def answered(answer: LogState | Refusal) -> None:
             if isinstance(answer, Refusal):
@@ -167,10 +166,10 @@ class V3Peer(StorePeer):
             self.start_task(lambda: self.handle.post(command))
 
     def _inform(self, request_id: RequestId) -> None:
-        if (unrecorded := self.surroundings.audit.refusal) is not None:
+        if (unrecorded := self.shared.audit.refusal) is not None:
             self.refuse(request_id, unrecorded)
             return
-        record(self.surroundings.audit, self.asking.context, "inspect")
+        record(self.shared.audit, self.hooks.context, "inspect")
 
         def answered(answer: LogState | Refusal) -> None:
             if isinstance(answer, Refusal):
@@ -202,7 +201,7 @@ class V3Pull(Pull):
         if live or self.request is _BROADCASTS:
             self._outbox.put(filled(v3.pull_res(b"", 0, b"push", b'"catch-up"'), page.items))
             return
-        await self._peer.asking.tell_page(self.request, page, remaining)
+        await self._peer.hooks.tell_page(self.request, page, remaining)
         if not self.over:
             self._outbox.put(filled(v3.pull_res(b"", remaining, b"pull", self.request.id.json), page.items))
 

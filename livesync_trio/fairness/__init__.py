@@ -4,8 +4,7 @@ Owns token buckets and counts, by user, address and store. Pure: it is told the 
 slows down or refuses. Knows no sockets, no stores, no tasks.
 """
 
-from livesync_trio.fairness.addresses import address_group
-from livesync_trio.fairness.attempts import Attempts, WrongTokens
+from livesync_trio.fairness.buckets import Attempts, WrongTokens, address_group
 from livesync_trio.fairness.rules import Fairness, Held, Meter, Slot
 
 __all__ = ["Attempts", "Fairness", "Held", "Meter", "Slot", "WrongTokens", "address_group"]

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import attrs
 
-from livesync_trio.connection.statistics import UNKNOWN
+from livesync_trio.connection.peers import UNKNOWN
 from livesync_trio.errors import RULES
 from livesync_trio.metrics.snapshot import FEED_PHASES, FeedNumbers, Snapshot
 from livesync_trio.telemetry import Histogram, WebhookCounts

@@ -6,8 +6,7 @@ from typing import Final, Protocol
 import attrs
 import trio
 
-from livesync_trio.connection.peers import Peers
-from livesync_trio.connection.statistics import PeersStatistics, statistics
+from livesync_trio.connection.peers import Peers, PeersStatistics, statistics
 from livesync_trio.store.registry import Registry, RegistryStatistics
 from livesync_trio.telemetry import Counters, log_lines_lost
 

@@ -1,11 +1,12 @@
 """Which batch a log takes (SPEC section 1, admission rule, and section 7: what the reference fails to check)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
 from livesync_trio.errors import BackendIdMismatch, HeadMismatch, Kind, Refusal, ServerAhead
-from livesync_trio.model import Batch, Cursor, Event, LogState
+from livesync_trio.limits import SEQ_NUM_MAX
+from livesync_trio.model import Batch, Cursor, Draft, Event, LogState
 
 
 @attrs.frozen
@@ -116,3 +117,27 @@ def is_doubtful(verdict: Refusal | None) -> bool:
 def quotes_head(verdict: Refusal | None) -> bool:
     """Whether a verdict speaks of a head, which must not be quoted while it is not known to be durable."""
     return verdict is None or isinstance(verdict, ServerAhead | HeadMismatch)
+
+
+FULL = Refusal(Kind.QUOTA_EXCEEDED, "This store has used up its numbers: reset it, or use another one.")
+
+
+def number(drafts: Sequence[Draft], head: int, known: Mapping[str, int]) -> tuple[Event, ...] | Refusal:
+    """Number those events that the log does not have yet.
+
+    Args:
+        drafts: events in their order.
+        head: number of the event that the first of them continues.
+        known: numbers of the ids that the log has, or that come before these in the same transaction.
+
+    Returns:
+        The events, none where all are known. An id that comes twice is one event.
+    """
+    events: dict[str, Event] = {}
+    for draft in drafts:
+        if draft.append_id not in known and draft.append_id not in events:
+            if head >= SEQ_NUM_MAX:
+                return FULL
+            events[draft.append_id] = draft.numbered(head + 1, head)
+            head += 1
+    return tuple(events.values())

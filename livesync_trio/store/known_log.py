@@ -1,17 +1,20 @@
 """The log of a store as its actor knows it: the durable state, whether that must be looked up again, and who follows.
 
 Owned by an actor, which alone decides when anything here is done. What another server, or a commit whose outcome was
-unclear, has left in the database is taken over here, and the followers get what they missed of it.
+unclear, has left in the database is taken over here, and the followers get what they missed of it. What becomes of a
+run of writes (`admit`) rests on it alone, and is decided before anything is written.
 """
 
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
 import trio
 
 from livesync_trio.errors import LogReplaced, Refusal, StorageUnavailable, StoreDamaged
 from livesync_trio.limits import EVENTS_PER_PUSH_MAX
-from livesync_trio.model import ROOT_SEQ_NUM, LogState, Publication, StoreId
+from livesync_trio.model import ROOT_SEQ_NUM, Batch, LogState, Publication, StoreId
+from livesync_trio.rules import admission
 from livesync_trio.storage import base
 from livesync_trio.store.commands import DAMAGED, UNAVAILABLE, Append, Write
 from livesync_trio.store.followers import Followers
@@ -218,3 +221,75 @@ class KnownLog:
             self.offer(Publication(durable, tuple(events), MISSED_REQUEST_ID))
         else:
             self.followers.drop_all()
+
+
+class Basis(msgspec.Struct, frozen=True, gc=False):
+    """What a decision rests on.
+
+    Attributes:
+        state: the durable log.
+        held_bytes: of its events' texts; only looked at for a quota of bytes.
+        quota: how much it may hold; None for any amount.
+        known: numbers of the ids of appends, as far as the log has them; those that get a number join them.
+    """
+
+    state: LogState
+    held_bytes: int
+    quota: admission.Quota | None
+    known: dict[str, int]
+
+
+class Decided(msgspec.Struct):
+    """What was decided of a write: it is refused, or its batch goes to the disk, or (neither) the log has all of it."""
+
+    write: Write
+    batch: Batch | None
+    refusal: Refusal | None
+
+
+def admit(writes: list[Write], basis: Basis) -> list[Decided]:
+    """Decide each write as if those admitted before it were already in the log, and number what has no numbers."""
+    state, quota, known = basis.state, basis.quota, basis.known
+    head, events, size_bytes = state.head, state.event_count, basis.held_bytes
+    decided: list[Decided] = []
+    for write in writes:
+        if isinstance(write, Append):
+            refusal, batch = _numbered(write, head, basis)
+        else:
+            batch = write.batch
+            refusal = admission.decide(state, head, batch, write.backend_id)
+        if refusal is None and batch is not None and quota is not None:
+            refusal = quota.refusal(events, size_bytes, batch)
+            if refusal is None:
+                events, size_bytes = events + len(batch.events), size_bytes + batch.size_bytes
+        if refusal is not None:
+            batch = None
+        elif batch is not None:
+            head = batch.last_seq_num
+            if isinstance(write, Append):
+                known.update({event.append_id or "": event.seq_num for event in batch.events})
+        decided.append(Decided(write, batch, refusal))
+    return decided
+
+
+def _numbered(append: Append, head: int, basis: Basis) -> tuple[Refusal | None, Batch | None]:
+    """What of an append the log does not have, numbered behind a head; no batch: it has all of it.
+
+    What is there already is answered whatever the append expects of the log, which it moved itself.
+    """
+    events = admission.number(append.drafts, head, basis.known)
+    if isinstance(events, Refusal):
+        return events, None
+    if not events:
+        return None, None
+    return admission.decide_expected(basis.state, head, append.expected), Batch(events, append.user)
+
+
+def give_up(decided: list[Decided]) -> None:
+    """It is not known what became of those that were admitted, nor what the head is that others would be told.
+
+    An id may have been known by one that went to the disk just now.
+    """
+    for one in decided:
+        if admission.quotes_head(one.refusal):
+            one.refusal = UNAVAILABLE

@@ -1,4 +1,9 @@
-"""The readers: a few handles and threads that read history for any number of pulls (invariant 3)."""
+"""The database under a server: opened with patience, read by a few threads, watched.
+
+Readers are handles and threads that read history for any number of pulls (invariant 3). `watch` looks whether database
+threads hang, and whether what could not be read can be read again: it says so once, and changes nothing, since a
+thread that hangs can be helped by nobody in this process.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -6,11 +11,42 @@ from typing import Final, TypeVar
 
 import trio
 
-from livesync_trio.errors import StorageUnavailable
-from livesync_trio.limits import READ_MAX_BYTES, READ_MAX_EVENTS
+from livesync_trio.errors import Kind, StartupError, StorageUnavailable
+from livesync_trio.limits import READ_MAX_BYTES, READ_MAX_EVENTS, STORAGE_BACKOFF_FIRST_S, STORAGE_BACKOFF_MAX_S
 from livesync_trio.model import LogState, StoredEvent, StoreId
 from livesync_trio.storage import base
-from livesync_trio.telemetry import Counters
+from livesync_trio.storage.base import Engine
+from livesync_trio.store.persistence import Writer
+from livesync_trio.telemetry import Counters, get_logger
+
+
+async def open_engine(engine: Engine, patience_s: float, on_attempt: Callable[[], object] = lambda: None) -> None:
+    """Open an engine, waiting for a database that cannot be used yet; each attempt that fails says so in the log.
+
+    Args:
+        engine: which.
+        patience_s: for how long.
+        on_attempt: told before each attempt.
+
+    Raises:
+        StartupError: it cannot be used, or was not reached in time.
+    """
+    deadline_s = trio.current_time() + patience_s
+    pause_s = STORAGE_BACKOFF_FIRST_S
+    while True:
+        on_attempt()
+        try:
+            await trio.to_thread.run_sync(engine.open)
+            return
+        except StorageUnavailable as error:
+            left_s = deadline_s - trio.current_time()
+            if left_s <= 0:
+                told = str(error).rstrip(".?! ")
+                raise StartupError(Kind.DATABASE_UNUSABLE, f"{told}. Gave up after {patience_s:g} s.") from error
+            _log.warning("waiting for the database", reason=str(error), seconds_left=round(left_s))
+            await trio.sleep(min(pause_s, left_s))
+            pause_s = min(2 * pause_s, STORAGE_BACKOFF_MAX_S)
+
 
 T = TypeVar("T")
 
@@ -107,3 +143,41 @@ def _ending_nothing_else() -> Iterator[None]:
         raise
     except BaseException as error:
         raise StorageUnavailable(f"reading ended with {type(error).__name__}") from error
+
+
+STORAGE_SLOW_S: Final = 10.0
+"""A transaction under way for longer than this is told of in /health and the log. PostgreSQL has given up by then."""
+
+STORAGE_WATCH_S: Final = 1.0
+"""How often it is looked whether database threads hang, and whether what could not be read can be read again."""
+
+_log = get_logger("store")
+
+
+def hangs(writer: Writer) -> bool:
+    """Whether a transaction takes so long that nobody should wait for it."""
+    return not writer.alive or writer.turn_age_s >= STORAGE_SLOW_S
+
+
+async def watch(writer: Writer, readers: ThreadReaders) -> None:
+    """Look until cancelled."""
+    hung, readable = False, True
+    while True:
+        await trio.sleep(STORAGE_WATCH_S)
+        if hung != hangs(writer):
+            hung = not hung
+            if hung:
+                _log.error("a database thread hangs", seconds=round(writer.turn_age_s))
+            else:
+                _log.info("the database thread goes on")
+        if not readers.healthy:
+            if readable:
+                readable = False
+                _log.error("storage cannot be read")
+            try:
+                await readers.ask(lambda handle: handle.state(PROBE_STORE))
+            except StorageUnavailable:
+                continue
+        if not readable and readers.healthy:
+            readable = True
+            _log.info("storage can be read again")

@@ -36,7 +36,7 @@ NO_LOG: Final = "deleted"
 """What stands for the identity of a store that is gone, in what its clients are told."""
 
 
-class Standing(enum.Enum):
+class Phase(enum.Enum):
     """Where a subscription is in its life.
 
     Attributes:
@@ -61,7 +61,7 @@ class Subscription(abc.ABC):
     takes what it sends, with `advance`.
     """
 
-    __slots__ = ("_answer_came", "_answered", "_cursor", "_handle", "_live", "_scope", "_target", "pause_s", "standing")
+    __slots__ = ("_answer_came", "_answered", "_cursor", "_handle", "_live", "_scope", "_target", "pause_s", "phase")
 
     def __init__(self, handle: StoreHandle, cursor: Cursor | None, *, live: bool) -> None:
         """`cursor` is where the reader stands; None for "at the head, whatever it is"."""
@@ -72,7 +72,7 @@ class Subscription(abc.ABC):
         self._answered = False  # everything up to the first registered head was sent
         self._answer_came: trio.Event | None = None  # set while a step waits for the actor's answer
         self._scope: trio.CancelScope | None = None  # of the task that carries out the steps, while there is one
-        self.standing = Standing.ASKING
+        self.phase = Phase.ASKING
         self.pause_s = STORAGE_BACKOFF_FIRST_S
         """How long the next pause is."""
 
@@ -121,17 +121,17 @@ class Subscription(abc.ABC):
     @property
     def following(self) -> bool:
         """Whether it stands at the head and is offered everything new."""
-        return self.standing is Standing.FOLLOWING
+        return self.phase is Phase.FOLLOWING
 
     @property
     def over(self) -> bool:
         """Whether nothing more is sent for it."""
-        return self.standing is Standing.OVER
+        return self.phase is Phase.OVER
 
     @property
     def ended(self) -> bool:
         """Whether it is over and nothing runs for it any more."""
-        return self.standing is Standing.OVER and self._scope is None
+        return self.phase is Phase.OVER and self._scope is None
 
     @property
     def lag(self) -> int:
@@ -151,14 +151,14 @@ class Subscription(abc.ABC):
 
     def close(self) -> None:
         """End it: nothing more is sent, and whatever runs for it is cancelled."""
-        self.standing = Standing.OVER
+        self.phase = Phase.OVER
         self._handle.leave(self)
         if self._scope is not None:
             self._scope.cancel()
 
     def end(self) -> None:
         """End it from within: the step under way is the last."""
-        self.standing = Standing.OVER
+        self.phase = Phase.OVER
 
     def start_over(self, backend_id: BackendId | None) -> None:
         """Read the log that is there now from its first event on."""
@@ -168,14 +168,14 @@ class Subscription(abc.ABC):
     def ask_again(self) -> None:
         """Ask the actor where the head is."""
         if not self.over:
-            self.standing = Standing.ASKING
+            self.phase = Phase.ASKING
             self.wake()
 
     # --- from the actor; none of these may wait --------------------------------------------------------------------
 
     def offer(self, publication: Publication) -> bool:
         """Take a durable batch, or refuse it and read on from the log."""
-        if self.standing is not Standing.FOLLOWING:
+        if self.phase is not Phase.FOLLOWING:
             return False
         if not self.has_room(publication):
             self.dropped()
@@ -218,7 +218,7 @@ class Subscription(abc.ABC):
             self._arrive(answer.state)
         else:
             self._target = answer.state
-            self.standing = Standing.READING
+            self.phase = Phase.READING
             self.wake()
 
     def _arrive(self, state: LogState) -> None:
@@ -229,7 +229,7 @@ class Subscription(abc.ABC):
         self._cursor = state.cursor
         self.pause_s = STORAGE_BACKOFF_FIRST_S
         if self._live:
-            self.standing = Standing.FOLLOWING
+            self.phase = Phase.FOLLOWING
         else:
             self._finish()
 
@@ -238,7 +238,7 @@ class Subscription(abc.ABC):
         self.send_end()
 
     def _pause(self, refusal: Refusal) -> None:
-        self.standing = Standing.PAUSING
+        self.phase = Phase.PAUSING
         self.troubled(refusal)
         if not self.over:
             self.wake()
@@ -250,21 +250,21 @@ class Subscription(abc.ABC):
         assert self._scope is not None
         try:
             with self._scope:
-                while self.standing not in _SETTLED:
+                while self.phase not in _SETTLED:
                     await self.advance()
         finally:
             self._scope = None
 
     async def advance(self) -> None:
         """Carry out one step: ask, read the next pages, or pause. Always a checkpoint."""
-        if self.standing is Standing.ASKING:
+        if self.phase is Phase.ASKING:
             await self._ask()
-        elif self.standing is Standing.READING:
+        elif self.phase is Phase.READING:
             await self._read_on()
-        elif self.standing is Standing.PAUSING:
+        elif self.phase is Phase.PAUSING:
             await trio.sleep(self.take_pause_s())
-            if self.standing is Standing.PAUSING:
-                self.standing = Standing.ASKING
+            if self.phase is Phase.PAUSING:
+                self.phase = Phase.ASKING
         else:
             await trio.lowlevel.checkpoint()
 
@@ -291,12 +291,12 @@ class Subscription(abc.ABC):
         assert log is not None
         assert cursor is not None
         async with self.reading():
-            if self.standing is not Standing.READING:
+            if self.phase is not Phase.READING:
                 return
             try:
                 pages = await self.read(log, cursor.seq_num)
             except LogReplaced:
-                self.standing = Standing.ASKING  # asking again tells what the log is called now
+                self.phase = Phase.ASKING  # asking again tells what the log is called now
                 return
             except (StorageUnavailable, StoreDamaged) as trouble:
                 self._pause(DAMAGED if isinstance(trouble, StoreDamaged) else UNAVAILABLE)
@@ -307,13 +307,13 @@ class Subscription(abc.ABC):
             live = self._answered
             for page in pages:
                 await self.send_page(page, log.event_count - page.last_ordinal, log, live=live)
-                if self.standing is not Standing.READING:
+                if self.phase is not Phase.READING:
                     return
                 self._cursor = Cursor(page.last_seq_num, log.backend_id)
         if pages[-1].last_seq_num >= log.head:
             self._target, self._answered, self.pause_s = None, True, STORAGE_BACKOFF_FIRST_S
             if self._live:
-                self.standing = Standing.ASKING
+                self.phase = Phase.ASKING
             else:
                 self._finish()
 
@@ -333,4 +333,4 @@ class AlikeSubscription(Subscription):
         return await self._handle.pages(log, after, log.head, self.render)
 
 
-_SETTLED = (Standing.FOLLOWING, Standing.OVER)
+_SETTLED = (Phase.FOLLOWING, Phase.OVER)

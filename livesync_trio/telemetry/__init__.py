@@ -1,23 +1,21 @@
 """What the server notices about itself: the log, and numbers that anybody may read.
 
-`logs` sets structlog up, `output` and `standard` write without holding anybody up, `flood` keeps repeated lines from
-filling the log, `recent` keeps the last lines, `counting` holds totals and histograms, `pushes` follows single pushes
-where somebody wants to know. Lowest of the modules with behaviour; nothing here decides anything, and nothing here
-knows Prometheus: `metrics` reads the numbers when somebody asks for them.
+`logs` sets structlog up, keeps repeated lines from filling the log and keeps the last ones; `output` writes without
+holding anybody up; `counting` holds totals and histograms; `pushes` follows single pushes where somebody wants to know.
+Lowest of the modules with behaviour; nothing here decides anything, and nothing here knows Prometheus: `metrics` reads
+the numbers when somebody asks for them.
 """
 
 from livesync_trio.telemetry.counting import Counters, Histogram, Traffic, WebhookCounts
-from livesync_trio.telemetry.flood import Flood
-from livesync_trio.telemetry.logs import LOG_LEVELS, configure_logging, get_logger
-from livesync_trio.telemetry.output import LineOutput, hold_standard_descriptors
-from livesync_trio.telemetry.pushes import Marks, PushStory, PushWatch
-from livesync_trio.telemetry.recent import RecentLine, recent_lines
-from livesync_trio.telemetry.standard import (
+from livesync_trio.telemetry.logs import LOG_LEVELS, Flood, RecentLine, configure_logging, get_logger, recent_lines
+from livesync_trio.telemetry.output import (
+    LineOutput,
     exchange_standard_streams,
     flush_standard_streams,
     log_lines_lost,
     standard_output,
 )
+from livesync_trio.telemetry.pushes import Marks, PushStory, PushWatch
 
 __all__ = [
     "LOG_LEVELS",
@@ -35,7 +33,6 @@ __all__ = [
     "exchange_standard_streams",
     "flush_standard_streams",
     "get_logger",
-    "hold_standard_descriptors",
     "log_lines_lost",
     "recent_lines",
     "standard_output",

@@ -3,26 +3,32 @@
 A disk can be full, the reader of a pipe can be gone or asleep. None of it may reach the event loop or a database
 thread, so lines wait in a queue that is bounded in bytes. What finds no room there, and what cannot be written, is
 counted, and told in one line when there is room again.
+
+In a process that is a server and nothing else, all that goes to standard output and standard error takes this way:
+also what Python and libraries write on their own account, by `logging`, warnings, exceptions of threads and
+finalizers. A program that embeds the server keeps its own streams.
 """
 
+import atexit
 import io
+import logging
 import os
 import queue
 import select
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
+
+from livesync_trio.limits import OUTPUT_FLUSH_LIMIT_S
+from livesync_trio.telemetry.logs import get_logger, rendered
 
 OUTPUT_QUEUE_MAX_BYTES: Final = 1024 * 1024
 """Lines that wait to be written to the log, to standard output or to the audit log; more are lost and counted."""
 
 OUTPUT_RETRY_S: Final = 1.0
 """How often it is tried whether lines can be written again."""
-
-
-_STANDARD: Final = 3
-"""Descriptors 0, 1 and 2: standard input, output and error."""
 
 
 class LineOutput:
@@ -195,12 +201,70 @@ class LineStream(io.RawIOBase):
         )
 
 
-def hold_standard_descriptors() -> None:
-    """Open those of the three standard descriptors that are closed.
+# --- the standard streams of a server ---------------------------------------------------------------------------------
 
-    Otherwise the next file that is opened gets the number, and what is written to standard error goes into it.
-    """
-    descriptor = os.open(os.devnull, os.O_RDWR)
-    while descriptor < _STANDARD:
-        descriptor = os.open(os.devnull, os.O_RDWR)
-    os.close(descriptor)
+
+_log = get_logger("telemetry")
+
+_outputs: Final[dict[str, LineOutput]] = {}
+"""By the name of the stream; empty until they were exchanged."""
+
+
+def exchange_standard_streams() -> None:
+    """Let everything that is written to standard output and error go through queues, to the end of the process."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None or name in _outputs:
+            continue
+        descriptor = stream.fileno()
+        stream.flush()
+        output = _outputs[name] = LineOutput(descriptor, _notice, name=name)
+        setattr(sys, name, LineStream(output, descriptor).as_text())
+    atexit.register(flush_standard_streams)
+    root = logging.getLogger()
+    root.handlers[:] = [_FromLibraries(logging.WARNING)]
+    logging.captureWarnings(capture=True)
+    threading.excepthook = _thread_crashed
+    sys.unraisablehook = _finalizer_failed
+
+
+def standard_output() -> LineOutput | None:
+    """Where standard output goes; None while it is what Python made."""
+    return _outputs.get("stdout")
+
+
+def flush_standard_streams(limit_s: float = OUTPUT_FLUSH_LIMIT_S) -> None:
+    """Have written what waits, within the limit for each. Never raises."""
+    for output in _outputs.values():
+        output.flush(limit_s)
+
+
+def log_lines_lost() -> int:
+    """Lines of the log, and of standard output, that were lost since the start."""
+    return sum(output.lost for output in _outputs.values())
+
+
+def _notice(lost: int, reason: str) -> bytes:
+    return rendered("warning", "log lines lost", lost=lost, reason=reason)
+
+
+class _FromLibraries(logging.Handler):
+    """Lines of libraries that use `logging`, as lines of ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            what = record.getMessage()
+        except Exception:  # arguments that do not fit the message
+            what = str(record.msg)
+        level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)  # libraries have levels between
+        _log.log(level, "from a library", logger=record.name, what=what, exc_info=record.exc_info)
+
+
+def _thread_crashed(crash: Any) -> None:
+    if crash.exc_type is not SystemExit:
+        name = None if crash.thread is None else crash.thread.name
+        _log.error("thread crashed", thread=name, exc_info=crash.exc_value)
+
+
+def _finalizer_failed(failure: Any) -> None:
+    _log.error("exception in a finalizer", where=repr(failure.object)[:200], exc_info=failure.exc_value)

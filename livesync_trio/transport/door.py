@@ -19,11 +19,10 @@ from livesync_trio.access.pages import Header
 from livesync_trio.config import Secret
 from livesync_trio.connection import http_rpc
 from livesync_trio.connection.channel import Channel
+from livesync_trio.connection.context import ServerContext, note_refusal
 from livesync_trio.connection.peer import Peer
 from livesync_trio.connection.peers import Peers
-from livesync_trio.connection.recording import note_refusal
 from livesync_trio.connection.rpc_peer import RpcPeer
-from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.connection.v3_peer import V3Peer
 from livesync_trio.errors import RULES, Kind, Refusal, StorageUnavailable, StoreDamaged, TooFast
 from livesync_trio.fairness import Held, address_group
@@ -41,10 +40,10 @@ from livesync_trio.model import StoreId
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.registry import DRAINING
 from livesync_trio.telemetry import get_logger
-from livesync_trio.transport import direct, proxied, welcome
+from livesync_trio.transport import direct, own_pages, proxy_header
 from livesync_trio.transport.arrivals import Arrivals
 from livesync_trio.transport.http import BadRequest, HttpConnection, Request
-from livesync_trio.transport.metrics_page import MetricsPage
+from livesync_trio.transport.own_pages import MetricsPage
 from livesync_trio.transport.sites import Site
 from livesync_trio.transport.tls import Tls
 from livesync_trio.transport.upgrading import Upgrader
@@ -80,7 +79,7 @@ class Door:
         settings: DoorSettings,
         *,
         access: Access,
-        surroundings: Surroundings,
+        shared: ServerContext,
         peers: Peers,
         open_store: Callable[[StoreId], StoreHandle],
         health: Callable[[], tuple[bool, dict[str, Any]]],
@@ -93,7 +92,7 @@ class Door:
         Args:
             settings: limits.
             access: who may come in.
-            surroundings: what all connections share.
+            shared: what all connections share.
             peers: the table of open WebSockets.
             open_store: gives the handle of a store.
             health: gives whether all is well, and the fields of the health answer.
@@ -103,7 +102,7 @@ class Door:
         """
         self._settings = settings
         self.access = access
-        self.surroundings = surroundings
+        self.shared = shared
         self._peers = peers
         self._open_store = open_store
         self._health = health
@@ -111,7 +110,7 @@ class Door:
         self._metrics = metrics
         self._turns = trio.Semaphore(HANDSHAKES_PER_TURN)
         self.upgrader = Upgrader(
-            surroundings, lambda: access.pages, settings.frame_max_bytes, settings.stall_limit_s, self._turns, arrivals
+            shared, lambda: access.pages, settings.frame_max_bytes, settings.stall_limit_s, self._turns, arrivals
         )
         """Makes WebSockets of requests, for the door and its sites."""
         self.lost_upgrades = self.upgrader.lost
@@ -131,12 +130,12 @@ class Door:
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection from its first byte to its last. Never raises anything of ours."""
         address: str | None = direct.peer_address(stream)
-        self.surroundings.counters.sockets_open += 1
+        self.shared.counters.sockets_open += 1
         try:
             if self._settings.proxy_protocol and self.access.proxies.trusts(host_of(address or "")):
-                address = await proxied.client(stream, address or "", self._settings.handshake_limit_s)
+                address = await proxy_header.client(stream, address or "", self._settings.handshake_limit_s)
             if address is None:
-                self.surroundings.counters.refusals[str(Kind.BAD_HTTP)] += 1
+                self.shared.counters.refusals[str(Kind.BAD_HTTP)] += 1
                 return
             held = self.access.hold_connection(address)
             if isinstance(held, Held):
@@ -147,7 +146,7 @@ class Door:
         except Exception as error:
             _log.error("connection crashed", exc_info=error)
         finally:
-            self.surroundings.counters.sockets_open -= 1
+            self.shared.counters.sockets_open -= 1
             await trio.aclose_forcefully(stream)
 
     async def _serve(self, stream: trio.abc.Stream, address: str) -> None:
@@ -162,9 +161,9 @@ class Door:
 
         A few at a time and not for long, so that an address that keeps coming takes no more from others.
         """
-        self.surroundings.counters.refusals[str(refusal.kind)] += 1
+        self.shared.counters.refusals[str(refusal.kind)] += 1
         host = host_of(address)
-        if self.surroundings.flood.allows(address_group(host) or host, "crowd", trio.current_time()):
+        if self.shared.flood.allows(address_group(host) or host, "crowd", trio.current_time()):
             _log.warning(
                 "an address has all the connections it may have; if it is a proxy, name it in LIVESYNC_TRUSTED_PROXIES",
                 peer=address,
@@ -197,7 +196,7 @@ class Door:
             address: `host:port` of its other end.
             crowded: why nothing is served but `/health`, once.
         """
-        http = HttpConnection(stream, self._settings.stall_limit_s, self.surroundings.counters.http, self._turns)
+        http = HttpConnection(stream, self._settings.stall_limit_s, self.shared.counters.http, self._turns)
         limit_s = self._settings.handshake_limit_s
         while True:
             try:
@@ -210,7 +209,7 @@ class Door:
                     return None
                 peer = await self._serve_request(http, request, address)
             except BadRequest as bad:
-                self.surroundings.counters.refusals[str(bad.kind)] += 1
+                self.shared.counters.refusals[str(bad.kind)] += 1
                 close = ("connection", "close")
                 status = RULES[bad.kind].http_status or 400
                 await http.answer(status, [TEXT, close, *self.access.pages.headers()], f"{bad}\n".encode())
@@ -287,13 +286,13 @@ class Door:
             await self._answer(http, request, 200 if well else 503, JSON, msgspec.json.encode(fields))
 
     async def _welcome(self, http: HttpConnection, request: Request) -> None:
-        if welcome.wants_page(request.headers):
+        if own_pages.wants_page(request.headers):
             well, _ = self._health()
-            body = welcome.page(request.headers, well=well, tls=self._tls is not None)
-            policy = ("content-security-policy", welcome.POLICY)
+            body = own_pages.page(request.headers, well=well, tls=self._tls is not None)
+            policy = ("content-security-policy", own_pages.POLICY)
             await self._answer(http, request, 200, _HTML, body, policy)
         else:
-            await self._answer(http, request, 200, TEXT, welcome.TEXT.encode())
+            await self._answer(http, request, 200, TEXT, own_pages.TEXT.encode())
 
     # --- HTTP RPC --------------------------------------------------------------------------------------------------
 
@@ -305,10 +304,10 @@ class Door:
         client = await self.admit(context)
         if isinstance(client, Refusal):
             answer = http_rpc.refuse_all(await self._beginning_of_body(http), client)
-            note_refusal(self.surroundings, context, client)
+            note_refusal(self.shared, context, client)
         else:
             with client:
-                async with self.surroundings.memory.room_for(request.body_bytes(self._settings.frame_max_bytes)):
+                async with self.shared.memory.room_for(request.body_bytes(self._settings.frame_max_bytes)):
                     answer = await self._served(await http.read_body(self._settings.frame_max_bytes), client)
         _log.debug(
             "request answered",
@@ -326,10 +325,10 @@ class Door:
     async def _served(self, body: bytes, client: Client) -> http_rpc.Answer:
         if not (body.isascii() or is_utf8(body)):
             refusal = Refusal(Kind.BAD_TEXT, "The body is not UTF-8.")
-            note_refusal(self.surroundings, client.context, refusal)
+            note_refusal(self.shared, client.context, refusal)
             return http_rpc.refuse_all(b"", refusal)
         handle = self._open_store(StoreId(client.context.store_id))
-        return await http_rpc.serve(body, handle, client, self.surroundings)
+        return await http_rpc.serve(body, handle, client, self.shared)
 
     async def _beginning_of_body(self, http: HttpConnection) -> bytes:
         """Of the body of a refused request as much as it takes to answer it; strangers shall not fill the memory."""
@@ -351,16 +350,16 @@ class Door:
         await http.read_body(0)
         client = await self.admit(context, peer_address)
         if isinstance(client, Refusal):
-            note_refusal(self.surroundings, context, client)
+            note_refusal(self.shared, context, client)
             await self._refuse(http, request, client)
             return None
 
         def make(channel: Channel) -> Peer:
             handle = self._open_store(sync.store_id)
             if sync.protocol != "v3":
-                return RpcPeer(channel, handle, client, self.surroundings)
+                return RpcPeer(channel, handle, client, self.shared)
             if self.plain_dialect is None:
-                return V3Peer(channel, handle, client, self.surroundings)
+                return V3Peer(channel, handle, client, self.shared)
             return self.plain_dialect(channel, handle, client, peer_address)
 
         return await self.upgrader.upgrade(http, request, client, make)
@@ -392,13 +391,13 @@ class Door:
         """Whether a client may come in now; see `Access.admit`. For the sites, too."""
         if self.draining:
             return DRAINING
-        return self.surroundings.audit.refusal or await self.access.admit(context, websocket_of, to_store=to_store)
+        return self.shared.audit.refusal or await self.access.admit(context, websocket_of, to_store=to_store)
 
     # --- answers ---------------------------------------------------------------------------------------------------
 
     async def _refuse(self, http: HttpConnection, request: Request, refusal: Refusal, *more: Header) -> None:
         if refusal.kind in _NOT_SYNC:  # the others have been noted, with their store
-            self.surroundings.counters.refusals[str(refusal.kind)] += 1
+            self.shared.counters.refusals[str(refusal.kind)] += 1
         status = refusal.rule.http_status or 400
         body = f"{refusal.message}\n".encode(errors="replace")
         later = _retry_after(refusal.retry_after_s if isinstance(refusal, TooFast) else None)

@@ -3,8 +3,10 @@
 Knows what speaks on WebSockets only as a function that makes a peer of a channel.
 """
 
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import Final
 
 import attrs
@@ -18,16 +20,69 @@ from websockets.server import ServerProtocol
 from livesync_trio.access.client import Client
 from livesync_trio.access.pages import Pages
 from livesync_trio.connection.channel import Channel
+from livesync_trio.connection.context import ServerContext, record
 from livesync_trio.connection.peer import Peer
-from livesync_trio.connection.recording import record
-from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.errors import Kind
 from livesync_trio.telemetry import get_logger
 from livesync_trio.transport import direct
 from livesync_trio.transport.arrivals import Arrivals
 from livesync_trio.transport.http import BadRequest, HttpConnection, Request
-from livesync_trio.transport.lost_upgrades import LostUpgrades
 from livesync_trio.transport.websocket import WebSocketChannel
+
+LOST_UPGRADES_KEPT: Final = 32
+_STORE_KEPT: Final = 200
+"""Characters of a store's name that are kept."""
+
+
+@attrs.frozen
+class LostUpgrade:
+    """One of them.
+
+    Attributes:
+        number: counts them.
+        at: when it came.
+        store_id: the store it was for; the beginning of a long name.
+        missing: headers without which it is no request for a WebSocket.
+    """
+
+    number: int
+    at: datetime
+    store_id: str
+    missing: tuple[str, ...]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@attrs.define(eq=False)
+class LostUpgrades:
+    """The last of them. `now`: tells the time."""
+
+    now: Callable[[], datetime] = _now
+    total: int = 0
+    kept: deque[LostUpgrade] = attrs.field(factory=lambda: deque(maxlen=LOST_UPGRADES_KEPT))
+
+    def note(self, request: Request, store_id: str) -> tuple[str, ...]:
+        """Look at a request that became no WebSocket. Returns the headers that it lost; none: it never was one."""
+        missing = _missing(request)
+        if missing:
+            self.total += 1
+            self.kept.append(LostUpgrade(self.total, self.now(), store_id[:_STORE_KEPT], missing))
+        return missing
+
+
+def _missing(request: Request) -> tuple[str, ...]:
+    headers = request.headers
+    there = {
+        "Upgrade": request.wants_websocket,
+        "Connection": "upgrade" in headers.get("connection", "").lower(),
+        "Sec-WebSocket-Key": "sec-websocket-key" in headers,
+        "Sec-WebSocket-Version": "sec-websocket-version" in headers,
+    }
+    wanted = there["Upgrade"] or there["Sec-WebSocket-Key"] or there["Sec-WebSocket-Version"]
+    return tuple(name for name, has in there.items() if not has) if wanted else ()
+
 
 _log = get_logger("transport")
 
@@ -39,7 +94,7 @@ class Upgrader:
     """Makes peers of requests.
 
     Attributes:
-        surroundings: what all connections share.
+        shared: what all connections share.
         pages: the rules for web pages of the moment.
         frame_max_bytes: largest message taken.
         stall_limit_s: a peer that takes no bytes for so long is closed.
@@ -48,7 +103,7 @@ class Upgrader:
         lost: remembers requests that were to become WebSockets, and lost a header on the way.
     """
 
-    surroundings: Surroundings
+    shared: ServerContext
     pages: Callable[[], Pages]
     frame_max_bytes: int
     stall_limit_s: float
@@ -97,8 +152,8 @@ class Upgrader:
         except direct.PeerGone:
             return None
         context = client.context
-        self.surroundings.counters.connections_opened += 1
-        record(self.surroundings.audit, context, "connect")
+        self.shared.counters.connections_opened += 1
+        record(self.shared.audit, context, "connect")
         _log.info("connected", connection=peer.number, store=context.store_id, peer=context.client_address)
         return peer
 
@@ -109,8 +164,8 @@ class Upgrader:
             frame_max_bytes=self.frame_max_bytes,
             stall_limit_s=self.stall_limit_s,
             arrivals=self.arrivals,
-            traffic=self.surroundings.counters.websocket,
-            memory=self.surroundings.memory,
+            traffic=self.shared.counters.websocket,
+            memory=self.shared.memory,
         )
 
 

@@ -1,6 +1,6 @@
 """What a server can say to a client, in one vocabulary for all generations; and an event as a client has it.
 
-Owns frozen values; `asking_rpc` (0.4 over WebSocket and HTTP) and `asking_v3` (0.3) read bytes into them.
+Owns frozen values; `client_rpc` (0.4 over WebSocket and HTTP) and `client_v3` (0.3) read bytes into them.
 """
 
 import json
@@ -13,8 +13,7 @@ from msgspec import Raw
 
 from livesync_trio.errors import Refusal
 from livesync_trio.wire.events import EventShape, take_batch
-from livesync_trio.wire.reading import plain
-from livesync_trio.wire.surrogates import Restore
+from livesync_trio.wire.reading import Restore, plain
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):

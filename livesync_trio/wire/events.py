@@ -4,16 +4,15 @@ An event is read once, checked, and written as one canonical text with its `args
 they came (SPEC section 1). From then on it is only copied.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 from msgspec import Raw
 
-from livesync_trio.limits import EVENTS_PER_PUSH_MAX, SEQ_NUM_MAX
+from livesync_trio.limits import EVENTS_PER_PUSH_MAX, PAGE_MAX_BYTES, PAGE_MAX_EVENTS, SEQ_NUM_MAX
 from livesync_trio.model import Event, StoredEvent
-from livesync_trio.wire.reading import Unreadable
-from livesync_trio.wire.surrogates import Restore
+from livesync_trio.wire.reading import Restore, Unreadable
 
 
 class EventShape(msgspec.Struct):
@@ -39,6 +38,8 @@ def take_batch(shapes: Sequence[EventShape], restore: Restore) -> tuple[Event, .
     """
     if len(shapes) > EVENTS_PER_PUSH_MAX:
         raise Unreadable(f"Expected at most {EVENTS_PER_PUSH_MAX} events, got {len(shapes)} - at `$.batch`")
+    if len(shapes) == 1:
+        return (_take(0, shapes[0], restore),)  # nearly always
     return tuple([_take(index, shape, restore) for index, shape in enumerate(shapes)])
 
 
@@ -114,3 +115,26 @@ def v3_items(events: Iterable[StoredEvent]) -> bytes:
             for event in events
         ]
     )
+
+
+def pages(
+    events: Sequence[StoredEvent], event_overhead_bytes: int, page_overhead_bytes: int
+) -> Iterator[Sequence[StoredEvent]]:
+    """Cut a run of events into pages of at most 100 events and 900,000 encoded bytes.
+
+    Greedy: events are added until one limit would be exceeded. A single event above the limit is a page of its own.
+
+    Args:
+        events: the run; empty gives no page.
+        event_overhead_bytes: bytes an event costs on a page beyond its text.
+        page_overhead_bytes: bytes of a page beyond its events.
+    """
+    start, size = 0, page_overhead_bytes
+    for index, event in enumerate(events):
+        event_bytes = len(event.json) + event_overhead_bytes
+        if index > start and (index - start == PAGE_MAX_EVENTS or size + event_bytes > PAGE_MAX_BYTES):
+            yield events[start:index]
+            start, size = index, page_overhead_bytes
+        size += event_bytes
+    if start < len(events):
+        yield events[start:]

@@ -1,12 +1,15 @@
 """What a client can say, in one vocabulary for all generations.
 
-Owns frozen values; the codecs `rpc` (0.4 and next) and `v3` (0.3) read bytes into them.
+Owns frozen values; the codecs `rpc` (0.4 and next) and `v3` (0.3) read bytes into them. Where in a client's own trace a
+request stands is read here, too: what is not well-formed is as if it were not there, no reason to refuse anything.
 """
 
 import enum
+import re
 from typing import Final
 
 import attrs
+import msgspec
 
 from livesync_trio.errors import Kind
 from livesync_trio.limits import REQUEST_ID_MAX_BYTES
@@ -23,8 +26,7 @@ class Generation(enum.StrEnum):
     """Programs that are no LiveStore clients, by the HTTP API or its WebSocket."""
 
 
-@attrs.define(unsafe_hash=True)
-class RequestId:
+class RequestId(msgspec.Struct, frozen=True, gc=False):
     """Id of a request, to be echoed exactly as it came (SPEC section 4).
 
     Attributes:
@@ -77,8 +79,7 @@ class PullRequest:
     backend_id: str | None
 
 
-@attrs.define(unsafe_hash=True)
-class PushRequest:
+class PushRequest(msgspec.Struct, frozen=True, gc=False):
     """Append a batch.
 
     Attributes:
@@ -87,7 +88,7 @@ class PushRequest:
         payload: the application's payload as JSON text, None when absent.
         events: the batch, possibly empty.
         backend_id: identity the client remembers, None if none.
-        trace: where in the client's trace it stands, for `trace_context.of_request` if anybody wants to know: JSON
+        trace: where in the client's trace it stands, for `trace_of_request` if anybody wants to know: JSON
             texts of `traceId`, `spanId` and `sampled` (empty where it is missing); None if it does not say.
     """
 
@@ -187,3 +188,32 @@ Message = (
 
 PING: Final = Ping()
 EOF: Final = Eof()
+
+
+_TRACE_ID: Final = re.compile(rb'"([0-9a-f]{32})"')
+_SPAN_ID: Final = re.compile(rb'"([0-9a-f]{16})"')
+_HEADER: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_NO_TRACE: Final = "0" * 32
+_NO_SPAN: Final = "0" * 16
+
+
+def trace_of_request(trace_id: bytes, span_id: bytes, sampled: bytes) -> TraceContext | None:
+    """From the JSON texts of `traceId`, `spanId` and `sampled`, which may be empty. See `PushRequest.trace`."""
+    trace, span = _TRACE_ID.fullmatch(trace_id), _SPAN_ID.fullmatch(span_id)
+    if trace is None or span is None:
+        return None
+    return _usable(trace[1].decode(), span[1].decode(), sampled=sampled != b"false")
+
+
+def trace_of_header(traceparent: str) -> TraceContext | None:
+    """From the header `traceparent` (W3C Trace Context, 3.2)."""
+    found = _HEADER.fullmatch(traceparent.strip())
+    if found is None or found[1] == "ff" or (found[1] == "00" and found[5]):
+        return None
+    return _usable(found[2], found[3], sampled=bool(int(found[4], 16) & 1))
+
+
+def _usable(trace_id: str, span_id: str, *, sampled: bool) -> TraceContext | None:
+    if trace_id == _NO_TRACE or span_id == _NO_SPAN:
+        return None
+    return TraceContext(trace_id, span_id, sampled)

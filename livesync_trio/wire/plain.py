@@ -14,8 +14,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from livesync_trio.limits import APPEND_ID_MAX_CHARACTERS, EVENTS_PER_PUSH_MAX
 from livesync_trio.model import Draft, StoredEvent
-from livesync_trio.wire.reading import Unreadable, plain, read
-from livesync_trio.wire.surrogates import Restore
+from livesync_trio.wire.reading import Restore, Unreadable, plain, read
 
 _NOBODY_TEXT: Final = b'"api"'
 _NOBODY: Final = Raw(_NOBODY_TEXT)

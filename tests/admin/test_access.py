@@ -11,7 +11,7 @@ from quart import Response
 
 from livesync_trio.app.server import Server
 from livesync_trio.config import Config, Secret
-from livesync_trio.fairness.attempts import ADMIN_FAILURES
+from livesync_trio.fairness.buckets import ADMIN_FAILURES
 from livesync_trio.hooks import Hooks
 from livesync_trio.storage.memory import MemoryEngine
 
@@ -80,7 +80,7 @@ async def test_guesses_at_the_public_port_keep_nobody_out_here() -> None:
             refusal(await public.get("/admin/api/v1/info", headers=guess), 401, "unauthenticated")
         refusal(await public.get("/admin/api/v1/info", headers=guess), 429, "too-fast")
         assert (await stage.http.get("/api/v1/info", headers=STRANGER)).status_code == 200
-        gate = stage.server.door.surroundings.admin_attempts  # of the admin messages of 0.3
+        gate = stage.server.door.shared.admin_attempts  # of the admin messages of 0.3
         for _ in range(ADMIN_FAILURES):
             gate.failed("203.0.113.9", trio.current_time())
         assert (await stage.http.get("/api/v1/info", headers=STRANGER)).status_code == 200
@@ -142,7 +142,7 @@ async def test_without_a_secret_there_is_no_control_plane() -> None:
 
 
 async def test_a_reload_of_the_secret_counts_here_at_once(stage: Stage) -> None:
-    stage.server.door.surroundings.admin_secret = Secret("another")
+    stage.server.door.shared.admin_secret = Secret("another")
     refusal(await stage.http.get("/api/v1/info"), 401, "unauthenticated")
     answer = await stage.http.get("/api/v1/info", headers={"authorization": "Bearer another"})
     assert answer.status_code == 200

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from livesync_trio.archive.bucket import Bucket
+from livesync_trio.archive.places import Bucket
 from livesync_trio.config import Config, Secret
 from livesync_trio.errors import CommandError, Kind
 from tests.archive.logs import Opened, plain_log, put

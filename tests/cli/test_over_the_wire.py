@@ -14,10 +14,10 @@ from websockets.sync.server import ServerConnection, serve
 
 from livesync_trio.archive.entries import Broken, Entry
 from livesync_trio.archive.moving import Wishes, move_in
-from livesync_trio.archive.sources.base import SourceStore
+from livesync_trio.archive.sources import SourceStore
 from livesync_trio.archive.sources.wire import RESET, OverTheWire
+from livesync_trio.cli.control_plane import ControlPlane
 from livesync_trio.cli.doctor import proxy_check
-from livesync_trio.cli.reading.control_plane import ControlPlane
 from livesync_trio.client import open_backend_blocking
 from livesync_trio.config import Config, Secret
 from livesync_trio.model import BackendId, StoreId

@@ -10,7 +10,7 @@ import pytest
 from livesync_trio.errors import StartupError
 from livesync_trio.listening import check_name
 from livesync_trio.storage.sqlite.locks import FileLock
-from livesync_trio.transport import welcome
+from livesync_trio.transport import own_pages
 from tests.cli.conftest import Livesync
 
 ROOT = Path(__file__).parents[2]
@@ -79,5 +79,5 @@ def test_a_python_that_is_named_and_too_old_is_told_and_no_other_taken(tmp_path:
 
 
 def test_the_page_at_the_root_asks_for_no_icon() -> None:
-    assert b'<link rel="icon" href="data:,">' in welcome.page({}, well=True, tls=False)
-    assert "img-src data:" in welcome.POLICY
+    assert b'<link rel="icon" href="data:,">' in own_pages.page({}, well=True, tls=False)
+    assert "img-src data:" in own_pages.POLICY

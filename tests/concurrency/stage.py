@@ -20,8 +20,8 @@ from livesync_trio.access.admission import Access
 from livesync_trio.access.authentication import Authentication
 from livesync_trio.access.pages import Pages
 from livesync_trio.config import Secret
+from livesync_trio.connection.context import ServerContext
 from livesync_trio.connection.peers import Peers
-from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.hooks import HookRunner, Hooks
 from livesync_trio.limits import READ_MAX_BYTES, READ_MAX_EVENTS
@@ -166,7 +166,7 @@ class Stage:
         self.door = Door(
             DoorSettings(frame_max_bytes=2**20, handshake_limit_s=10.0, stall_limit_s=60.0),
             access=Access(Authentication(None, runner), Pages(("*",))),
-            surroundings=Surroundings(runner, self.counters, max_open_pulls, Secret("admin secret")),
+            shared=ServerContext(runner, self.counters, max_open_pulls, Secret("admin secret")),
             peers=self.peers,
             open_store=self.registry.handle,
             health=lambda: (True, {}),

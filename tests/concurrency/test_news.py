@@ -17,9 +17,7 @@ from livesync_trio.model import Cursor, LogState, StoreId
 from livesync_trio.storage import base, shared
 from livesync_trio.storage.memory import MemoryEngine
 from livesync_trio.store.commands import Accepted, Inspect, Registered, Reply
-from livesync_trio.store.shared.news import News
-from livesync_trio.store.shared.telling import Telling
-from livesync_trio.store.shared.writer import SharedWriter
+from livesync_trio.store.shared import News, Notifier, SharedWriter
 from tests.concurrency.stage import UNAVAILABLE, A, Listener, Stage, StageWriter, batch, connected, numbers_in, running
 
 B = StoreId("b")
@@ -294,7 +292,7 @@ class Scene:
     wire: Wire
     news: News
     nursery: trio.Nursery
-    telling: Telling
+    telling: Notifier
 
     async def push(self, parent: int) -> None:
         """One event, durable here; whoever is told of it has been told."""
@@ -324,7 +322,7 @@ async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
 
 @asynccontextmanager
 async def _scene() -> AsyncIterator[Scene]:
-    stage, telling = Stage(), Telling()
+    stage, telling = Stage(), Notifier()
     stage.registry.writer = SharedWriter([stage.writer], telling)
     wire = Wire(stage.engine)
     news = News(wire, stage.registry, telling)  # type: ignore[arg-type]
@@ -551,7 +549,7 @@ async def test_hints_for_a_full_mailbox_are_not_lost(scene: Scene, autojump_cloc
 async def test_the_writes_of_a_store_stay_with_one_writer(autojump_clock: trio.abc.Clock) -> None:
     stage = Stage()
     writers = [StageWriter(stage.engine) for _ in range(3)]
-    stage.registry.writer = shared = SharedWriter(writers, Telling())
+    stage.registry.writer = shared = SharedWriter(writers, Notifier())
     async with running(stage):
         for number in range(1, 4):
             for i in range(30):

@@ -372,7 +372,7 @@ async def test_a_listener_to_pushes_that_fails_costs_neither_the_push_nor_the_st
     def fail(_: PushStory) -> None:
         raise ValueError("a fault of ours")
 
-    stage.door.surroundings.watch.tell(fail, lambda story: told.append(story.outcome))
+    stage.door.shared.watch.tell(fail, lambda story: told.append(story.outcome))
     async with running(stage) as nursery, connected(stage, nursery) as client:
         with structlog.testing.capture_logs() as lines:
             for number in (1, 2):

@@ -28,7 +28,7 @@ async def test_no_hook_is_asked_about_a_push_that_was_interrupted_while_it_was_q
         await client.receive()  # the exit of what was interrupted
         gate.open()
         await trio.testing.wait_all_tasks_blocked()
-        assert stage.door.surroundings.memory.received.used_bytes == 0
+        assert stage.door.shared.memory.received.used_bytes == 0
         assert [peer.unanswered.held_bytes for peer in stage.peers] == [0]
     assert len(asked) == 1
     assert stage.stored() == [1]

@@ -11,7 +11,7 @@ import trio.testing
 
 from livesync_trio.access.client import Client
 from livesync_trio.connection import http_rpc
-from livesync_trio.connection.sharing import rpc_pages
+from livesync_trio.connection.pulling import rpc_chunks
 from livesync_trio.connection.v3_peer import V3Peer
 from livesync_trio.hooks import HookContext, Hooks
 from livesync_trio.limits import HTTP_PULL_STORAGE_PATIENCE_S, PUBLICATION_MAX_BYTES, READ_MAX_EVENTS, READS_AT_A_TIME
@@ -120,7 +120,7 @@ async def test_a_log_under_another_identity_is_told(autojump_clock: trio.testing
 async def http_pull(stage: Stage) -> AsyncIterator[http_rpc.Answer]:
     body = http_body("a", "1", "Pull", {"storeId": "a", "cursor": NO_CURSOR}).partition(b"\r\n\r\n")[2]
     client = Client(HookContext(A, None, {}, "127.0.0.1:1"))
-    answer = await http_rpc.serve(body, stage.registry.handle(A), client, stage.door.surroundings)
+    answer = await http_rpc.serve(body, stage.registry.handle(A), client, stage.door.shared)
     yield answer
     if not isinstance(answer.messages, tuple):
         await answer.messages.aclose()
@@ -193,7 +193,7 @@ async def test_one_connection_pushes_only_so_much_at_a_time(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Issue 12.13: forty pipelined pushes of 30 MB were all held."""
-    monkeypatch.setattr("livesync_trio.connection.unanswered.PUSHES_UNDER_WAY_MAX_BYTES", 200_000)
+    monkeypatch.setattr("livesync_trio.connection.peer.PUSHES_UNDER_WAY_MAX_BYTES", 200_000)
     stage = Stage()
     async with running(stage) as nursery, connected(stage, nursery) as client:
         await client.pull("0", live=False)
@@ -208,7 +208,7 @@ async def test_one_connection_pushes_only_so_much_at_a_time(
         nursery.start_soon(push_often)
         await trio.testing.wait_all_tasks_blocked()
         assert 200_000 <= peer.unanswered.held_bytes < 400_000
-        memory = stage.door.surroundings.memory
+        memory = stage.door.shared.memory
         assert memory.received.used_bytes >= peer.unanswered.held_bytes
         await trio.sleep(300)  # not taken for silent: nobody listens to it
         stage.writer.before.open()
@@ -221,7 +221,7 @@ async def test_one_connection_pushes_only_so_much_at_a_time(
 
 async def test_a_message_waits_for_room_and_is_not_taken_for_silence(autojump_clock: trio.testing.MockClock) -> None:
     stage = Stage()
-    memory = stage.door.surroundings.memory
+    memory = stage.door.shared.memory
     async with running(stage) as nursery, connected(stage, nursery) as client:
         await client.pull("0", live=False)
         assert [(await client.receive())["_tag"] for _ in range(2)] == ["Chunk", "Exit"]
@@ -242,7 +242,7 @@ async def test_a_message_waits_for_room_and_is_not_taken_for_silence(autojump_cl
 async def test_room_is_not_held_for_ever(autojump_clock: trio.testing.MockClock) -> None:
     """Who begins a large message and does not go on loses its connection, although it pings."""
     stage = Stage()
-    memory = stage.door.surroundings.memory
+    memory = stage.door.shared.memory
     async with running(stage) as nursery, connected(stage, nursery) as client:
         await client.stream.send_all(b"\x81\xff" + (500_000).to_bytes(8, "big") + b"mask" + b"x" * 20_000)
         await trio.testing.wait_all_tasks_blocked()
@@ -270,8 +270,8 @@ async def test_a_large_batch_is_read_from_the_log_by_its_followers(autojump_cloc
 
 def test_the_body_of_a_chunk_is_shared_by_all_followers() -> None:
     one = StoredEvent(1, 1, event(1, 0, b'"' + b"x" * 200_000 + b'"').json, "2026-01-01T00:00:00.000Z")
-    [page] = rpc_pages(Publication(LogState(1, BackendId("b"), 1, 1), (one,), b'"1"'))
-    first, second = (page.chunk(RequestId(number, Generation.V4)) for number in (b'"1"', b'"2"'))
+    publication = Publication(LogState(1, BackendId("b"), 1, 1), (one,), b'"1"')
+    [first], [second] = (rpc_chunks(publication, RequestId(number, Generation.V4)) for number in (b'"1"', b'"2"'))
     assert isinstance(first, tuple)
     assert isinstance(second, tuple)
     assert first[0] != second[0]
@@ -280,7 +280,7 @@ def test_the_body_of_a_chunk_is_shared_by_all_followers() -> None:
 
 async def test_who_does_not_read_is_closed_when_others_wait_for_memory(autojump_clock: trio.testing.MockClock) -> None:
     stage = Stage()
-    object.__setattr__(stage.door.surroundings.memory, "sending", Budget(1_500_000))
+    object.__setattr__(stage.door.shared.memory, "sending", Budget(1_500_000))
     async with running(stage) as nursery:
         await fill(stage, 3_000, size=1_000)
         async with connected(stage, nursery) as deaf:
@@ -292,7 +292,7 @@ async def test_who_does_not_read_is_closed_when_others_wait_for_memory(autojump_
                 with trio.fail_after(40):
                     assert (await receive_until(healthy, 3_000))[0] == 1
             deaf.read_again()
-    assert stage.door.surroundings.memory.sending.used_bytes == 0
+    assert stage.door.shared.memory.sending.used_bytes == 0
 
 
 async def test_a_slow_hook_holds_up_its_own_page_only(autojump_clock: trio.testing.MockClock) -> None:

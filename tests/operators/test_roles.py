@@ -138,7 +138,7 @@ async def test_the_secret_and_operators_open_side_by_side() -> None:
             await stage.fill(1)
             answer = await program.get("/api/v1/store/events", params={"storeId": STORE})
             assert len(answer.json()["events"]) == 1
-            stage.server.door.surroundings.admin_secret = Secret("another")
+            stage.server.door.shared.admin_secret = Secret("another")
             assert (await program.get("/api/v1/info")).status_code == 200
             program.headers["authorization"] = f"Bearer {SECRET}"
             assert (await program.get("/api/v1/info")).status_code == 401

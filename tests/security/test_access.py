@@ -18,8 +18,8 @@ from livesync_trio.access.client import Expiry
 from livesync_trio.config import Secret
 from livesync_trio.errors import Kind
 from livesync_trio.fairness import Attempts, Fairness, WrongTokens
-from livesync_trio.fairness.attempts import ADMIN_FAILURES, TOKEN_FAILURES, WRONG_TOKENS_KNOWN_MAX
-from livesync_trio.fairness.used_stores import PRINCIPAL_STORES_WINDOW_S, UsedStores
+from livesync_trio.fairness.buckets import ADMIN_FAILURES, TOKEN_FAILURES, WRONG_TOKENS_KNOWN_MAX
+from livesync_trio.fairness.rules import PRINCIPAL_STORES_WINDOW_S, UsedStores
 from livesync_trio.hooks import HookContext
 from livesync_trio.limits import REFUSED_BODY_KEPT_BYTES
 from livesync_trio.model import StoreId

@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 from livesync_trio.config import Rate, Secret, parse_rates
 from livesync_trio.errors import Kind, TooFast
 from livesync_trio.fairness import Attempts, Fairness, Meter
-from livesync_trio.fairness.addresses import address_group
-from livesync_trio.fairness.attempts import ADMIN_FAILURES, ADMIN_FAILURES_PERIOD_S
-from livesync_trio.fairness.buckets import Buckets
+from livesync_trio.fairness.buckets import ADMIN_FAILURES, ADMIN_FAILURES_PERIOD_S, Buckets, address_group
 from livesync_trio.limits import CROWDED_CONNECTIONS_MAX, PUSH_PATIENCE_S, V3_PUSH_PATIENCE_S
 from tests.bad_input.clients import NO_CURSOR, V3Client, event, http_rpc, push_payload, reason, sync_url, v3_url
 from tests.bad_input.servers import running_server

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from livesync_trio.access.proxies import Proxies
+from livesync_trio.access.admission import Proxies
 from livesync_trio.hooks import HookContext, Hooks
 from tests.bad_input.clients import sync_url
 from tests.bad_input.servers import running_server

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from livesync_trio.config import Secret
-from livesync_trio.connection.recording import user_to_store
+from livesync_trio.connection.context import user_to_store
 from livesync_trio.hooks import HookContext, Hooks
 from livesync_trio.model import Principal, StoreId
 from livesync_trio.storage.memory import MemoryEngine

@@ -35,10 +35,10 @@ CACHE = re.compile(r"@functools\.(?:lru_)?cache[^\n]*\n(?:async )?def (\w+)")
 
 TABLES = {
     "fairness/buckets.py _full_at_s": "rates",
-    "fairness/attempts.py _known": "wrong tokens",
-    "fairness/used_stores.py _of": "stores used by users",
+    "fairness/buckets.py _known": "wrong tokens",
+    "fairness/rules.py _of": "stores used by users",
     "fairness/rules.py _held": "connections held",
-    "telemetry/flood.py _periods": "repeated log lines",
+    "telemetry/logs.py _periods": "repeated log lines",
     "transport/http.py _shared_text": "texts of headers",
     "connection/peers.py _peers": "open WebSockets",
     "connection/store_peer.py _open": "requests of a connection",
@@ -48,7 +48,7 @@ TABLES = {
     "transport/websocket.py _control": "pongs for a peer",
     "store/registry.py _actors": "active stores",
     "store/registry.py _crashes": "stores that crashed",
-    "store/followers.py _members": "followers of a store",
+    "store/followers.py members": "followers of a store",
     "store/actor.py _taken": "commands for a store",
     "store/known_log.py ids": "commands for a store",
     "store/mailbox.py _commands": "commands for a store",
@@ -75,7 +75,7 @@ ELSEWHERE = {
 
 NOT_FILLED_BY_CLIENTS = {
     "audit.py recent": "the last acts, of a fixed number, with the console",
-    "telemetry/recent.py _kept": "the last lines, of a fixed number, with the console",
+    "telemetry/logs.py _kept": "the last lines, of a fixed number, with the console",
     "admin/declaring.py answer_headers": "a cookie of one answer",
     "admin/web.py _needs": "the routes and pages",
     "access/jwks.py _open": "the connections of one download",
@@ -83,11 +83,10 @@ NOT_FILLED_BY_CLIENTS = {
     "fairness/rules.py slots": "two at most for a connection",
     "transport/arrivals.py _listening": "one for each open WebSocket",
     "transport/arrivals.py _calls": "one for each answer of the writer",
-    "connection/sharing.py _chunks": "one for each generation of ids in a publication",
-    "connection/statistics.py by_generation": "three generations",
+    "connection/peers.py by_generation": "three generations",
     "connection/peers.py _to_remind": "one for each connection of the last second",
     "connection/peers.py _with_work": "open WebSockets again, and answers that follow a store",
-    "store/shared/telling.py _stores": "active stores again",
+    "store/shared.py _stores": "active stores again",
     "store/readers.py _idle": "one for each reader thread",
     "store/writer.py _appends": "commands of active stores, one append for each",
     "store/writer.py _openings": "the same",
@@ -100,7 +99,7 @@ NOT_FILLED_BY_CLIENTS = {
     "telemetry/counting.py refusals": "kinds of `errors.Kind`",
     "telemetry/counting.py storage_errors": "two kinds",
     "telemetry/logs.py _loggers": "modules",
-    "telemetry/standard.py _outputs": "standard output and standard error",
+    "telemetry/output.py _outputs": "standard output and standard error",
     "admin/plane.py _listeners": "addresses",
 }
 

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from livesync_trio.transport import welcome
+from livesync_trio.transport import own_pages
 from tests.bad_input.servers import running_server
 from tests.bad_input.wires import head
 
@@ -22,17 +22,17 @@ async def test_a_browser_gets_a_page_and_a_program_two_lines() -> None:
         text = page.body.decode()
         assert "It works" in text
         assert re.search(r"makeWsSync\(\{ url: '(ws://[^']+)' \}\)", text)
-        assert page.headers["content-security-policy"] == welcome.POLICY
+        assert page.headers["content-security-policy"] == own_pages.POLICY
         assert "script" not in text
         program = await server.ask(head("GET / HTTP/1.1", "Accept: */*"))
         assert program.headers["content-type"].startswith("text/plain")
-        assert program.body.decode() == welcome.TEXT
+        assert program.body.decode() == own_pages.TEXT
 
 
 def test_the_style_is_the_one_that_the_policy_allows() -> None:
-    (style,) = re.findall(r"<style>(.*?)</style>", welcome.page({}, well=True, tls=False).decode(), re.DOTALL)
+    (style,) = re.findall(r"<style>(.*?)</style>", own_pages.page({}, well=True, tls=False).decode(), re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    assert f"style-src 'sha256-{digest}'" in welcome.POLICY
+    assert f"style-src 'sha256-{digest}'" in own_pages.POLICY
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,10 @@ def test_the_style_is_the_one_that_the_policy_allows() -> None:
     ],
 )
 def test_the_address_is_the_one_that_was_asked_if_it_is_one(headers: dict[str, str], tls: bool, url: str) -> None:
-    assert f"url: '{url}'" in welcome.page(headers, well=True, tls=tls).decode()
+    assert f"url: '{url}'" in own_pages.page(headers, well=True, tls=tls).decode()
 
 
 def test_it_says_when_it_is_not_well() -> None:
-    text = welcome.page({}, well=False, tls=False).decode()
+    text = own_pages.page({}, well=False, tls=False).decode()
     assert "It works" not in text
     assert "/health" in text

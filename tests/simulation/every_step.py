@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import trio
 
-from livesync_trio.connection.live import Pull
+from livesync_trio.connection.pulling import Pull
 from livesync_trio.model import LogState
 from livesync_trio.store.actor import StoreActor
 from tests.simulation.disk import STORE, History
@@ -85,7 +85,7 @@ class Watch(trio.abc.Instrument):
         self._stood_at[actor] = state
         if actor._busy:
             return  # it may be on its way to another state
-        for follower in actor.followers._members:
+        for follower in actor.followers.members:
             assert isinstance(follower, Pull)
             cursor = follower._cursor
             if cursor is None or (cursor.seq_num, cursor.backend_id) != (state.head, state.backend_id):

@@ -20,9 +20,9 @@ import trio._core._run as trio_run
 
 from livesync_trio.connection import outbox
 from livesync_trio.model import BackendId
-from livesync_trio.rules import paging
 from livesync_trio.storage import memory
 from livesync_trio.store import actor, mailbox
+from livesync_trio.wire import events
 from tests.simulation.disk import SimulatedBugError
 
 _TIGHT = (
@@ -31,7 +31,7 @@ _TIGHT = (
     (outbox, "OUTBOX_HARD_MAX_BYTES", (10_000, 40_000)),
     (outbox, "WRITE_BATCH_BYTES", (400, 2_000)),
     (mailbox, "MAILBOX_COMMANDS", (1, 4)),
-    (paging, "PAGE_MAX_EVENTS", (1, 7)),
+    (events, "PAGE_MAX_EVENTS", (1, 7)),
 )
 
 

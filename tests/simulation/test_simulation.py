@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import pytest
 
-from livesync_trio.connection.live import Pull
+from livesync_trio.connection.pulling import Pull
 from livesync_trio.model import Publication
 from livesync_trio.storage import base
 from livesync_trio.store.actor import StoreActor

@@ -15,10 +15,10 @@ from collections.abc import AsyncIterator
 import trio
 
 from livesync_trio.access.client import Client
+from livesync_trio.connection.context import ServerContext
 from livesync_trio.connection.peers import Peers
 from livesync_trio.connection.rpc_peer import RpcPeer
 from livesync_trio.connection.store_peer import StorePeer
-from livesync_trio.connection.surroundings import Surroundings
 from livesync_trio.connection.v3_peer import V3Peer
 from livesync_trio.hooks import HookContext, HookRunner, Hooks
 from livesync_trio.store.commands import Command
@@ -78,7 +78,7 @@ class ServerProcess:
         world.counters.append(self.counters)
         self.registry = Registry(self.disk, self.disk, self.counters, DORMANT_AFTER_S)
         self.peers = Peers(IDLE_LIMIT_S)
-        self._surroundings = Surroundings(HookRunner(world.hooks, 5.0), self.counters, max_open_pulls=32)
+        self._surroundings = ServerContext(HookRunner(world.hooks, 5.0), self.counters, max_open_pulls=32)
         self._scope = trio.CancelScope()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

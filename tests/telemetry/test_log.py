@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livesync_trio.config import Secret
+from livesync_trio.connection.frame_log import SEVERAL, UNREADABLE, label
 from livesync_trio.errors import Kind
 from livesync_trio.hooks import HookContext, HookRunner, Hooks
 from livesync_trio.limits import REPEATED_LINES_MAX, REPEATED_LINES_PERIOD_S
 from livesync_trio.telemetry import Flood, configure_logging, get_logger
-from livesync_trio.telemetry.flood import EVERYBODY_ELSE, REPEATED_SOURCES_MAX
-from livesync_trio.wire.label import SEVERAL, UNREADABLE, label
+from livesync_trio.telemetry.logs import EVERYBODY_ELSE, REPEATED_SOURCES_MAX
 from tests.bad_input.clients import NO_CURSOR, event, http_rpc
 from tests.bad_input.servers import running_server
 from tests.bad_input.websockets import upgrade

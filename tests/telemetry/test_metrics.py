@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from livesync_trio.app.server import Server
 from livesync_trio.config import Config, Secret
 from livesync_trio.errors import Kind, StorageUnavailable
-from livesync_trio.fairness.attempts import ADMIN_FAILURES
+from livesync_trio.fairness.buckets import ADMIN_FAILURES
 from livesync_trio.hooks import Hooks
 from livesync_trio.metrics import pulse
 from livesync_trio.metrics.declared import METRICS

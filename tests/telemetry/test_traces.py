@@ -24,7 +24,7 @@ from livesync_trio.hooks import Hooks
 from livesync_trio.storage.memory import MemoryEngine
 from livesync_trio.traces import open_traces
 from livesync_trio.traces.spans import TRACES_FLUSH_LIMIT_S, Traces
-from livesync_trio.wire import rpc, trace_context
+from livesync_trio.wire import messages, rpc
 from livesync_trio.wire.messages import PushRequest, TraceContext
 from tests.bad_input.clients import NO_CURSOR, RpcClient, event, push, push_payload, request, sync_url
 from tests.bad_input.servers import TestedServer
@@ -54,7 +54,7 @@ class Stage:
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.traces = Traces(provider)
         self.server = Server(Config(port=0), Hooks(), MemoryEngine())
-        self.server.door.surroundings.watch.tell(self.traces.tell)
+        self.server.door.shared.watch.tell(self.traces.tell)
 
     def spans(self, name: str) -> Sequence[ReadableSpan]:
         return [span for span in self.exporter.get_finished_spans() if span.name == name]
@@ -168,7 +168,7 @@ async def test_who_sends_no_trace_gets_one_of_its_own_and_who_does_not_sample_no
     ],
 )
 def test_the_header_is_read_as_the_standard_says(header: str, expected: TraceContext | None) -> None:
-    assert trace_context.of_header(header) == expected
+    assert messages.trace_of_header(header) == expected
 
 
 def test_a_trace_that_makes_no_sense_refuses_nothing() -> None:
@@ -176,7 +176,7 @@ def test_a_trace_that_makes_no_sense_refuses_nothing() -> None:
         frame = {**push("7", "s", event(1, 0)), **nonsense}
         (read,) = rpc.decode(json.dumps(frame).encode(), "ws")
         assert isinstance(read, PushRequest)
-        assert read.trace is None or trace_context.of_request(*read.trace) is None
+        assert read.trace is None or messages.trace_of_request(*read.trace) is None
 
 
 class Collector:

@@ -1,6 +1,6 @@
 import pytest
 
-from livesync_trio.cli.banner import Control, banner, client_line, who_may_connect
+from livesync_trio.cli.serve import Control, banner, client_line, who_may_connect
 from livesync_trio.config import Config, Secret
 
 TOKEN = Secret("canary-8f2a")

@@ -15,7 +15,7 @@ import trio
 import trio.testing
 
 from livesync_trio import hooks
-from livesync_trio.connection.asking import hook_event
+from livesync_trio.connection.client_hooks import hook_event
 from livesync_trio.errors import Kind, Refusal, StartupError
 from livesync_trio.hooks import FAILED, HookContext, HookRunner, Hooks, Refused, load_hooks
 from livesync_trio.telemetry import Counters, configure_logging, get_logger

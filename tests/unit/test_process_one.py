@@ -15,7 +15,7 @@ import ctypes, os, signal, subprocess, sys, time
 
 PR_SET_CHILD_SUBREAPER = 36
 assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
-from livesync_trio.cli.process_one import part
+from livesync_trio.cli.serve import part
 
 first = os.getpid()
 part()

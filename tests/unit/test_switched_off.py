@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from livesync_trio.errors import RULES, Kind
+from livesync_trio.storage.url import engine_from_url
 
 REPOSITORY = Path(__file__).parents[2]
 OF_CAPABILITIES = (
@@ -43,3 +49,40 @@ def test_a_server_loads_only_what_it_is_asked_for() -> None:
     assert "livesync_trio.storage.sqlite.engine" in loaded
     assert [name for name in loaded if name.startswith(tuple(f"{one}." for one in OF_CAPABILITIES))] == []
     assert sorted(set(OF_CAPABILITIES) & set(loaded)) == []
+
+
+OF_THE_SERVER = (
+    *("trio", "structlog", "rich", "httpx", "trio_websocket"),
+    *("livesync_trio.client", "livesync_trio.connection", "livesync_trio.store", "livesync_trio.telemetry"),
+)
+"""What a command that only looks does without: it is called from scripts, again and again."""
+
+_COMMAND = """
+import json, sys
+from livesync_trio.cli.main import main
+
+code = main(sys.argv[1:])
+print(json.dumps([code, *sys.modules]), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("command", ["--version", "stores --help", "stores", "events notes", "info", "config"])
+def test_a_command_that_looks_loads_no_server(command: str, tmp_path: Path) -> None:
+    database = tmp_path / "notes.db"
+    engine = engine_from_url(f"sqlite:///{database}")
+    engine.open()
+    engine.close()
+    environment = {**os.environ, "LIVESYNC_DATABASE_URL": f"sqlite:///{database}", "PYTHONPATH": str(REPOSITORY)}
+    ended = subprocess.run(
+        [sys.executable, "-c", _COMMAND, *command.split()],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    code, *loaded = json.loads(ended.stderr.splitlines()[-1])
+    assert code == (RULES[Kind.NO_SUCH_STORE].exit_code if command.startswith("events") else 0), ended.stderr
+    assert "livesync_trio.cli.main" in loaded
+    assert [name for name in loaded if f"{name}.".startswith(tuple(f"{one}." for one in OF_THE_SERVER))] == []

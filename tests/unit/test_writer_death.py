@@ -14,7 +14,7 @@ import trio.testing
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.model import BackendId, Batch, Event, LogState, StoreId
 from livesync_trio.storage import base
-from livesync_trio.store import watching
+from livesync_trio.store import readers as database
 from livesync_trio.store import writer as module
 from livesync_trio.store.readers import ThreadReaders
 from livesync_trio.store.writer import ThreadWriter
@@ -83,7 +83,7 @@ async def test_a_thread_that_ends_answers_everybody_and_later_ones_are_refused_a
         await commit(APPEND)
         assert len(refused) == 5
         assert (writer.healthy, writer.alive) == (False, False)
-        assert watching.hangs(writer)
+        assert database.hangs(writer)
         await writer.stop()
     assert [line["event"] for line in logs] == ["the database thread has ended"]
 
@@ -163,12 +163,12 @@ class Told:
 
 
 async def test_a_hanging_transaction_and_failing_reads_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "STORAGE_WATCH_S", 0.005)
+    monkeypatch.setattr(database, "STORAGE_WATCH_S", 0.005)
     told = Told()
     readers = ThreadReaders(lambda: told, 1)  # type: ignore[arg-type, return-value]
     with structlog.testing.capture_logs() as logs:
         async with trio.open_nursery() as nursery:
-            watch: Any = watching.watch
+            watch: Any = database.watch
             nursery.start_soon(watch, told, readers)
             told.turn_age_s, told.works = 78.0, False
             with pytest.raises(StorageUnavailable):

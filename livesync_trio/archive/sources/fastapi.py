@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from livesync_trio.archive.entries import Columns, Entry, entry_of_columns
-from livesync_trio.archive.sources.base import SourceStore
+from livesync_trio.archive.sources import SourceStore
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.limits import PERSISTENCE_FORMAT_VERSION, READ_MAX_EVENTS
 from livesync_trio.model import StoreId

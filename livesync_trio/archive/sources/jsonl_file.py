@@ -17,7 +17,7 @@ from livesync_trio.archive.files import next_line
 from livesync_trio.archive.jsonl import End, Header
 from livesync_trio.archive.jsonl_reading import Reading, entries_of_lines
 from livesync_trio.archive.reading import OnEvents, unheard
-from livesync_trio.archive.sources.base import SourceStore
+from livesync_trio.archive.sources import SourceStore
 from livesync_trio.errors import CommandError, Kind
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from livesync_trio.wire.surrogates import mask
+from livesync_trio.wire.reading import mask
 from tests.unit.wire.json_texts import has_lone_surrogate, values
 
 STAND_INS = "0123456789abcefABCEF"
