@@ -5,19 +5,16 @@ source that was restored, a table that was made anew. What is different is store
 follow need not fetch anew; only where positions would have to go back a new epoch begins.
 """
 
-from collections.abc import Callable, Iterator
-
-from psycopg import sql
+from collections.abc import Callable, Mapping
 
 from livesync_trio.feed.history.state import Source, State, TableState
 from livesync_trio.feed.history.writing import Image, Writer, Written
-from livesync_trio.feed.limits import FEED_BATCH_ROWS
-from livesync_trio.feed.source import Names, connect, identifier
+from livesync_trio.feed.snapshot import FEED_COPY_CONNECTIONS, Batch, reading
+from livesync_trio.feed.source import Names
 from livesync_trio.feed.tables import Column, Commit, Relation, Row, text_of
-from livesync_trio.storage.postgresql.connection import Connection
 
-Progress = Callable[[str, int], None]
-"""Told the table and how many of its rows were read. Raises `Stopped` to give up."""
+Progress = Callable[[Mapping[str, int]], None]
+"""Told how many rows of each table were read, every half second at least. Raises `Stopped` to give up."""
 
 
 def copy_all(
@@ -41,7 +38,7 @@ def copy_all(
         slot_lsn: where it begins.
         snapshot: of everything before.
         committed_us: what is told as the time of the changes, in microseconds since 1970.
-        progress: told after each batch.
+        progress: told what was done.
 
     Returns:
         The state; positions of an epoch before are worthless when it has another one.
@@ -54,17 +51,18 @@ def copy_all(
     try:
         goes_on = writer.state.filled and lsn > writer.state.head_lsn
         epoch = None if goes_on else writer.begin_epoch()
-        copy = _Copy(writer, lsn, as_changes=goes_on)
-        with connect(names.url) as connection:
-            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
-            for table, state in tables.items():
-                copy.table(connection, table, state, progress)
-            connection.rollback()
+        copy = _Copy(writer, lsn, tables, as_changes=goes_on)
+        # What is told as changes comes in the tables' order, so that no row comes before one that it refers to.
+        connections = 1 if goes_on else FEED_COPY_CONNECTIONS
+        with reading(names, snapshot, tables, connections) as batches:
+            for batch in batches:
+                if batch is not None:
+                    copy.take(batch)
+                progress(copy.counts)
         for table in writer.state.tables.keys() - tables.keys() if goes_on else ():
             copy.seq += writer.empty(table, lsn, copy.seq)
         if copy.seq:
-            writer.end_commit(Commit(lsn, committed_us, copy.seq))
+            writer.end_commits([Commit(lsn, committed_us, copy.seq)])
         head_lsn = lsn if copy.seq or epoch is not None else writer.state.head_lsn
         return writer.settle(source, tables, head_lsn, slot_lsn, epoch)
     except BaseException:
@@ -73,23 +71,27 @@ def copy_all(
 
 
 class _Copy:
-    def __init__(self, writer: Writer, lsn: int, *, as_changes: bool) -> None:
+    def __init__(self, writer: Writer, lsn: int, tables: Mapping[str, TableState], *, as_changes: bool) -> None:
         self._writer = writer
         self._lsn = lsn
         self._as_changes = as_changes
+        self._relations: dict[str, Relation] = {}
+        for table, state in tables.items():
+            columns = [Column(column.name, column.type_oid) for column in state.columns]
+            key = [state.column_names.index(name) for name in state.key]
+            self._relations[table] = writer.relation(table, columns, key)
         self.seq = 0
+        self.counts: dict[str, int] = {}
+        """Rows that were read, by table."""
 
-    def table(self, connection: Connection, table: str, state: TableState, progress: Progress) -> None:
-        columns = [Column(column.name, column.type_oid) for column in state.columns]
-        names = [column.name for column in columns]
-        relation = self._writer.relation(table, columns, [names.index(name) for name in state.key])
-        count = 0
-        for rows in _batches(connection, table, names):
-            self._rows(relation, {relation.key_of(row): row for row in rows})
-            count += len(rows)
-            progress(table, count)
-        if self._as_changes:
-            self.seq += self._writer.empty(table, self._lsn, self.seq, unseen_only=True)
+    def take(self, batch: Batch) -> None:
+        """Rows of a table, some of which may have come before; or its end."""
+        relation = self._relations[batch.table]
+        if batch.rows:
+            self._rows(relation, {relation.key_of(row): row for row in batch.rows})
+        self.counts[batch.table] = batch.count
+        if batch.is_last and self._as_changes:
+            self.seq += self._writer.empty(batch.table, self._lsn, self.seq, unseen_only=True)
 
     def _rows(self, relation: Relation, rows: dict[str, Row]) -> None:
         known = self._writer.images(relation.table, list(rows)) if self._as_changes else {}
@@ -105,22 +107,8 @@ class _Copy:
             operation, seq = "i" if was is None else "u", self.seq + len(changes)
             changes.append((self._lsn, seq, relation.version, operation, key, text, old_text, old_relation))
             images[key] = Image(relation.version, text)
-        self._writer.set_images(relation.table, images, self._lsn)
+        self._writer.set_images(relation.table, images, dict.fromkeys(images, self._lsn))
         if self._as_changes:
             self._writer.add(changes)
             self._writer.saw(relation.table, rows)
             self.seq += len(changes)
-
-
-def _batches(connection: Connection, table: str, columns: list[str]) -> Iterator[list[Row]]:
-    """All rows, as texts that the same functions of PostgreSQL have written as those in the log."""
-    wanted = sql.SQL(", ").join(map(sql.Identifier, columns))
-    statement = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT").format(wanted, identifier(table))
-    rows: list[Row] = []
-    with connection.cursor().copy(statement) as copy:
-        for row in copy.rows():
-            rows.append(row)
-            if len(rows) >= FEED_BATCH_ROWS:
-                yield rows
-                rows = []
-    yield rows

@@ -8,7 +8,7 @@ stored is sent again, and what was stored is skipped.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import attrs
@@ -47,6 +47,9 @@ FEED_TELL_S: Final = 10.0
 FEED_PAUSE_FIRST_S: Final = 0.5
 FEED_PAUSE_MAX_S: Final = 15.0
 """Pauses between two attempts to follow a source that cannot be followed."""
+
+FEED_PROGRESS_S: Final = 15.0
+"""How often the log says how many rows were read, while all of them are."""
 
 FEED_LOOK_S: Final = 1.0
 """How often a server that does not read looks whether nobody does any more."""
@@ -261,13 +264,16 @@ class FeedReader:
         before = writer.state.epoch
         drop_slot(connection, self._names.slot)
         slot_lsn, snapshot = stream.create_slot()
-        done: dict[str, int] = {}
+        logged_s = time.monotonic()
 
-        def progress(table: str, count: int) -> None:
+        def progress(counts: Mapping[str, int]) -> None:
+            nonlocal logged_s
             if self._stop.is_set():
                 raise Stopped
-            done[table] = count
-            self._tell(copied=sum(done.values()))
+            self._tell(copied=sum(counts.values()))
+            if time.monotonic() - logged_s > FEED_PROGRESS_S:
+                logged_s = time.monotonic()
+                _log.info("rows of the source were read so far", rows=self._status.copied, tables=dict(counts))
 
         state = copy_all(
             writer,
@@ -282,7 +288,7 @@ class FeedReader:
         self._again.clear()
         _log.info(
             "all rows of the source were read",
-            rows=sum(done.values()),
+            rows=self._status.copied,
             epoch=state.epoch,
             clients="fetch anew" if before and before != state.epoch else "go on",
         )

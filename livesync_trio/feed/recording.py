@@ -67,19 +67,22 @@ class _Transaction:
 class _Rows:
     """Rows of one table that are being changed: as they are by now, and what became of those that were touched."""
 
-    __slots__ = ("keys", "now", "table", "touched")
+    __slots__ = ("keys", "lsns", "now", "table", "touched")
 
     def __init__(self, table: str) -> None:
         self.table = table
         self.keys: set[str] = set()
         self.now: dict[str, Image | None] = {}
         self.touched: dict[str, Image | None] = {}
+        self.lsns: dict[str, int] = {}
 
-    def set(self, key: str, image: Image | None) -> None:
+    def set(self, key: str, image: Image | None, lsn: int) -> None:
         self.now[key] = self.touched[key] = image
+        self.lsns[key] = lsn
 
 
-_Keyed = tuple[_Rows, Relation, str | None, str | None, _RowMessage]
+_RowOperation = tuple[_Transaction, _Described, _RowMessage]
+_Keyed = tuple[_Transaction, _Rows, Relation, str | None, str | None, _RowMessage]
 
 
 class Recorder:
@@ -142,9 +145,8 @@ class Recorder:
         if not self._whole:
             return None
         self._writer.begin()
-        for transaction in self._whole:
-            self._write(transaction)
-            self._end(transaction)
+        self._write(self._whole)
+        self._end(self._whole)
         head_lsn = max((each.commit_lsn for each in self._whole if each.seq), default=self._writer.state.head_lsn)
         end_lsn = self._whole[-1].end_lsn
         self._whole = []
@@ -180,8 +182,8 @@ class Recorder:
         transaction.end_lsn = end_lsn
         if self._spilling:
             self._spilling = False
-            self._write(transaction)
-            self._end(transaction)
+            self._write([transaction])
+            self._end([transaction])
             return self._commit(transaction.commit_lsn if transaction.seq else self._writer.state.head_lsn, end_lsn)
         if transaction.operations or transaction.marked:  # else it changed nothing of ours, or is stored already
             self._whole.append(transaction)
@@ -194,13 +196,12 @@ class Recorder:
             self.store()  # what was whole before does not wait for it
             self._writer.begin()
             self._spilling = True
-        self._write(transaction)
+        self._write([transaction])
 
-    def _end(self, transaction: _Transaction) -> None:
-        if transaction.seq:
-            self._writer.end_commit(
-                Commit(transaction.commit_lsn, transaction.committed_us, transaction.seq, transaction.xid)
-            )
+    def _end(self, transactions: Sequence[_Transaction]) -> None:
+        self._writer.end_commits(
+            [Commit(each.commit_lsn, each.committed_us, each.seq, each.xid) for each in transactions if each.seq]
+        )
 
     # --- tables ----------------------------------------------------------------------------------------------------
 
@@ -231,27 +232,28 @@ class Recorder:
 
     # --- rows ------------------------------------------------------------------------------------------------------
 
-    def _write(self, transaction: _Transaction) -> None:
-        """Write what has come of a transaction, inside of one of ours."""
-        operations, transaction.operations, transaction.size_bytes = transaction.operations, [], 0
-        rows: list[tuple[_Described, _RowMessage]] = []
-        for described, message in operations:
-            if not isinstance(message, Truncate):
-                rows.append((described, message))
-                continue
-            self._write_rows(transaction, rows)
-            rows = []
-            transaction.seq += self._writer.empty(described.table, transaction.commit_lsn, transaction.seq)
-        self._write_rows(transaction, rows)
+    def _write(self, transactions: Sequence[_Transaction]) -> None:
+        """Write what has come of transactions, inside of one of ours: many small ones cost what a large one does."""
+        rows: list[_RowOperation] = []
+        for transaction in transactions:
+            operations, transaction.operations, transaction.size_bytes = transaction.operations, [], 0
+            for described, message in operations:
+                if not isinstance(message, Truncate):
+                    rows.append((transaction, described, message))
+                    continue
+                self._write_rows(rows)
+                rows = []
+                transaction.seq += self._writer.empty(described.table, transaction.commit_lsn, transaction.seq)
+        self._write_rows(rows)
 
-    def _write_rows(self, transaction: _Transaction, operations: list[tuple[_Described, _RowMessage]]) -> None:
+    def _write_rows(self, operations: list[_RowOperation]) -> None:
         keyed = self._keyed(operations)
-        by_table = {rows.table: rows for rows, _, _, _, _ in keyed}
+        by_table = {rows.table: rows for _, rows, _, _, _, _ in keyed}
         for rows in by_table.values():
             rows.now = self._writer.images(rows.table, rows.keys)
         changes: list[Written] = []
-        lsn, seq = transaction.commit_lsn, transaction.seq
-        for rows, relation, old_key, new_key, message in keyed:
+        for transaction, rows, relation, old_key, new_key, message in keyed:
+            lsn, seq = transaction.commit_lsn, transaction.seq
             was = None
             if old_key is not None:
                 was = rows.now.get(old_key)
@@ -260,7 +262,7 @@ class Recorder:
                 if old_key != new_key:
                     changes.append((lsn, seq, relation.version, "d", old_key, None, was.text, was.relation))
                     seq += 1
-                    rows.set(old_key, None)
+                    rows.set(old_key, None, lsn)
             if new_key is not None and not isinstance(message, Delete):
                 text = text_of(self._completed(rows.table, message.new, relation, was))
                 if old_key == new_key and was is not None:
@@ -271,17 +273,17 @@ class Recorder:
                     raise MustReadAgain(f"{rows.table}: a row came that is there already")
                 changes.append(change)
                 seq += 1
-                rows.set(new_key, Image(relation.version, text))
-        transaction.seq = seq
+                rows.set(new_key, Image(relation.version, text), lsn)
+            transaction.seq = seq
         self._writer.add(changes)
         for rows in by_table.values():
-            self._writer.set_images(rows.table, rows.touched, lsn)
+            self._writer.set_images(rows.table, rows.touched, rows.lsns)
 
-    def _keyed(self, operations: list[tuple[_Described, _RowMessage]]) -> list[_Keyed]:
+    def _keyed(self, operations: list[_RowOperation]) -> list[_Keyed]:
         """The same with what named each row before and names it now, and the rows of its table."""
         by_table: dict[str, _Rows] = {}
         keyed: list[_Keyed] = []
-        for described, message in operations:
+        for transaction, described, message in operations:
             relation = described.relation or self._relation(described)
             rows = by_table.get(described.table)
             if rows is None:
@@ -291,7 +293,7 @@ class Recorder:
                 rows.keys.add(new_key)
             if old_key is not None and old_key != new_key:
                 rows.keys.add(old_key)
-            keyed.append((rows, relation, old_key, new_key, message))
+            keyed.append((transaction, rows, relation, old_key, new_key, message))
         return keyed
 
     def _completed(self, table: str, new: Values, relation: Relation, was: Image | None) -> Row:

@@ -151,6 +151,7 @@ class FeedService:
             None if slot is None else slot.safe_bytes,
             time.monotonic() - (status.told_s or 0.0) if reads else None,
             self.feed.probe_age_s,
+            status.copied if status.phase == "copying" else None,
         )
 
 

@@ -374,6 +374,12 @@ METRICS: Final[tuple[Metric, ...]] = (
         "Since when nothing that was written to the source has arrived here; something is written every 30 s.",
         _feed(lambda feed: feed.probe_age_s),
     ),
+    Metric(
+        "livesync_feed_copied_rows",
+        "gauge",
+        "Rows that were read so far, while all rows of the source are read.",
+        _feed(lambda feed: feed.copied_rows),
+    ),
     # --- the process
     Metric("livesync_draining", "gauge", "1 while the server shuts down.", _one(lambda s: s.draining)),
     Metric(

@@ -29,6 +29,7 @@ class FeedNumbers:
         safe_bytes: how many more may be written before the source gives the feed up; None without a limit.
         confirm_age_s: since the source was last told that the feed lives; None when this server does not read it.
         probe_age_s: since when nothing that was written to the source has arrived; None before it was first read.
+        copied_rows: rows that were read so far, while all of them are; None at other times.
     """
 
     phase: str
@@ -36,6 +37,7 @@ class FeedNumbers:
     safe_bytes: int | None
     confirm_age_s: float | None
     probe_age_s: float | None = None
+    copied_rows: int | None = None
 
 
 FEED_PHASES: Final = ("starting", "standby", "copying", "following", "failing", "stopped")

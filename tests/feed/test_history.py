@@ -76,9 +76,9 @@ def store(writer: Writer, lsn: int, rows: dict[str, str | None], *, us: int = 0)
     writer.set_images(
         "public.t",
         {key: None if text is None else Image(table.version, text) for _, _, _, _, key, text, _, _ in changes},
-        lsn,
+        dict.fromkeys(keys.values(), lsn),
     )
-    writer.end_commit(Commit(lsn, us, len(changes)))
+    writer.end_commits([Commit(lsn, us, len(changes))])
     writer.commit(lsn, lsn + 1)
 
 
@@ -159,7 +159,7 @@ def test_the_state_at_a_position_whatever_came_behind_it(writer: Writer, reader:
         check_states(reader, epoch, expected)
     writer.begin()
     assert writer.empty("public.t", 500, 0) == 3
-    writer.end_commit(Commit(500, 0, 3))
+    writer.end_commits([Commit(500, 0, 3)])
     writer.commit(500, 501)
     expected[500] = {}
     check_states(reader, epoch, expected)
@@ -313,7 +313,7 @@ def test_rows_that_a_comparison_did_not_see_are_gone(writer: Writer, reader: Rea
     writer.begin()
     writer.saw("public.t", ['["2"]'])
     assert writer.empty("public.t", 300, 0, unseen_only=True) == 1
-    writer.end_commit(Commit(300, 0, 1))
+    writer.end_commits([Commit(300, 0, 1)])
     writer.settle(SOURCE, TABLES, 300, 301)
     assert seen(reader.page(epoch_of(writer), "public.t", 300, "", 10)) == {"2": "b"}
     assert seen(reader.page(epoch_of(writer), "public.t", 200, "", 10)) == {"1": "a", "2": "b"}

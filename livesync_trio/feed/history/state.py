@@ -27,6 +27,11 @@ class TableState(msgspec.Struct, frozen=True):
     key: tuple[str, ...]
     columns: tuple[SeenColumn, ...]
 
+    @property
+    def column_names(self) -> list[str]:
+        """Names of the columns."""
+        return [column.name for column in self.columns]
+
 
 @attrs.frozen
 class State:

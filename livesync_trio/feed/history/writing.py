@@ -66,7 +66,7 @@ class Writer:
         self.state = NOTHING
         """As of the last commit of this writer."""
         self._relations: dict[int, Relation] = {}
-        self._size_bytes = 0  # of the changes of the commit that is being written
+        self._sizes: dict[int, int] = {}  # bytes of the changes of the commits that are being written
 
     # --- transactions ----------------------------------------------------------------------------------------------
 
@@ -104,7 +104,7 @@ class Writer:
         """Give up what was begun. Never raises."""
         self._session.rollback()
         self._relations = {}
-        self._size_bytes = 0
+        self._sizes = {}
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -148,27 +148,27 @@ class Writer:
         return {key: Image(relation, text) for key, relation, text in rows}
 
     def add(self, changes: Sequence[Written]) -> None:
-        """Store changes of the commit that is being written."""
+        """Store changes of commits that are being written."""
         self._session.insert("livesync_feed_changes", _CHANGES, changes)
-        self._size_bytes += sum(
-            len(key) + len(text or "") + len(old_text or "") for _, _, _, _, key, text, old_text, _ in changes
-        )
+        sizes = self._sizes
+        for lsn, _, _, _, key, text, old_text, _ in changes:
+            sizes[lsn] = sizes.get(lsn, 0) + len(key) + len(text or "") + len(old_text or "")
 
-    def set_images(self, table: str, images: Mapping[str, Image | None], commit_lsn: int) -> None:
-        """Let rows be as they are now; None: gone."""
+    def set_images(self, table: str, images: Mapping[str, Image | None], lsns: Mapping[str, int]) -> None:
+        """Let rows be as they are now, None: gone; `lsns`: the commits that changed them."""
         gone = [key for key, image in images.items() if image is None]
         if gone:
             condition, parameter = self._session.among("key", gone)
             self._session.ask(f"DELETE FROM livesync_feed_rows WHERE name = %s AND {condition}", (table, parameter))  # noqa: S608
         rows = [
-            (table, key, image.relation, image.text, commit_lsn) for key, image in images.items() if image is not None
+            (table, key, image.relation, image.text, lsns[key]) for key, image in images.items() if image is not None
         ]
         self._session.insert("livesync_feed_rows", _ROWS, rows, _REPLACE)
 
-    def end_commit(self, commit: Commit) -> None:
-        """The changes of one transaction of the source are all there."""
-        self._session.insert("livesync_feed_commits", _COMMITS, [(*commit, self._size_bytes)])
-        self._size_bytes = 0
+    def end_commits(self, commits: Sequence[Commit]) -> None:
+        """The changes of these transactions of the source are all there."""
+        rows = [(*commit, self._sizes.pop(commit.commit_lsn, 0)) for commit in commits]
+        self._session.insert("livesync_feed_commits", _COMMITS, rows)
 
     def empty(self, table: str, commit_lsn: int, seq: int, *, unseen_only: bool = False) -> int:
         """Let all rows of a table be gone, each with a change from number `seq` on. Gives how many.
@@ -187,12 +187,14 @@ class Writer:
             (commit_lsn, seq),
         )
         self._session.ask(f"DELETE FROM livesync_feed_rows AS was WHERE name = %s {where}", (table,))  # noqa: S608
-        self._size_bytes += size_bytes
+        self._sizes[commit_lsn] = self._sizes.get(commit_lsn, 0) + size_bytes
         return int(count)
 
     def saw(self, table: str, keys: Iterable[str]) -> None:
         """These rows are in the source; for `empty` with `unseen_only`."""
-        self._session.insert("livesync_feed_seen", ("name", "key"), [(table, key) for key in keys])
+        self._session.insert(
+            "livesync_feed_seen", ("name", "key"), [(table, key) for key in keys], "ON CONFLICT DO NOTHING"
+        )
 
     # --- beginnings and ends ---------------------------------------------------------------------------------------
 
