@@ -67,6 +67,13 @@ class FeedServer:
         connection.close()
         return answer.status, json.loads(body) if answer.status == 200 else body.decode()
 
+    def wait_until(self, condition: Callable[[], object]) -> None:
+        """Wait for something that no message tells of: looked at again after each barrier of the feed."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert time.monotonic() < deadline, self.process.log_tail(20)
+            self.barrier()
+
     def barrier(self) -> str:
         status, answer = self.ask("wait-for-initial-poll")
         assert status == 200, answer
