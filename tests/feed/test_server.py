@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import time
@@ -78,6 +79,22 @@ class FeedServer:
         status, answer = self.ask("wait-for-initial-poll")
         assert status == 200, answer
         return str(answer["headLSN"])
+
+
+@contextlib.contextmanager
+def feed_server(
+    directory: Path,
+    source: SourceDatabase,
+    access: dict[str, str],
+    more: str = "",
+    settings: dict[str, str] | None = None,
+) -> Iterator[FeedServer]:
+    """A server for many tests, stopped at their end."""
+    started = FeedServer(directory, source, access, more, settings or {})
+    try:
+        yield started
+    finally:
+        started.process.stop_if_ours()
 
 
 StartFeed = Callable[..., FeedServer]

@@ -13,7 +13,7 @@ import pytest
 from tests.conformance.proxy import TcpProxy
 from tests.feed.client import DEADLINE_S, FeedClient, position_of
 from tests.feed.conftest import SourceDatabase, new_source
-from tests.feed.test_server import FeedServer
+from tests.feed.test_server import FeedServer, feed_server
 from tests.postgres.server import PostgresServer
 
 SCHEMA = (
@@ -31,8 +31,7 @@ PUSHES = 5
 
 @pytest.fixture(scope="module")
 def database(source_server: PostgresServer) -> Iterator[SourceDatabase]:
-    with new_source(source_server) as made:
-        made.run(*SCHEMA)
+    with new_source(source_server, *SCHEMA) as made:
         yield made
 
 
@@ -49,9 +48,8 @@ def server(database: SourceDatabase, proxy: TcpProxy, tmp_path_factory: pytest.T
     assert url != database.url
     more = f'writer = {json.dumps(url)}\n[feed.writes]\n"public.todos" = true'
     settings = {"LIVESYNC_AUDIT_LOG": str(directory / "audit.jsonl"), "LIVESYNC_RATE_PRINCIPAL": f"pushes={PUSHES}/h"}
-    started = FeedServer(directory, database, {"public.todos": "true"}, more, settings)
-    yield started
-    started.process.stop_if_ours()
+    with feed_server(directory, database, {"public.todos": "true"}, more, settings) as started:
+        yield started
 
 
 def writer(server: FeedServer, user: str) -> FeedClient:
