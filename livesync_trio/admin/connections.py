@@ -4,8 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from livesync_trio.admin.declaring import PAGE, Answer, Caller, Limit, Request, Time
-from livesync_trio.admin.reading import refused
+from livesync_trio.admin.declaring import PAGE, Answer, Caller, Limit, Request, Time, refused
 from livesync_trio.admin.server_view import ServerView, moment
 from livesync_trio.connection.peer import Peer
 from livesync_trio.connection.peers import UNKNOWN

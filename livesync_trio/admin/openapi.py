@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from livesync_trio import openapi as parts
-from livesync_trio.admin.cookies import HOST, PLAIN
 from livesync_trio.admin.declaring import JSON, Answer, Route
+from livesync_trio.admin.gate import HOST, PLAIN
 from livesync_trio.errors import Kind
 from livesync_trio.version import VERSION
 

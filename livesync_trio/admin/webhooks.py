@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from livesync_trio.admin.declaring import PAGE, Answer, Caller, Limit, Request, StoreName, Time
-from livesync_trio.admin.reading import refused
+from livesync_trio.admin.declaring import PAGE, Answer, Caller, Limit, Request, StoreName, Time, refused
 from livesync_trio.admin.server_view import ServerView, wire_time_of
 from livesync_trio.delivery import Webhooks
 from livesync_trio.delivery.messages import Failed, Gone, Taken, Wrong

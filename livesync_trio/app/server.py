@@ -122,7 +122,7 @@ class Server:
         quota = Quota(config.max_store_events, config.max_store_bytes)
         self.readers = ThreadReaders(engine.reader, READER_THREADS, self.counters)
         limits = quota if quota.set else None
-        self.registry = Registry(writer, self.readers, self.counters, config.dormant_after_s, limits)
+        self.registry = Registry(writer, self.readers, self.counters, config.dormant_after_s, limits, turns=turns)
         self.news = News(engine, self.registry, telling) if isinstance(engine, SharedEngine) else None
         self.webhooks = Webhooks(config, self.registry, engine, self.counters)
         self.peers = Peers(config.idle_limit_s, turns)
@@ -160,6 +160,7 @@ class Server:
                 audit=self.audit,
                 flood=flood,
                 store_user=config.store_user,
+                turns=turns,
                 schemas=read_schemas(config),
                 schemas_of_pushes=config.event_schemas_pushes,
             ),

@@ -114,7 +114,9 @@ class Following:
     # --- what it sees ----------------------------------------------------------------------------------------------
 
     async def _seen_changes(self, epoch: str, page: ChangePage) -> list[Mapping[str, Any]]:
-        """What the changes are for this client."""
+        """What the changes are for this client. Raises TooOld."""
+        if page.compacted_lsn and not self._view.sees_all_rows:
+            raise TooOld  # whether it saw a row at its position is no longer known
         seen = []
         for number, change in enumerate(page.changes):
             lsn = change.position.commit_lsn
@@ -165,7 +167,8 @@ class Following:
         last = page.changes[-1].position.commit_lsn
         if page.whole:
             return Position(last)
-        earlier = [change.position.commit_lsn for change in page.changes if change.position.commit_lsn != last]
+        lsns = {change.position.commit_lsn for change in page.changes} - {last}
+        earlier = sorted(lsn for lsn in lsns if lsn >= page.compacted_lsn)
         return Position(earlier[-1]) if earlier else self._client.sent
 
 

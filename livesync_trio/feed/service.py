@@ -44,7 +44,7 @@ def names_of(table: FeedTable) -> Names:
             split_name(name)
     except ValueError as error:
         raise StartupError(Kind.BAD_CONFIG, f"[feed] cannot be used: {error}.") from error
-    return Names(table.source.reveal(), table.publication, table.slot, table.tables)
+    return Names(table.source.reveal(), table.publication, table.slot, table.tables, table.polling)
 
 
 def history_of(database_url: str) -> Database:
@@ -184,6 +184,6 @@ def open_feed(table: FeedTable, database_url: str, records: Records, shared: Ser
     rules = rules_of(table, shared)
     names, database = names_of(table), history_of(database_url)
     database.open()
-    retention = Retention(table.keep_hours * 3600, table.keep_bytes, table.max_lag_bytes)
+    retention = Retention(table.keep_hours * 3600, table.keep_bytes, table.max_lag_bytes, table.compact_hours * 3600)
     clients = Clients(records, table.client_hours * 3600)
     return FeedService(Feed(names, database, retention), rules, clients, shared, table)

@@ -39,7 +39,7 @@ async def send_initial(feed: Feed, conversation: Conversation, client: ClientSta
     """Send it, or what is left of it. Raises TooOld when that is kept no more, NotAcknowledged, StorageUnavailable."""
     state = feed.state
     progress = client.progress
-    resumes = progress is not None and client.epoch == state.epoch and progress.lsn >= state.floor_lsn
+    resumes = progress is not None and client.epoch == state.epoch and progress.lsn >= state.oldest_state_lsn
     if progress is None or not resumes:
         progress = Progress(state.head_lsn)
     client.takes_all(state, view.fingerprint, progress)

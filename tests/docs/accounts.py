@@ -33,6 +33,7 @@ _SETTING_UP = "tests/deploy/test_documentation.py::test_the_commands_for_a_machi
 _LIVESTORE = "tests/conformance/test_livestore_cli.py::test_what_it_imports_it_exports"
 _SECRETS = "tests/deploy/test_container.py::test_the_secrets_that_the_script_makes_are_those_that_are_read"
 _TODO = "tests/conformance/test_todo_example.py::test_what_one_adds_another_ticks_off"
+_TODO_IN_A_BROWSER = "tests/conformance/test_todo_web.py::test_two_browsers_and_a_second_tab_share_the_list"
 _BUCKET = "tests/backups/test_bucket.py::test_commands_write_list_verify_and_restore"
 
 RUN_BY = (
@@ -44,7 +45,8 @@ RUN_BY = (
         _OPERATORS_PAGES,
     ),
     Rule("docs/backup.md", ("livesync backup now.jsonl",), _OPERATORS_PAGES),
-    Rule("docs/start.md", ("cd examples/todo", "node todo.mjs"), _TODO),
+    Rule("docs/start.md", ("cd examples/todo", "npm run web", "node todo.mjs"), _TODO),
+    Rule("examples/README.md", ("npm install", "npm run web"), _TODO_IN_A_BROWSER),
     Rule("docs/backup.md", ("LIVESYNC_BACKUP_", "livesync backups"), _BUCKET),
     Rule(
         "docs/deployment.md",

@@ -23,10 +23,11 @@ import psycopg
 from livesync_trio.archive.rewriting import adoption
 from livesync_trio.archive.staging import STAGED
 from livesync_trio.model import Batch, Event, StoreId
-from livesync_trio.storage.base import NO_RECORD, Adopt, Append, Delete, Freeze, PutRecord, Reset, StoreWrite
+from livesync_trio.storage.base import NO_RECORD, Adopt, Append, Delete, Engine, Freeze, PutRecord, Reset, StoreWrite
 from livesync_trio.storage.postgresql import schema as postgres_schema
 from livesync_trio.storage.postgresql import tables as postgres_tables
 from livesync_trio.storage.postgresql.connection import Connector
+from livesync_trio.storage.postgresql.engine import PostgresEngine
 from livesync_trio.storage.postgresql.tables import Migration
 from livesync_trio.storage.sqlite.engine import SqliteEngine
 from tests.feed.statements import die_storing
@@ -49,6 +50,9 @@ NEXT = Migration(
 )
 """A migration of PostgreSQL that a later version might bring."""
 NEWER = (*postgres_tables.MIGRATIONS, NEXT)
+
+
+_IN_POSTGRES = "postgres-"
 
 
 class Killer:
@@ -102,6 +106,11 @@ def _sqlite(countdown: _Countdown, database: Path, act: str) -> None:
     engine = SqliteEngine(database, Counting)
     countdown.begun = act == "migrate"
     engine.open()
+    _change(engine, countdown, act)
+
+
+def _change(engine: Engine, countdown: _Countdown, act: str) -> None:
+    """Carry out what is no migration; statements are counted from its first one on."""
     writer = engine.writer()
     if act in ("reset", "delete", "freeze", "rename"):
         state = engine.reader().state(StoreId("a"))
@@ -160,7 +169,7 @@ def record_writes(versions: list[int]) -> list[PutRecord]:
     ]
 
 
-def _postgres(countdown: _Countdown, url: str) -> None:
+def _count_postgres(countdown: _Countdown) -> None:
     execute: Callable[..., Any] = psycopg.Cursor.execute
 
     def counted(*arguments: Any, **options: Any) -> Any:
@@ -168,6 +177,10 @@ def _postgres(countdown: _Countdown, url: str) -> None:
         return execute(*arguments, **options)
 
     psycopg.Cursor.execute = counted  # type: ignore[method-assign]
+
+
+def _postgres(countdown: _Countdown, url: str) -> None:
+    _count_postgres(countdown)
     with Connector(url).connect() as connection:
         countdown.begun = True
         postgres_schema.migrate(connection, finish=True, migrations=NEWER)
@@ -176,13 +189,19 @@ def _postgres(countdown: _Countdown, url: str) -> None:
 def _act(number: int, act: str, database: str) -> None:
     """Carry out `act`: `reset`, `delete`, `freeze`, `erase` a or `rename` it c, `append` to it, `records`, `migrate`.
 
-    All of it in an SQLite file; `migrate-postgres` is a migration of PostgreSQL, `feed` a piece of a source's log.
+    All of it in an SQLite file, or with `postgres-` in front in PostgreSQL, named by its URL; `migrate-postgres` is a
+    migration of PostgreSQL, `feed` a piece of a source's log.
     """
     countdown = _Countdown(number)
     if act == "feed":
         die_storing(number, Path(database))
     elif act == "migrate-postgres":
         _postgres(countdown, database)
+    elif act.startswith(_IN_POSTGRES):
+        _count_postgres(countdown)
+        engine = PostgresEngine(database)
+        engine.open()
+        _change(engine, countdown, act.removeprefix(_IN_POSTGRES))
     else:
         _sqlite(countdown, Path(database), act)
 

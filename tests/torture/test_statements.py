@@ -115,6 +115,40 @@ def test_an_erasure_killed_at_any_statement_has_happened_or_has_not_and_leaves_n
     assert after_kills > 5
 
 
+@pytest.mark.parametrize("act", ["reset", "delete", "freeze", "rename", "erase"])
+def test_a_change_in_postgresql_killed_at_any_statement_has_happened_or_has_not(
+    tmp_path: Path, killer: Killer, act: str
+) -> None:
+    """After each kill the next attempt finds a whole log and no lock in its way; `erase` is what `rewind` does, too."""
+    url = fresh_schema(f"{tmp_path}")
+    database = Database(lambda: PostgresEngine(url))
+    before, other = database.filled("a", run_of(EVENTS)), database.filled("b", run_of(EVENTS))
+    staged = database.filled(f"{STAGED}a", run_of(EVENTS, args=b'"gone"')) if act == "erase" else before
+    kills = 0
+    for number in itertools.count(1):
+        killed = killer.killed_at(number, f"postgres-{act}", url)
+        kills += killed
+        found = {str(one.store_id): one.state for one in database.reader.stores(None, 9)}
+        assert found.pop("b") == other
+        for state in found.values():
+            assert len(database.read(state)) == state.event_count
+        unchanged = {"a": before, f"{STAGED}a": staged} if act == "erase" else {"a": before}
+        if found == unchanged:
+            assert killed
+            continue
+        if act == "reset":
+            assert found["a"].event_count == 0
+            assert found["a"].backend_id != before.backend_id
+        else:
+            changed = {"freeze": {"a": attrs.evolve(before, frozen=True)}, "rename": {"c": before}, "delete": {}}
+            assert found == {**changed, "erase": {"a": staged}}[act]
+        break
+    assert kills > 0
+    if act == "erase":
+        assert clear(Target(database.writer, database.reader), before)
+    database.stop()
+
+
 def test_records_killed_at_any_statement_are_all_written_or_none(tmp_path: Path, killer: Killer) -> None:
     made = tmp_path / "made.db"
     database = Database(lambda: SqliteEngine(made))
