@@ -21,6 +21,7 @@ from livesync_trio.connection.context import ServerContext, note_refusal
 from livesync_trio.connection.peer import Peer
 from livesync_trio.errors import Kind, LivesyncError, Refusal
 from livesync_trio.feed.access import FeedAccess, View
+from livesync_trio.feed.clients import Entry
 from livesync_trio.feed.filters import BadFilter
 from livesync_trio.feed.messages import Dialect
 from livesync_trio.feed.peer import FeedPeer, Served
@@ -46,6 +47,8 @@ _STORE: Final = "feed"
 """What stands for a store in the log and in the audit of somebody who follows the feed."""
 _JSON: Final = ("content-type", "application/json")
 _BEARER: Final = "bearer "
+
+_UNKNOWN_CLIENT: Final = Refusal(Kind.NOT_FOUND, "No client of this name is remembered.")
 
 Admit = Callable[[HookContext, str], Awaitable[Client | Refusal]]
 """Lets a client in, who asks for no store; its context, and `host:port` of its socket's other end."""
@@ -162,15 +165,17 @@ class FeedSite:
         refusal = self._gate(request, address)
         body = await http.read_body(UNREAD_BODY_MAX_BYTES, keep_bytes=0)
         del body
-        if refusal is None and request.method not in ("GET", "POST"):
-            refusal = Refusal(Kind.METHOD_NOT_ALLOWED, "GET or POST.")
+        what = request.path.removeprefix(REPLICATION)
+        forgets = request.method == "DELETE" and what == "clients"
+        if refusal is None and request.method not in ("GET", "POST") and not forgets:
+            refusal = Refusal(Kind.METHOD_NOT_ALLOWED, "GET or POST; DELETE for `clients?clientId=…`.")
         answer: dict[str, Any] | Refusal
         if refusal is not None:
             answer = refusal
         else:
             query = parse_qs(request.target.partition("?")[2])
             try:
-                answer = await self._answer_to(request.path.removeprefix(REPLICATION), query)
+                answer = await (self._forget(query, address) if forgets else self._answer_to(what, query))
             except (psycopg.Error, LivesyncError) as error:
                 _log.warning("a question about the replication was not answered", reason=str(error))
                 answer = Refusal(Kind.STORAGE_UNAVAILABLE, "The database cannot be asked now. Try again.")
@@ -207,23 +212,30 @@ class FeedSite:
             case "status":
                 return {"slotStatus": slot, "currentLSN": str(state.head), **self.described()}
             case "clients":
-                return {
-                    "clients": [
-                        {
-                            "clientId": client_id,
-                            "active": entry.active,
-                            "lastSeen": math.floor(entry.seen_s * 1000),
-                            "lsn": str(entry.token.position),
-                            "owner": entry.owner,
-                        }
-                        async for client_id, entry in self._clients.all()
-                    ]
-                }
+                return await self._known(query)
             case "lsn":
                 return {"lsn": str(state.head)}
             case "wait-for-initial-poll":
                 return await self._wait(query)
         return Refusal(Kind.NOT_FOUND, "There is init, status, clients, lsn and wait-for-initial-poll.")
+
+    async def _known(self, query: dict[str, list[str]]) -> dict[str, Any] | Refusal:
+        """All clients that are remembered, or the one that is asked for."""
+        if "clientId" not in query:
+            return {"clients": [_client(client_id, entry) async for client_id, entry in self._clients.all()]}
+        client_id = query["clientId"][0]
+        entry = await self._clients.get(client_id)
+        return _UNKNOWN_CLIENT if entry is None else {"client": _client(client_id, entry)}
+
+    async def _forget(self, query: dict[str, list[str]], address: str) -> dict[str, Any] | Refusal:
+        """Unregister a client; one that is connected goes on, and registers again with what it acknowledges next."""
+        client_id = query.get("clientId", [""])[0]
+        if not client_id:
+            return Refusal(Kind.BAD_PARAMETER, "Say which client: `?clientId=…`.")
+        if not await self._clients.unregister(client_id):
+            return _UNKNOWN_CLIENT
+        self._shared.audit.record("feed-forget", store=_STORE, address=address, client=client_id)
+        return {"clientId": client_id}
 
     def described(self) -> dict[str, Any]:
         """How the replication is, for a person."""
@@ -262,3 +274,14 @@ class FeedSite:
         headers += self._pages().headers(request.headers)
         status = refusal.rule.http_status or 400
         await http.answer(status, headers, f"{refusal.message}\n".encode(errors="replace"))
+
+
+def _client(client_id: str, entry: Entry) -> dict[str, Any]:
+    """A client as operators see it."""
+    return {
+        "clientId": client_id,
+        "active": entry.active,
+        "lastSeen": math.floor(entry.seen_s * 1000),
+        "lsn": str(entry.token.position),
+        "owner": entry.owner,
+    }

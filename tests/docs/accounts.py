@@ -55,6 +55,11 @@ RUN_BY = (
     ),
     Rule("docs/deployment.md", ("deploy/make-secrets",), _SECRETS),
     Rule("docs/livestore-cli.md", ("npx livestore",), _LIVESTORE),
+    Rule(
+        "docs/change-feed.md",
+        ("export ", "livesync feed doctor", "livesync serve", "python follow.py"),
+        "tests/feed/test_walkthrough.py::test_five_minutes",
+    ),
     Rule("docs/change-feed.md", ("livesync feed ",), "tests/feed/test_commands.py::test_the_commands"),
     Rule(
         "docs/console.md",

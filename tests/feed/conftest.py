@@ -73,11 +73,13 @@ class SourceDatabase:
 
 
 @contextlib.contextmanager
-def new_source(server: PostgresServer) -> Iterator[SourceDatabase]:
-    """A database that is gone, for the server's log at least, when this ends."""
+def new_source(server: PostgresServer, *statements: str) -> Iterator[SourceDatabase]:
+    """A database, filled by `statements`, that is gone, for the server's log at least, when this ends."""
     name = f"d{secrets.token_hex(4)}"
     server.run(f"CREATE DATABASE {name}")
-    yield SourceDatabase(server, name)
+    made = SourceDatabase(server, name)
+    made.run(*statements)
+    yield made
     if server.running:
         drop_slots(server, name)
 

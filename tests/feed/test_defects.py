@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,9 +11,9 @@ import pytest
 
 from livesync_trio.feed.history.reading import _AFTER
 from livesync_trio.feed.position import parse_token
-from tests.feed.client import DEADLINE_S, FeedClient, position_of
+from tests.feed.client import FeedClient, position_of
 from tests.feed.conftest import SourceDatabase, new_source
-from tests.feed.test_server import FeedServer, token
+from tests.feed.test_server import FeedServer, feed_server, token
 from tests.postgres.server import PostgresServer
 
 SCHEMA = (
@@ -36,16 +35,14 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def source_of_all(source_server: PostgresServer) -> Iterator[SourceDatabase]:
-    with new_source(source_server) as made:
-        made.run(*SCHEMA)
+    with new_source(source_server, *SCHEMA) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def server(source_of_all: SourceDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeedServer]:
-    started = FeedServer(tmp_path_factory.mktemp("defects"), source_of_all, ACCESS, MORE, {})
-    yield started
-    started.process.stop_if_ours()
+    with feed_server(tmp_path_factory.mktemp("defects"), source_of_all, ACCESS, MORE, {}) as started:
+        yield started
 
 
 @pytest.fixture
@@ -193,13 +190,9 @@ def test_06_a_crash_repeats_and_skips_nothing(run: Run, new_client: NewClient, s
 def test_07_the_source_may_forget_its_log(run: Run, server: FeedServer) -> None:
     run("INSERT INTO a VALUES (7000, 'x')")
     head = server.barrier()
-    deadline = time.monotonic() + DEADLINE_S
-    while run(
-        f"SELECT 1 FROM pg_replication_slots WHERE slot_name = 'feed_{server.source.name}' "
-        f"AND confirmed_flush_lsn < '{head}'"
-    ):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    slot = f"FROM pg_replication_slots WHERE slot_name = 'feed_{server.source.name}'"
+    confirmed = f"SELECT confirmed_flush_lsn >= '{head}' {slot}"
+    server.wait_until(lambda: run(confirmed) == [(True,)])
 
 
 def test_08_an_old_acknowledgement_satisfies_no_new_chunk(run: Run, new_client: NewClient, server: FeedServer) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.feed.client import FeedClient
 from tests.feed.conftest import SourceDatabase, new_source
-from tests.feed.test_server import FeedServer, token
+from tests.feed.test_server import FeedServer, feed_server, token
 from tests.postgres.server import PostgresServer
 
 SCHEMA = (
@@ -26,16 +26,14 @@ ACCESS = {"public.todos": '"owner = ANY({owners})"', "public.notes": "true", "pu
 
 @pytest.fixture(scope="module")
 def database(source_server: PostgresServer) -> Iterator[SourceDatabase]:
-    with new_source(source_server) as made:
-        made.run(*SCHEMA)
+    with new_source(source_server, *SCHEMA) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def one_server(database: SourceDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeedServer]:
-    started = FeedServer(tmp_path_factory.mktemp("rights"), database, ACCESS, "", {})
-    yield started
-    started.process.stop_if_ours()
+    with feed_server(tmp_path_factory.mktemp("rights"), database, ACCESS, "", {}) as started:
+        yield started
 
 
 @pytest.fixture
@@ -57,10 +55,7 @@ def reload(server: FeedServer, before: str, after: str) -> None:
     config.write_text(text.replace(before, after) if before else text)
     count = server.process.log_tail(10_000).count("reloaded")
     server.process.tell(signal.SIGHUP)
-    deadline = time.monotonic() + 60
-    while server.process.log_tail(10_000).count("reloaded") == count:
-        assert time.monotonic() < deadline, server.process.log_tail(20)
-        time.sleep(0.05)
+    server.wait_until(lambda: server.process.log_tail(10_000).count("reloaded") > count)
 
 
 def test_a_reload_reaches_whom_it_concerns_and_nobody_else(database: SourceDatabase, server: FeedServer) -> None:

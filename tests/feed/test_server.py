@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import time
@@ -67,10 +68,33 @@ class FeedServer:
         connection.close()
         return answer.status, json.loads(body) if answer.status == 200 else body.decode()
 
+    def wait_until(self, condition: Callable[[], object]) -> None:
+        """Wait for something that no message tells of: looked at again after each barrier of the feed."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert time.monotonic() < deadline, self.process.log_tail(20)
+            self.barrier()
+
     def barrier(self) -> str:
         status, answer = self.ask("wait-for-initial-poll")
         assert status == 200, answer
         return str(answer["headLSN"])
+
+
+@contextlib.contextmanager
+def feed_server(
+    directory: Path,
+    source: SourceDatabase,
+    access: dict[str, str],
+    more: str = "",
+    settings: dict[str, str] | None = None,
+) -> Iterator[FeedServer]:
+    """A server for many tests, stopped at their end."""
+    started = FeedServer(directory, source, access, more, settings or {})
+    try:
+        yield started
+    finally:
+        started.process.stop_if_ours()
 
 
 StartFeed = Callable[..., FeedServer]

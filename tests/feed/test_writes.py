@@ -16,7 +16,7 @@ import pytest
 from livesync_trio.feed.writes.parsing import FEED_WRITE_MAX_CHANGES
 from tests.feed.client import FeedClient, position_of
 from tests.feed.conftest import SourceDatabase, new_source
-from tests.feed.test_server import FeedServer, token
+from tests.feed.test_server import FeedServer, feed_server, token
 from tests.postgres.server import PostgresServer
 
 NODE = shutil.which("node")
@@ -60,16 +60,14 @@ def now(offset_s: float = 0.0) -> str:
 
 @pytest.fixture(scope="module")
 def database(source_server: PostgresServer) -> Iterator[SourceDatabase]:
-    with new_source(source_server) as made:
-        made.run(*SCHEMA)
+    with new_source(source_server, *SCHEMA) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def server(database: SourceDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeedServer]:
-    started = FeedServer(tmp_path_factory.mktemp("writes"), database, ACCESS, MORE, {})
-    yield started
-    started.process.stop_if_ours()
+    with feed_server(tmp_path_factory.mktemp("writes"), database, ACCESS, MORE, {}) as started:
+        yield started
 
 
 class Writing:

@@ -13,6 +13,7 @@ import attrs
 import trio
 
 from livesync_trio.access.client import EXPIRED
+from livesync_trio.connection.context import note_refusal, record
 from livesync_trio.connection.peer import Peer
 from livesync_trio.errors import Kind, Refusal, StorageUnavailable
 from livesync_trio.feed.actor import Feed
@@ -68,16 +69,18 @@ class WriteSession:
     def take(self, incoming: Incoming) -> None:
         """Take a message; never waits. Whatever it is, it is answered."""
         message_id, given = incoming.messageId, bytes(incoming.changes)
-        refusal = EXPIRED if self._peer.client.expired(trio.current_time()) else None
+        refusal = EXPIRED if self._peer.client.expired(trio.current_time()) else self._peer.shared.audit.refusal
         if refusal is None and len(self._waiting) >= FEED_WRITES_WAITING:
             refusal = Refusal(Kind.TOO_FAST, f"{FEED_WRITES_WAITING} messages wait already: wait for their answers.")
         if refusal is not None:
             self._refuse(message_id, refusal.kind, refusal.message)
+            self._note(refusal)
             return
         try:
             writes = read(given, self._subscription.view, self._feed.state.tables, datetime.now(UTC))
         except WriteRefused as refused:
             self._refuse(message_id, refused.kind, str(refused), refused.change)
+            self._note(Refusal(refused.kind, str(refused)))
             return
         self._conversation.say("srv_changes_received", changeIds=ids_of(writes), inReplyTo=message_id)
         self._peer.unanswered.take(len(given))
@@ -110,6 +113,7 @@ class WriteSession:
             if refused.__cause__ is not None and self._peer.worth_a_line("write refused"):
                 _log.warning("what a client may write cannot be determined", reason=str(refused.__cause__))
             self._refuse(message.id, refused.kind, str(refused), refused.change)
+            self._note(Refusal(refused.kind, str(refused)))
             return
         except StorageUnavailable as error:
             if self._peer.worth_a_line("source not written"):
@@ -168,6 +172,20 @@ class WriteSession:
         )
         if outcome.xid is not None:
             self._own.answer(outcome.xid & 0xFFFFFFFF)
+            tables = sorted({wire_name(write.relation.table) for write in outcome.applied})
+            context, count = self._peer.client.context, len(outcome.applied)
+            record(
+                self._peer.shared.audit,
+                context,
+                "feed-write",
+                tables=",".join(tables),
+                changes=str(count),
+                txid=str(outcome.xid),
+            )
+
+    def _note(self, refusal: Refusal) -> None:
+        """Count, record and log what was refused, as for pushes."""
+        note_refusal(self._peer.shared, self._peer.client.context, refusal, connection=self._peer.number)
 
     def _refuse(self, message_id: str | None, kind: Kind, words: str, change: int | None = None) -> None:
         told: dict[str, Any] = {"code": str(kind), "error": words, "message": words, "inReplyTo": message_id}
