@@ -197,7 +197,7 @@ class Publication:
         origin: the pushing peer, compared by identity only; None when the batch came from elsewhere.
         cursor: where whoever received it stands.
         size_bytes: bytes of the texts of its events.
-        encoded: what `connection.sharing` made of it, so that it is made once however many receive it.
+        encoded: what `connection.pulling` made of it, so that it is made once however many receive it.
     """
 
     state: LogState
@@ -206,7 +206,7 @@ class Publication:
     origin: object | None = attrs.field(eq=False, default=None)
     cursor: Cursor = attrs.field(init=False, repr=False)
     size_bytes: int = attrs.field(init=False, repr=False)
-    encoded: dict[str, Any] = attrs.field(eq=False, repr=False, factory=dict)
+    encoded: dict[str | bytes, Any] = attrs.field(eq=False, repr=False, factory=dict)
 
     @cursor.default
     def _stand(self) -> Cursor:

@@ -10,7 +10,7 @@ from livesync_trio.connection.peer import Peer
 from livesync_trio.connection.peers import UNKNOWN
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.limits import SEQ_NUM_MAX
-from livesync_trio.openapi.queries import wire_time
+from livesync_trio.openapi import wire_time
 
 
 class ListConnections(Request, frozen=True):

@@ -17,10 +17,10 @@ from msgspec import Meta
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.limits import ADMIN_PAGE, ADMIN_PAGE_MAX, SEQ_NUM_MAX
 from livesync_trio.model import RESERVED_STORES
-from livesync_trio.openapi import queries
-from livesync_trio.openapi.structs import Answer as Answer
-from livesync_trio.openapi.structs import Request as Request
-from livesync_trio.openapi.structs import camel as camel
+from livesync_trio.openapi import Answer as Answer
+from livesync_trio.openapi import Request as Request
+from livesync_trio.openapi import camel as camel
+from livesync_trio.openapi import query_values, read_query
 from livesync_trio.operators.roles import Operator, Right, Role
 
 if TYPE_CHECKING:
@@ -184,9 +184,9 @@ def read(route: Route, query: bytes, body: bytes) -> Request | Refusal:
         body: empty for a GET.
     """
     try:
-        given = queries.query_values(query.decode())
+        given = query_values(query.decode())
         if route.method == "GET":
-            asked = queries.asked(route.takes, given)
+            asked = read_query(route.takes, given)
         elif given:
             return refused(f"{route.path} takes no parameters; send a JSON object.")
         else:

@@ -67,7 +67,7 @@ from livesync_trio.version import VERSION
 
 if TYPE_CHECKING:
     from livesync_trio.console import Console
-    from livesync_trio.feed.opening import OpenFeed
+    from livesync_trio.feed.service import FeedService
 
 _log = get_logger("app")
 
@@ -122,7 +122,7 @@ class Server:
         quota = Quota(config.max_store_events, config.max_store_bytes)
         self.readers = ThreadReaders(engine.reader, READER_THREADS, self.counters)
         limits = quota if quota.set else None
-        self.registry = Registry(writer, self.readers, self.counters, config.dormant_after_s, limits)
+        self.registry = Registry(writer, self.readers, self.counters, config.dormant_after_s, limits, turns=turns)
         self.news = News(engine, self.registry, telling) if isinstance(engine, SharedEngine) else None
         self.webhooks = Webhooks(config, self.registry, engine, self.counters)
         self.peers = Peers(config.idle_limit_s, turns)
@@ -160,6 +160,7 @@ class Server:
                 audit=self.audit,
                 flood=flood,
                 store_user=config.store_user,
+                turns=turns,
                 schemas=read_schemas(config),
                 schemas_of_pushes=config.event_schemas_pushes,
             ),
@@ -175,7 +176,7 @@ class Server:
             ),
         )
         self.api = open_api(self)
-        self.feed: OpenFeed | None = open_change_feed(self)
+        self.feed: FeedService | None = open_change_feed(self)
         self.traces = open_traces() if config.traces else None
         self.reloader = Reloader(
             config,

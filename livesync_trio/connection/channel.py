@@ -20,8 +20,38 @@ class Incoming(msgspec.Struct, frozen=True, gc=False):
     text: bool
 
 
-Message = bytes | tuple[bytes, ...]
+class SharedMessage:
+    """A message that goes to many peers as it is: whoever sends it first keeps what the transport made of it.
+
+    Attributes:
+        text: the message.
+        framed: as it goes to a socket; None before it was sent.
+    """
+
+    __slots__ = ("framed", "text")
+
+    def __init__(self, text: bytes) -> None:
+        """Nothing is made of it yet."""
+        self.text = text
+        self.framed: bytes | None = None
+
+
+Message = bytes | SharedMessage | tuple[bytes, ...]
 """A message to be sent, whole or in parts that are sent one behind the other."""
+
+
+def size_of(message: Message) -> int:
+    """Bytes of a message."""
+    if isinstance(message, tuple):
+        return sum(map(len, message))
+    return len(message if isinstance(message, bytes) else message.text)
+
+
+def whole(message: Message) -> bytes:
+    """A message in one piece."""
+    if isinstance(message, tuple):
+        return b"".join(message)
+    return message if isinstance(message, bytes) else message.text
 
 
 class ChannelEnded(Exception):

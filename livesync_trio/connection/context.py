@@ -16,6 +16,7 @@ from livesync_trio.memory import Memory
 from livesync_trio.rules.schemas import EventSchemas
 from livesync_trio.store.commands import Accepted
 from livesync_trio.telemetry import Counters, Flood, Marks, PushStory, PushWatch, get_logger
+from livesync_trio.turns import Turns
 from livesync_trio.wire.messages import PushRequest, trace_of_header, trace_of_request
 
 _log = get_logger("connection")
@@ -36,6 +37,7 @@ class ServerContext:
         watch: whoever wants to know of each push.
         store_user: whether who pushed an event is stored beside it.
         memory: what all connections together may hold.
+        turns: those of whoever hears for all sockets.
         schemas: what appended events must look like; None for anything.
         schemas_of_pushes: what becomes of a LiveStore client's push that does not fit them.
     """
@@ -50,6 +52,7 @@ class ServerContext:
     watch: PushWatch = attrs.field(factory=PushWatch)
     store_user: bool = False
     memory: Memory = attrs.field(factory=Memory)
+    turns: Turns = attrs.field(factory=Turns)
     schemas: EventSchemas | None = None
     schemas_of_pushes: Literal["off", "log", "refuse"] = "off"
 

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from livesync_trio.connection.channel import Message
+from livesync_trio.connection.channel import Message, whole
 from livesync_trio.telemetry import get_logger
 from livesync_trio.wire.reading import Unreadable, read
 
@@ -69,6 +69,6 @@ def log_received(number: int, messages: Iterable[bytes]) -> None:
 def log_sent(number: int, messages: Iterable[Message]) -> None:
     """A line for each message to a client. `number`: of the connection."""
     for message in messages:
-        whole = message if isinstance(message, bytes) else b"".join(message)
-        name, request = label(whole)
-        _log.debug("frame sent", connection=number, message=name, request=request, size_bytes=len(whole))
+        text = whole(message)
+        name, request = label(text)
+        _log.debug("frame sent", connection=number, message=name, request=request, size_bytes=len(text))

@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from livesync_trio.connection import frame_log
-from livesync_trio.connection.channel import Channel, ChannelEnded, Message
+from livesync_trio.connection.channel import Channel, ChannelEnded, Message, SharedMessage, size_of
 from livesync_trio.errors import RULES, Kind
 from livesync_trio.limits import (
     OUTBOX_HARD_MAX_BYTES,
@@ -58,11 +58,6 @@ def nobody() -> None:
     """Whom an outbox tells of work before its connection runs, and after it has ended."""
 
 
-def size_of(message: Message) -> int:
-    """Bytes of a message."""
-    return len(message) if isinstance(message, bytes) else sum(map(len, message))
-
-
 class Outbox:
     """Ready messages on their way to one peer.
 
@@ -76,7 +71,6 @@ class Outbox:
         "_logs",
         "_messages",
         "_number",
-        "_queued_bytes",
         "_reading",
         "_room",
         "_sending",
@@ -85,6 +79,7 @@ class Outbox:
         "closing",
         "due_s",
         "on_work",
+        "queued_bytes",
     )
 
     def __init__(self, channel: Channel, sending: Budget, number: int) -> None:
@@ -102,7 +97,8 @@ class Outbox:
         self._slow = False  # the bytes are counted for the server
         self._counted_bytes = 0  # of that budget: what is queued, and what is being written
         self._messages: list[Message] = []  # a deque would hold 760 bytes for every idle peer
-        self._queued_bytes = 0
+        self.queued_bytes = 0
+        """Bytes not yet handed to the channel."""
         self._written_by = WrittenBy.NOBODY
         self._room: trio.lowlevel.ParkingLot | None = None  # whoever waits for the queue to shrink
         self._reading: trio.Lock | None = None
@@ -120,23 +116,18 @@ class Outbox:
         return self._reading
 
     @property
-    def queued_bytes(self) -> int:
-        """Bytes not yet handed to the channel."""
-        return self._queued_bytes
-
-    @property
     def overfull(self) -> bool:
         """Whether a live pull must be sent back to the log instead of adding more."""
-        if self._queued_bytes <= OUTBOX_SHARE_BYTES:
+        if self.queued_bytes <= OUTBOX_SHARE_BYTES:
             return False
-        return self._queued_bytes > OUTBOX_MAX_BYTES or (self._slow and self._sending.over)
+        return self.queued_bytes > OUTBOX_MAX_BYTES or (self._slow and self._sending.over)
 
     @property
     def flooded(self) -> bool:
         """Whether nothing more may be read from the peer."""
-        if self._queued_bytes < OUTBOX_SHARE_BYTES or self.closing is not None:
+        if self.queued_bytes < OUTBOX_SHARE_BYTES or self.closing is not None:
             return False
-        return self._queued_bytes >= OUTBOX_HARD_MAX_BYTES or (self._slow and self._sending.over)
+        return self.queued_bytes >= OUTBOX_HARD_MAX_BYTES or (self._slow and self._sending.over)
 
     # --- filling ---------------------------------------------------------------------------------------------------
 
@@ -144,8 +135,11 @@ class Outbox:
         """Queue a message. Never waits; dropped when the connection is closing."""
         if self.closing is None:
             self._messages.append(message)
-            size_bytes = len(message) if isinstance(message, bytes) else sum(map(len, message))
-            self._queued_bytes += size_bytes
+            if type(message) is SharedMessage:  # most there are, without a call
+                size_bytes = len(message.text)
+            else:
+                size_bytes = len(message) if type(message) is bytes else size_of(message)
+            self.queued_bytes += size_bytes
             if self._slow:
                 self._count(size_bytes)
             if self._written_by is WrittenBy.NOBODY:
@@ -165,7 +159,7 @@ class Outbox:
         Always a checkpoint.
         """
         await trio.lowlevel.checkpoint()
-        while self._queued_bytes >= OUTBOX_LOW_WATER_BYTES and self.closing is None:
+        while self.queued_bytes >= OUTBOX_LOW_WATER_BYTES and self.closing is None:
             await self._wait_for_room()
 
     async def not_flooded(self) -> None:
@@ -205,12 +199,17 @@ class Outbox:
             return True
         if self.closing is None:
             self._written_by = WrittenBy.NOBODY
-            messages = self._take()
+            if (
+                self.queued_bytes <= WRITE_BATCH_BYTES and self._room is None and not self._logs
+            ):  # `_take`, without a call
+                messages, self._messages, self.queued_bytes = self._messages, [], 0
+            else:
+                messages = self._take()
             if not self._channel.begin(messages):
                 unsent_bytes = self._expect(messages)
                 self._slow = True
-                self._count(self._queued_bytes + unsent_bytes)
-            elif not self._queued_bytes:
+                self._count(self.queued_bytes + unsent_bytes)
+            elif not self.queued_bytes:
                 return True
         self._written_by = WrittenBy.TASK  # from now on, not only from the task's first step
         return False
@@ -224,7 +223,7 @@ class Outbox:
         try:
             await self._channel.finish()
             self._count_written()
-            while self._queued_bytes or self._channel.has_control:
+            while self.queued_bytes or self._channel.has_control:
                 messages = self._take()
                 if not self._channel.begin(messages):
                     self._expect(messages)
@@ -247,16 +246,16 @@ class Outbox:
     def _take(self) -> list[Message]:
         """Messages for one write, in order, together at most `WRITE_BATCH_BYTES` unless the first alone is larger."""
         taken = self._messages
-        if self._queued_bytes <= WRITE_BATCH_BYTES:
-            self._messages, self._queued_bytes = [], 0
+        if self.queued_bytes <= WRITE_BATCH_BYTES:
+            self._messages, self.queued_bytes = [], 0
         else:
             count, size_bytes = 1, size_of(taken[0])
             while count < len(taken) and size_bytes + (next_bytes := size_of(taken[count])) <= WRITE_BATCH_BYTES:
                 size_bytes += next_bytes
                 count += 1
             taken, self._messages = taken[:count], taken[count:]
-            self._queued_bytes -= size_bytes
-        if self._room is not None and self._queued_bytes < OUTBOX_LOW_WATER_BYTES:
+            self.queued_bytes -= size_bytes
+        if self._room is not None and self.queued_bytes < OUTBOX_LOW_WATER_BYTES:
             self._make_room()
         if self._logs:
             frame_log.log_sent(self._number, taken)
@@ -264,7 +263,7 @@ class Outbox:
 
     def _count_written(self) -> None:
         """The socket has taken everything that `_take` gave so far."""
-        self._count(self._queued_bytes - self._counted_bytes)
+        self._count(self.queued_bytes - self._counted_bytes)
 
     def _count(self, size_bytes: int) -> None:
         if self._slow:

@@ -21,6 +21,7 @@ from livesync_trio.errors import RULES, Kind
 from livesync_trio.limits import (
     CLOSE_REASON_MAX_BYTES,
     MESSAGE_LARGE_BYTES,
+    OUTBOX_SHARE_BYTES,
     PUSHES_SHARE_BYTES,
     PUSHES_UNDER_WAY_MAX_BYTES,
 )
@@ -244,8 +245,10 @@ class Peer(abc.ABC):
         for incoming in messages:
             if self.outbox.closing is None:
                 self.on_message(incoming)
-        self.last_heard_s = trio.current_time()
-        return not self.outbox.flooded and not (self.unanswered.held_bytes and self.unanswered.too_much)
+        self.last_heard_s = self.shared.turns.now_s or trio.current_time()
+        if self.outbox.queued_bytes < OUTBOX_SHARE_BYTES and self.unanswered.held_bytes < PUSHES_SHARE_BYTES:
+            return True  # nearly always, without a call
+        return not self.outbox.flooded and not self.unanswered.too_much
 
     # --- what `Peers` watches --------------------------------------------------------------------------------------
 

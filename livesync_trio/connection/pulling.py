@@ -12,10 +12,10 @@ from typing import Any, Final, Protocol
 
 import trio
 
-from livesync_trio.connection.channel import Message
+from livesync_trio.connection.channel import Message, SharedMessage
 from livesync_trio.connection.outbox import Outbox
 from livesync_trio.errors import Refusal
-from livesync_trio.limits import MESSAGE_WHOLE_MAX_BYTES, PUBLICATION_MAX_BYTES, READ_MAX_BYTES
+from livesync_trio.limits import MESSAGE_WHOLE_MAX_BYTES, OUTBOX_SHARE_BYTES, PUBLICATION_MAX_BYTES, READ_MAX_BYTES
 from livesync_trio.memory import Budget
 from livesync_trio.model import Cursor, LogState, Page, Publication, StoredEvent
 from livesync_trio.store.handle import StoreHandle
@@ -93,7 +93,8 @@ class Pull(AlikeSubscription):
         if publication.size_bytes > PUBLICATION_MAX_BYTES:
             self._large_comes = True
             return False
-        return not self._outbox.overfull
+        outbox = self._outbox
+        return outbox.queued_bytes <= OUTBOX_SHARE_BYTES or not outbox.overfull  # the usual case, without a call
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[None, None]:
@@ -127,34 +128,23 @@ class Pull(AlikeSubscription):
             _log.warning("history cannot be read", store=self._handle.store_id, reason=refusal.message)
 
 
-class SharedPage:
-    """One encoded page, and the chunks made of it so far."""
-
-    __slots__ = ("_chunks", "_response")
-
-    def __init__(self, response: bytes) -> None:
-        self._response = response
-        self._chunks: dict[bytes, bytes] = {}
-
-    def chunk(self, request_id: RequestId) -> Message:
-        """The page as a `Chunk` of a live pull; a large one in parts, so that it is there once however many get it."""
-        if len(self._response) > MESSAGE_WHOLE_MAX_BYTES:
-            head, tail = rpc.chunk(request_id, _HERE).split(_HERE)
-            return head, self._response, tail
-        made = self._chunks.get(request_id.json)
-        if made is None:
-            made = self._chunks[request_id.json] = rpc.chunk(request_id, self._response)
-        return made
-
-
-def rpc_pages(publication: Publication) -> Sequence[SharedPage]:
-    """The publication in pages for 0.4 and next, each with `NoMore` (SPEC 3.3, 4.)."""
-    made: Sequence[SharedPage] | None = publication.encoded.get("rpc")
-    if made is None:
+def rpc_chunks(publication: Publication, request_id: RequestId) -> Sequence[Message]:
+    """The publication as `Chunk`s of a live pull, kept for all pulls of that id; their pages are made once for all."""
+    encoded = publication.encoded
+    responses: Sequence[bytes] | None = encoded.get("rpc")
+    if responses is None:
         cut = pages(publication.events, RPC_ITEM_OVERHEAD_BYTES, PAGE_OVERHEAD_BYTES)
-        made = [SharedPage(rpc.page(rpc_items(page), 0, publication.state.backend_id)) for page in cut]
-        publication.encoded["rpc"] = made
+        responses = encoded["rpc"] = [rpc.page(rpc_items(page), 0, publication.state.backend_id) for page in cut]
+    made = encoded[request_id.json] = [_chunk(response, request_id) for response in responses]
     return made
+
+
+def _chunk(response: bytes, request_id: RequestId) -> Message:
+    """A page, with `NoMore` (SPEC 3.3, 4.); a large one in parts, so that it is there once however many get it."""
+    if len(response) > MESSAGE_WHOLE_MAX_BYTES:
+        head, tail = rpc.chunk(request_id, _HERE).split(_HERE)
+        return head, response, tail
+    return SharedMessage(rpc.chunk(request_id, response))
 
 
 def filled(empty: bytes, items: bytes) -> Message:

@@ -9,6 +9,7 @@ import secrets
 from typing import Any, Final
 
 import attrs
+import msgspec
 import trio
 
 from livesync_trio.access.client import Client
@@ -47,8 +48,7 @@ def refusal_to_misfit(shared: ServerContext, client: Client, request: PushReques
     return None
 
 
-@attrs.define(eq=False)
-class OpenPush:
+class OpenPush(msgspec.Struct, eq=False):
     """A push that is not finished.
 
     Attributes:
@@ -75,7 +75,7 @@ class OpenPush:
 class Pushing:
     """The pushes of one client, over one connection or HTTP request."""
 
-    __slots__ = ("_asks", "_client", "_hooks", "_shared", "_transport", "tells")
+    __slots__ = ("_client", "_hooks", "_shared", "_transport", "asks", "tells")
 
     def __init__(self, hooks: ClientHooks, shared: ServerContext, transport: str) -> None:
         """Holds nothing.
@@ -86,7 +86,8 @@ class Pushing:
             transport: what they came by, for whoever wants to know: `context.HTTP` or `context.WEBSOCKET`.
         """
         self._hooks = hooks
-        self._asks = hooks.asks_to_push  # a connection keeps the hooks with which it was opened
+        self.asks = hooks.asks_to_push
+        """Whether a hook is asked before each push; a connection keeps the hooks with which it was opened."""
         self.tells = hooks.tells_push_results
         """Whether a hook observes what became of pushes."""
         self._client: Client = hooks.client
@@ -101,7 +102,7 @@ class Pushing:
             patience_s: the longest pause that the client takes without giving up.
             numbered: False for events that get their numbers from the store: there is no chain to check.
         """
-        now_s = trio.current_time()
+        now_s = self._shared.turns.now_s or trio.current_time()
         marks = Marks() if self._shared.watch.on else None
         refusal = check_batch(request.events) if numbered else None
         refusal = refusal or self._client.refusal_to_push(now_s)
@@ -118,7 +119,7 @@ class Pushing:
 
     def must_wait(self, push: OpenPush) -> bool:
         """Whether `allowed` must be asked before it goes to the store."""
-        return self._asks or push.not_before_s > 0
+        return self.asks or push.not_before_s > 0
 
     async def allowed(self, push: OpenPush) -> Refusal | None:
         """Wait out the pause, ask the hooks, and look whether the client may still push; why not, if it may not.
@@ -203,6 +204,6 @@ class Appender:
             if not isinstance(answer, Refusal):
                 numbered = zip(drafts, answer.seq_nums, strict=True)
                 events = tuple([draft.numbered(number, number - 1) for draft, number in numbered])
-                push.request = attrs.evolve(push.request, events=events)
+                push.request = msgspec.structs.replace(push.request, events=events)
             await pushing.tell(push, told)
         return answer

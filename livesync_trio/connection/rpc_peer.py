@@ -10,7 +10,7 @@ from typing import Final
 import trio
 
 from livesync_trio.connection.channel import Incoming
-from livesync_trio.connection.pulling import Pull, filled, rpc_history, rpc_pages
+from livesync_trio.connection.pulling import Pull, filled, rpc_chunks, rpc_history
 from livesync_trio.connection.pushing import OpenPush
 from livesync_trio.connection.store_peer import OpenPull, StorePeer
 from livesync_trio.errors import BackendIdMismatch, Kind, Refusal
@@ -54,7 +54,7 @@ class RpcPeer(StorePeer):
         ack = _ACK_TEXT.fullmatch(text)
         if ack is None or ack[1] not in self._open or self.outbox.queued_bytes or self._logs:
             return False
-        self.last_heard_s = trio.current_time()
+        self.last_heard_s = self.shared.turns.now_s or trio.current_time()
         return True
 
     def on_message(self, incoming: Incoming) -> None:
@@ -110,7 +110,7 @@ class RpcPeer(StorePeer):
     def _meet(self, request_id: RequestId) -> None:
         """Learn from a request id who the client is."""
         self.generation = request_id.generation
-        number = int(request_id.text)
+        number = int(request_id.json.strip(b'"'))
         if self._first_id is None or number < self._first_id:
             self._first_id = number
 
@@ -220,8 +220,9 @@ class RpcPull(Pull):
 
     def send_publication(self, publication: Publication) -> None:
         """`Chunk`s whose pages are built once for all followers."""
-        for page in rpc_pages(publication):
-            self._outbox.put(page.chunk(self._request.id))
+        request_id = self._request.id
+        for message in publication.encoded.get(request_id.json) or rpc_chunks(publication, request_id):
+            self._outbox.put(message)
 
     def log_lost(self, refusal: BackendIdMismatch) -> None:
         """`Exit` with the error: the client must start over."""

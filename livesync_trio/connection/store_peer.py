@@ -89,7 +89,10 @@ class StorePeer(Peer):
         if isinstance(request, OpenPush):
             request.held_bytes = request.batch.size_bytes
             self.unanswered.take(request.held_bytes)
-        if self._queue or self._must_wait(request) or not self._serve_nowait(request):
+            waits = self.pushing.asks or request.not_before_s > 0
+        else:
+            waits = self.hooks.asks_to_pull
+        if self._queue or waits or not self._serve_nowait(request):
             self._queue.append(request)
             if not self._working:
                 self._working = True
@@ -122,11 +125,6 @@ class StorePeer(Peer):
         if isinstance(request, OpenPull) and self._unended_pulls >= self.shared.max_open_pulls:
             return Refusal(Kind.TOO_MANY_REQUESTS, "Too many pulls are open on this connection.")
         return None
-
-    def _must_wait(self, request: OpenPush | OpenPull) -> bool:
-        if isinstance(request, OpenPush):
-            return self.pushing.must_wait(request)
-        return self.hooks.asks_to_pull
 
     def _serve_nowait(self, request: OpenPush | OpenPull) -> bool:
         """Hand a request to the store. False: its mailbox is full."""

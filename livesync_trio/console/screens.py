@@ -29,7 +29,7 @@ from livesync_trio.admin.declaring import Caller, Nothing, Request
 from livesync_trio.admin.server_view import ServerView
 from livesync_trio.console.formats import differences
 from livesync_trio.errors import Kind, Refusal
-from livesync_trio.openapi import queries
+from livesync_trio.openapi import read_query
 from livesync_trio.operators.roles import SCOPES, Right, Role
 from livesync_trio.telemetry import LOG_LEVELS, recent_lines
 
@@ -280,7 +280,7 @@ def _asked(takes: type[_R], given: Mapping[str, str]) -> _R:
     """Of the parameters of a screen, those that an endpoint takes. Raises ValueError."""
     names = {field.encode_name for field in msgspec.structs.fields(takes)}
     try:
-        return queries.asked(takes, {name: [value] for name, value in given.items() if name in names})
+        return read_query(takes, {name: [value] for name, value in given.items() if name in names})
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from None
 

@@ -25,6 +25,7 @@ from collections.abc import Hashable, Sequence
 from typing import Final, Literal, Protocol, runtime_checkable
 
 import attrs
+import msgspec
 
 from livesync_trio.limits import RECORD_KEY_MAX_BYTES, RECORD_MAX_BYTES
 from livesync_trio.model import BackendId, Batch, LogState, StoredEvent, StoreId
@@ -40,8 +41,7 @@ class OpenStore:
     store_id: StoreId
 
 
-@attrs.define(unsafe_hash=True)
-class Append:
+class Append(msgspec.Struct, frozen=True, gc=False):
     """Append a run of batches to a store, all of them or none. Outcome: `Appended` or `HeadMoved`.
 
     A store that does not exist is created, and the outcome is `HeadMoved` to its empty log. Batches that do not
@@ -162,8 +162,7 @@ def subject(write: Write) -> Hashable:
     return (write.kind, write.key) if isinstance(write, PutRecord) else write.store_id
 
 
-@attrs.define(unsafe_hash=True)
-class Appended:
+class Appended(msgspec.Struct, frozen=True, gc=False):
     """The append is durable. `state` is the log after it."""
 
     state: LogState

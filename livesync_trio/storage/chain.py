@@ -77,7 +77,9 @@ def double_id(append_id: str) -> ValueError:
 def state_after(append: Append) -> LogState:
     """The log once the append is durable."""
     before = append.expected
-    added = sum([len(batch.events) for batch in append.batches])
+    added = 0
+    for batch in append.batches:
+        added += len(batch.events)
     return LogState(before.log_id, before.backend_id, append.batches[-1].last_seq_num, before.event_count + added)
 
 

@@ -45,6 +45,7 @@ from livesync_trio.store.known_log import Basis, DecideAnew, Decided, KnownLog, 
 from livesync_trio.store.mailbox import Closed, Mailbox
 from livesync_trio.store.persistence import Readers, Writer
 from livesync_trio.telemetry import Counters, get_logger
+from livesync_trio.turns import Turns
 
 _log = get_logger("store")
 
@@ -61,11 +62,23 @@ class StoreActor:
         quota: admission.Quota | None = None,
         *,
         changed: Callable[[StoreId], None] = lambda _: None,
+        turns: Turns | None = None,
     ) -> None:
-        """Nothing is done before `run`. `changed` is told whenever the log has changed, or may have, durably."""
+        """Nothing is done before `run`.
+
+        Args:
+            store_id: its store.
+            writer: makes its writes durable.
+            readers: read what it must know.
+            counters: totals of the server.
+            quota: how much a log may hold; None for any amount.
+            changed: told whenever the log has changed, or may have, durably.
+            turns: those of whoever hears for all sockets.
+        """
         self.store_id = store_id
         self._writer = writer
         self._counters = counters
+        self._turns = turns or Turns()
         self.mailbox = Mailbox()
         self._taken: list[Command] = []  # short, and a deque holds 760 bytes when it is empty
         self._busy = False  # the state and the followers may be on their way to another log
@@ -188,26 +201,27 @@ class StoreActor:
         self._taken += pushes  # theirs, should anything crash
         try:
             decided = self._decide(pushes)
-            if any(admission.is_doubtful(one.refusal) for one in decided):
-                self.mailbox.release(call=True)
-                return
-            accepted = [one for one in decided if one.batch is not None]
+            accepted: list[Decided] = []
+            for one in decided:
+                if one.batch is not None:
+                    accepted.append(one)
+                elif admission.is_doubtful(one.refusal):
+                    self.mailbox.release(call=True)
+                    return
             if not accepted:
                 self._conclude(decided, self._durable.known)
                 self._hand_on()
                 return
             self._under_way = decided
-            self._submit(self._append_of(accepted))
+            append = self._append_of(accepted)
+            try:
+                self._writer.submit(append, partial(self._written, append, accepted))
+            except StorageUnavailable as error:
+                self._written(append, accepted, error)
         except Exception as error:
             self._fail(error)
 
-    def _submit(self, append: base.Append) -> None:
-        try:
-            self._writer.submit(append, partial(self._written, append))
-        except StorageUnavailable as error:
-            self._written(append, error)
-
-    def _written(self, append: base.Append, outcome: base.Outcome | Exception) -> None:
+    def _written(self, append: base.Append, accepted: list[Decided], outcome: base.Outcome | Exception) -> None:
         """The writer's answer to a run that was handed over. From here to the last answer nobody else gets a turn."""
         decided, self._under_way = self._under_way, None
         assert decided is not None
@@ -221,7 +235,7 @@ class StoreActor:
             elif isinstance(outcome, Exception):
                 raise outcome
             else:
-                self._advance([one for one in decided if one.batch is not None], append)
+                self._advance(accepted, append)
                 self._conclude(decided, append.expected)
             self._hand_on()
         except Exception as error:
@@ -231,11 +245,11 @@ class StoreActor:
         """Answer a run that was handed over."""
         self._acknowledge(decided, before)
         self._taken = []
-        self.last_active_s = trio.current_time()
+        self.last_active_s = self._turns.now_s or trio.current_time()
 
     def _hand_on(self) -> None:
         """Go on with what came meanwhile, if that is nothing but pushes; else it is the actor's turn."""
-        if self._may_be_handed_over and not self._taken and self.mailbox.only(Push):
+        if self.mailbox.only(Push) and not self._taken and self._may_be_handed_over:
             self._carry_out(leading_writes(self.mailbox.take()))
         else:
             self.mailbox.release(call=self._durable.stale)
@@ -355,7 +369,10 @@ class StoreActor:
         return True
 
     def _append_of(self, accepted: list[Decided]) -> base.Append:
-        batches = tuple([one.batch for one in accepted if one.batch is not None])
+        if len(accepted) == 1 and accepted[0].batch is not None:  # nearly always
+            batches: tuple[Batch, ...] = (accepted[0].batch,)
+        else:
+            batches = tuple([one.batch for one in accepted if one.batch is not None])
         return base.Append(self.store_id, self._durable.known, batches, server_time())
 
     def _advance(self, accepted: list[Decided], append: base.Append) -> None:
@@ -378,7 +395,7 @@ class StoreActor:
         after = self._durable.state = LogState(before.log_id, before.backend_id, batch.last_seq_num, count)
         self._counters.pushes_accepted += 1
         self._counters.events_accepted += len(batch.events)
-        if len(self.followers):
+        if self.followers.members:
             events = tuple(
                 StoredEvent(event.seq_num, ordinal, event.json, created_at, batch.user, event.append_id)
                 for ordinal, event in enumerate(batch.events, before.event_count + 1)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 import attrs
+import msgspec
 import trio
 
 from livesync_trio.errors import Kind, Refusal
@@ -71,15 +72,13 @@ class Waiting(Generic[T]):
         return self._answer
 
 
-@attrs.define(unsafe_hash=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True, gc=False):
     """A push is durable and published. `state` is the log right after it."""
 
     state: LogState
 
 
-@attrs.define
-class Push:
+class Push(msgspec.Struct, eq=False):
     """Append a batch.
 
     Attributes:

@@ -31,18 +31,19 @@ class Followers:
     """The followers of one store, in the order in which they were taken on."""
 
     def __init__(self) -> None:
-        self._members: dict[Follower, None] = {}
+        self.members: dict[Follower, None] = {}
+        """They, as keys; only looked at from outside."""
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self.members)
 
     def add(self, follower: Follower) -> None:
         """Take on a follower that stands exactly at the durable head."""
-        self._members[follower] = None
+        self.members[follower] = None
 
     def discard(self, follower: Follower) -> None:
         """Forget a follower, if it is one. Leaving needs no order, so it does not pass the mailbox."""
-        self._members.pop(follower, None)
+        self.members.pop(follower, None)
 
     def publish(self, publication: Publication) -> int:
         """Hand a durable batch to everybody. A follower that fails is dropped; the others do not notice.
@@ -51,33 +52,33 @@ class Followers:
             How many followers had no room and were sent back to the log.
         """
         sent_back = 0
-        for follower in tuple(self._members):
+        for follower in tuple(self.members):
             try:
                 taken = follower.offer(publication)
             except Exception as error:
                 _log.error("follower failed", exc_info=error)
-                self._members.pop(follower, None)
+                self.members.pop(follower, None)
                 follower.dropped()
                 continue
             if not taken:
-                self._members.pop(follower, None)
+                self.members.pop(follower, None)
                 sent_back += 1
         return sent_back
 
     def drop_all(self) -> None:
         """Send everybody back to the log."""
-        members, self._members = self._members, {}
+        members, self.members = self.members, {}
         for follower in members:
             follower.dropped()
 
     def replace_all(self, state: LogState) -> None:
         """Tell everybody that the log is another one now, and forget them."""
-        members, self._members = self._members, {}
+        members, self.members = self.members, {}
         for follower in members:
             follower.replaced(state)
 
     def end_all(self) -> None:
         """Tell everybody that the store is gone, and forget them."""
-        members, self._members = self._members, {}
+        members, self.members = self.members, {}
         for follower in members:
             follower.gone()

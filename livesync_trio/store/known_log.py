@@ -8,7 +8,7 @@ run of writes (`admit`) rests on it alone, and is decided before anything is wri
 from collections.abc import Callable
 from typing import Final
 
-import attrs
+import msgspec
 import trio
 
 from livesync_trio.errors import LogReplaced, Refusal, StorageUnavailable, StoreDamaged
@@ -223,8 +223,7 @@ class KnownLog:
             self.followers.drop_all()
 
 
-@attrs.frozen
-class Basis:
+class Basis(msgspec.Struct, frozen=True, gc=False):
     """What a decision rests on.
 
     Attributes:
@@ -240,8 +239,7 @@ class Basis:
     known: dict[str, int]
 
 
-@attrs.define
-class Decided:
+class Decided(msgspec.Struct):
     """What was decided of a write: it is refused, or its batch goes to the disk, or (neither) the log has all of it."""
 
     write: Write

@@ -19,6 +19,7 @@ from livesync_trio.store.history import History
 from livesync_trio.store.persistence import Readers, Writer
 from livesync_trio.supervision import CrashHistory, Tasks, open_tasks
 from livesync_trio.telemetry import Counters, get_logger
+from livesync_trio.turns import Turns
 
 _log = get_logger("store")
 
@@ -61,6 +62,8 @@ class Registry:
         counters: Counters,
         dormant_after_s: float,
         quota: Quota | None = None,
+        *,
+        turns: Turns | None = None,
     ) -> None:
         """Nothing is started before `run`, which also starts and stops the writer.
 
@@ -70,8 +73,10 @@ class Registry:
             counters: totals of the server.
             dormant_after_s: quiet time after which a store leaves memory.
             quota: how much each store may hold; None for any amount.
+            turns: those of whoever hears for all sockets.
         """
         self._quota = quota
+        self._turns = turns or Turns()
         self.writer = writer
         self.readers = readers
         self.history = History(readers)
@@ -184,7 +189,9 @@ class Registry:
             return FENCED
         if self._tasks is None:
             return FAILED
-        actor = StoreActor(store_id, self.writer, self.readers, self._counters, self._quota, changed=self.changed)
+        actor = StoreActor(
+            store_id, self.writer, self.readers, self._counters, self._quota, changed=self.changed, turns=self._turns
+        )
         self._actors[store_id] = actor
         self._counters.actors_started += 1
         self._counters.actors_restarted += history is not None

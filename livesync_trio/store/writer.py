@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-import attrs
+import msgspec
 import outcome
 import trio
 
@@ -49,8 +49,7 @@ CallSoon = Callable[[Callable[[], None]], object]
 """Has a function called in the Trio thread, from any thread, in order."""
 
 
-@attrs.define(eq=False)
-class _Job:
+class _Job(msgspec.Struct, eq=False):
     """A write under way, and who waits for it."""
 
     write: base.Write
@@ -128,13 +127,11 @@ class ThreadWriter:
 
     def submit(self, write: base.Write, done: Done) -> None:
         """See `persistence.Writer`. What comes in one turn is handed to the thread together."""
-        self._submit([(write, done)])
+        self._submit([_Job(write, done, time.perf_counter())])
 
-    def _submit(self, writes: Sequence[tuple[base.Write, Done]]) -> None:
+    def _submit(self, jobs: list[_Job]) -> None:
         if self._thread is None or self._ended:
             raise StorageUnavailable("the database thread has ended")
-        now_s = time.perf_counter()
-        jobs = [_Job(write, done, now_s) for write, done in writes]
         if self._turns is not None and self._turns.under_way:
             self._outgoing += jobs
         else:
@@ -168,7 +165,8 @@ class ThreadWriter:
             if len(answers) == len(appends):
                 trio.lowlevel.reschedule(task, outcome.Value(answers))
 
-        self._submit([(append, done) for append in appends])
+        now_s = time.perf_counter()
+        self._submit([_Job(append, done, now_s) for append in appends])
         await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
         return answers
 
@@ -266,9 +264,13 @@ class ThreadWriter:
         while self._appends and len(jobs) < GROUP_COMMIT_MAX_OPS and size_bytes < GROUP_COMMIT_MAX_BYTES:
             job = self._appends.popleft()
             jobs.append(job)
-            size_bytes += _size_bytes(job.write)
-        openings = min(len(self._openings), GROUP_COMMIT_MAX_OPENINGS)
-        return jobs + [self._openings.popleft() for _ in range(openings)]
+            assert isinstance(job.write, base.Append)
+            for batch in job.write.batches:
+                size_bytes += batch.size_bytes
+        if self._openings:
+            openings = min(len(self._openings), GROUP_COMMIT_MAX_OPENINGS)
+            jobs += [self._openings.popleft() for _ in range(openings)]
+        return jobs
 
     def _commit(
         self, handle: base.Writer | None, writes: Sequence[base.Write]
@@ -283,11 +285,14 @@ class ThreadWriter:
         except Exception as error:
             self._note_failure(error)
             return handle, [StorageUnavailable(str(error)) for _ in writes]
-        for answer in answers:
+        for write, answer in zip(writes, answers, strict=True):
+            if type(answer) is base.Appended and type(write) is base.Append:
+                continue  # nearly always
             if isinstance(answer, StorageUnavailable):
                 self._note_failure(answer)
                 return handle, answers
-        self._erasing = self._erasing or any(isinstance(write, base.Adopt) and write.erases for write in writes)
+            if isinstance(write, base.Adopt) and write.erases:
+                self._erasing = True
         if not self.healthy and any(map(_was_durable, writes, answers)):
             self._note_healthy()
         return handle, answers
@@ -346,7 +351,3 @@ def _was_durable(write: base.Write, answer: base.Outcome | Exception) -> bool:
     return isinstance(answer, base.Appended | base.RecordStored) or (
         isinstance(write, base.Reset) and not isinstance(answer, Exception)
     )
-
-
-def _size_bytes(write: base.Write) -> int:
-    return sum([batch.size_bytes for batch in write.batches]) if isinstance(write, base.Append) else 0

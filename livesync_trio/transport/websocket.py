@@ -14,7 +14,7 @@ import trio
 from websockets.frames import BINARY, CONT, TEXT, Frame
 from websockets.protocol import OPEN, SERVER, Protocol
 
-from livesync_trio.connection.channel import ChannelEnded, Incoming, Message
+from livesync_trio.connection.channel import ChannelEnded, Incoming, Message, SharedMessage
 from livesync_trio.errors import Kind
 from livesync_trio.limits import (
     CLOSE_LIMIT_S,
@@ -103,7 +103,7 @@ class WebSocketChannel:
         self._more = bool(leftover)  # whole frames may be in there, for the next turn
         self._unsent: list[memoryview] = []  # what the socket did not take
         self._control: list[bytes] = []
-        self._changed = trio.lowlevel.ParkingLot()  # whoever waits for `_control` to be sent, or for `_gone`
+        self._changed: trio.lowlevel.ParkingLot | None = None  # whoever waits for `_control` to be sent, or for `_gone`
         self._fragments: list[bytes] = []
         self._fragment_text = True
         self._over: tuple[Kind | None, str] | None = None  # how it ended, as `ChannelEnded` says it
@@ -123,7 +123,7 @@ class WebSocketChannel:
         self._take = take
         try:
             while self._pongs_pile_up:
-                await self._changed.park()
+                await self._change()
             if self._wanted_bytes:
                 await self._wait_for_room()
             elif self._reserved_bytes:  # it could not go on while we did not read
@@ -324,17 +324,21 @@ class WebSocketChannel:
         Raises:
             ChannelEnded: the peer is gone.
         """
-        pieces, self._control = self._control, []
-        size_bytes = 0  # of the last message; a large one is given alone
-        if self._changed:
-            self._changed.unpark_all()
+        pieces, size_bytes = [], 0  # of the last message; a large one is given alone
+        if self._control:
+            pieces, self._control = self._control, []
+            self._note_change()
         if self._over is None and (self._library is None or self._library.state is OPEN):  # `_open`, without a call
             for message in messages:
-                if isinstance(message, bytes):
+                if type(message) is SharedMessage:
+                    if message.framed is None:
+                        message.framed = text_head(len(message.text)) + message.text
+                    pieces.append(message.framed)
+                elif isinstance(message, bytes):
                     size_bytes = len(message)
                     pieces.append(text_head(size_bytes))
                     pieces.append(message)
-                else:
+                elif isinstance(message, tuple):
                     size_bytes = sum(map(len, message))
                     pieces.append(text_head(size_bytes))
                     pieces.extend(message)
@@ -343,7 +347,7 @@ class WebSocketChannel:
                 self._traffic.sent_bytes += sum(map(len, pieces))
                 self._unsent = direct.write_now(self._stream, pieces)
                 return not self._unsent
-            data = b"".join(pieces)
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             self._traffic.sent_bytes += len(data)
             unsent = direct.send_now(self._stream, data)
         except direct.PeerGone as gone:
@@ -383,12 +387,23 @@ class WebSocketChannel:
             self._note_gone()
         with trio.move_on_after(CLOSE_LIMIT_S):
             while not self._gone:
-                await self._changed.park()
+                await self._change()
         await trio.aclose_forcefully(self._stream)
 
     def _note_gone(self) -> None:
         self._gone = True
-        self._changed.unpark_all()
+        self._note_change()
+
+    async def _change(self) -> None:
+        """The lot exists while somebody waits: an idle peer holds none."""
+        if self._changed is None:
+            self._changed = trio.lowlevel.ParkingLot()
+        await self._changed.park()
+
+    def _note_change(self) -> None:
+        changed, self._changed = self._changed, None
+        if changed is not None:
+            changed.unpark_all()
 
 
 def _nobody(_: list[Incoming]) -> bool:

@@ -38,6 +38,8 @@ def take_batch(shapes: Sequence[EventShape], restore: Restore) -> tuple[Event, .
     """
     if len(shapes) > EVENTS_PER_PUSH_MAX:
         raise Unreadable(f"Expected at most {EVENTS_PER_PUSH_MAX} events, got {len(shapes)} - at `$.batch`")
+    if len(shapes) == 1:
+        return (_take(0, shapes[0], restore),)  # nearly always
     return tuple([_take(index, shape, restore) for index, shape in enumerate(shapes)])
 
 

@@ -9,6 +9,7 @@ import re
 from typing import Final
 
 import attrs
+import msgspec
 
 from livesync_trio.errors import Kind
 from livesync_trio.limits import REQUEST_ID_MAX_BYTES
@@ -25,8 +26,7 @@ class Generation(enum.StrEnum):
     """Programs that are no LiveStore clients, by the HTTP API or its WebSocket."""
 
 
-@attrs.define(unsafe_hash=True)
-class RequestId:
+class RequestId(msgspec.Struct, frozen=True, gc=False):
     """Id of a request, to be echoed exactly as it came (SPEC section 4).
 
     Attributes:
@@ -79,8 +79,7 @@ class PullRequest:
     backend_id: str | None
 
 
-@attrs.define(unsafe_hash=True)
-class PushRequest:
+class PushRequest(msgspec.Struct, frozen=True, gc=False):
     """Append a batch.
 
     Attributes:

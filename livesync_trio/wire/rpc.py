@@ -187,7 +187,7 @@ def _pull_request(request_id: RequestId, payload: bytes, restore: Restore) -> Pu
     return PullRequest(
         request_id,
         _string(restore(shape.storeId), "storeId"),
-        _application_payload(shape.payload, restore),
+        None if shape.payload is UNSET else restore(shape.payload),
         shape.live,
         after,
         backend_id,
@@ -202,7 +202,7 @@ def _push_request(
     return PushRequest(
         request_id,
         _string(restore(shape.storeId), "storeId"),
-        _application_payload(shape.payload, restore),
+        None if shape.payload is UNSET else restore(shape.payload),
         take_batch(shape.batch, restore),
         _string(restore(known.value), "backendId.value") if isinstance(known, _SomeBackendId) else None,
         trace,
@@ -214,10 +214,6 @@ def _trace(envelope: _Envelope) -> tuple[bytes, bytes, bytes] | None:
         return None
     sampled = b"" if envelope.sampled is UNSET else bytes(envelope.sampled)
     return bytes(envelope.traceId), bytes(envelope.spanId), sampled
-
-
-def _application_payload(raw: Raw | UnsetType, restore: Restore) -> bytes | None:
-    return None if raw is UNSET else restore(raw)
 
 
 def _string(text: bytes, member: str) -> str:

@@ -11,7 +11,7 @@ import trio.testing
 
 from livesync_trio.access.client import Client
 from livesync_trio.connection import http_rpc
-from livesync_trio.connection.pulling import rpc_pages
+from livesync_trio.connection.pulling import rpc_chunks
 from livesync_trio.connection.v3_peer import V3Peer
 from livesync_trio.hooks import HookContext, Hooks
 from livesync_trio.limits import HTTP_PULL_STORAGE_PATIENCE_S, PUBLICATION_MAX_BYTES, READ_MAX_EVENTS, READS_AT_A_TIME
@@ -270,8 +270,8 @@ async def test_a_large_batch_is_read_from_the_log_by_its_followers(autojump_cloc
 
 def test_the_body_of_a_chunk_is_shared_by_all_followers() -> None:
     one = StoredEvent(1, 1, event(1, 0, b'"' + b"x" * 200_000 + b'"').json, "2026-01-01T00:00:00.000Z")
-    [page] = rpc_pages(Publication(LogState(1, BackendId("b"), 1, 1), (one,), b'"1"'))
-    first, second = (page.chunk(RequestId(number, Generation.V4)) for number in (b'"1"', b'"2"'))
+    publication = Publication(LogState(1, BackendId("b"), 1, 1), (one,), b'"1"')
+    [first], [second] = (rpc_chunks(publication, RequestId(number, Generation.V4)) for number in (b'"1"', b'"2"'))
     assert isinstance(first, tuple)
     assert isinstance(second, tuple)
     assert first[0] != second[0]

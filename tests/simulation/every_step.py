@@ -85,7 +85,7 @@ class Watch(trio.abc.Instrument):
         self._stood_at[actor] = state
         if actor._busy:
             return  # it may be on its way to another state
-        for follower in actor.followers._members:
+        for follower in actor.followers.members:
             assert isinstance(follower, Pull)
             cursor = follower._cursor
             if cursor is None or (cursor.seq_num, cursor.backend_id) != (state.head, state.backend_id):

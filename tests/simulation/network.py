@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from livesync_trio.connection.channel import ChannelEnded, Incoming, Message
+from livesync_trio.connection.channel import ChannelEnded, Incoming, Message, whole
 from livesync_trio.errors import Kind
 
 STALL_LIMIT_S = 60.0
@@ -170,7 +170,7 @@ class SimulatedChannel:
         return False
 
     def begin(self, messages: Sequence[Message]) -> bool:
-        self._waiting = [message if isinstance(message, bytes) else b"".join(message) for message in messages]
+        self._waiting = [whole(message) for message in messages]
         return not self._waiting
 
     async def finish(self) -> None:

@@ -32,23 +32,28 @@ _AT_FDCWD: Final = -100
 _AT_STATX_DONT_SYNC: Final = 0x4000
 _STATX_INO: Final = 0x100
 _STATX_BYTES: Final = 256
-_INODE: Final = slice(32, 40)
-_DEVICE: Final = slice(136, 144)
-"""Where `struct statx` has them (statx(2)); its layout is the same on every architecture."""
+_ASKED: Final = slice(32, 144)
+_INODE: Final = slice(0, 8)
+_DEVICE: Final = slice(104, 112)
+"""Where `struct statx` has them (statx(2)), and where they are in that part; its layout is the same on every
+architecture."""
 
 
 def identity_of(path: str) -> Callable[[], Identity]:
     """What asks for the identity of whatever is at a path; it raises OSError as `os.stat` does."""
-    statx = _function("statx", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_char_p)
+    statx = _function("statx", ctypes.c_int)
     if statx is None:
         return lambda: _identity(path)
-    name, struct_statx = os.fsencode(path), ctypes.c_char * _STATX_BYTES
+    # All that is passed is made once: to convert it with each commit costs more than the call. Several threads may ask,
+    # and share the answer: it is written and copied in one piece each, under the interpreter lock.
+    answer = (ctypes.c_char * _STATX_BYTES)()
+    of_path = (_AT_FDCWD, os.fsencode(path), _AT_STATX_DONT_SYNC, _STATX_INO, ctypes.byref(answer))
+    content = memoryview(answer).cast("B")[_ASKED]
 
     def found() -> Identity:
-        answer = struct_statx()  # one a call: several threads ask
-        if statx(_AT_FDCWD, name, _AT_STATX_DONT_SYNC, _STATX_INO, answer) != 0:
+        if statx(*of_path) != 0:
             return _identity(path)  # it fails there as well, with the right exception
-        raw = answer.raw
+        raw = content.tobytes()
         return raw[_INODE] + raw[_DEVICE]
 
     return found
@@ -56,14 +61,14 @@ def identity_of(path: str) -> Callable[[], Identity]:
 
 def beginning_of(descriptor: int, size_bytes: int) -> Callable[[], bytes]:
     """What reads the first bytes of an open file."""
-    pread = _function("pread", ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_long)
+    pread = _function("pread", ctypes.c_ssize_t)
     if pread is None:
         return lambda: os.pread(descriptor, size_bytes, 0)
-    array = ctypes.c_char * size_bytes
+    buffer = (ctypes.c_char * size_bytes)()  # shared, as above
+    of_file = (descriptor, ctypes.byref(buffer), ctypes.c_size_t(size_bytes), ctypes.c_long(0))
 
     def read() -> bytes:
-        buffer = array()
-        count = pread(descriptor, buffer, size_bytes, 0)
+        count = pread(*of_file)
         return buffer.raw[:count] if count >= 0 else os.pread(descriptor, size_bytes, 0)
 
     return read
@@ -74,7 +79,7 @@ def _identity(path: str) -> Identity:
     return status.st_dev, status.st_ino
 
 
-def _function(name: str, *arguments: type) -> "Callable[..., int] | None":
+def _function(name: str, result: type) -> "Callable[..., int] | None":
     """A function of the C library that is called with the interpreter lock held; None when there is none."""
     if os.uname().sysname != "Linux":
         return None
@@ -82,7 +87,7 @@ def _function(name: str, *arguments: type) -> "Callable[..., int] | None":
         function = getattr(ctypes.PyDLL(None), name)
     except (OSError, AttributeError):
         return None
-    function.argtypes, function.restype = arguments, ctypes.c_int if name == "statx" else ctypes.c_ssize_t
+    function.restype = result
     found: Callable[..., int] = function
     return found
 

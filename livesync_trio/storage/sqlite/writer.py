@@ -94,7 +94,7 @@ class SqliteWriter:
         try:
             if not self._in_place:
                 self._check_files()
-            connection = self._open()
+            connection = self._connection or self._open()
             try:
                 if not self._all_at_once(connection, writes, appends, outcomes):
                     self._one_by_one(connection, writes, outcomes)
