@@ -5,7 +5,7 @@
 A console is a stream of the overview; every second one follows a live tail of the store that is pushed to most instead.
 Rounds alternate, so that whatever else the machine does falls on both; what counts is the ratio. With `--idle` the
 rounds are played once more beside so many connections that follow a store each. At the end nobody pushes, and it is
-measured what consoles cost by themselves.
+measured what consoles cost by themselves. `--loads 15` measures the first page in Chromium instead.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from typing import Final
 import attrs
 import httpx
 import trio
+from playwright.sync_api import sync_playwright
 
 from livesync_trio.client import Event, open_backend
 from scripts.benchmark.scenarios.idle import Pings, affordable, subscribe
@@ -29,6 +30,12 @@ from scripts.benchmark.sockets import Address, Loop
 from scripts.console_pictures import SECRET, server
 
 _HEADERS: Final = {"authorization": f"Bearer {SECRET}"}
+_TIMES: Final = """(() => {
+  const page = performance.getEntriesByType('navigation')[0]
+  return [page.responseEnd, page.domContentLoadedEventEnd]  // by then each deferred script has run
+})()"""
+_BYTES: Final = """[...performance.getEntriesByType('resource'), ...performance.getEntriesByType('navigation')]
+  .filter((each) => !each.name.includes('/live')).reduce((sum, each) => sum + each.transferSize, 0)"""
 
 
 @attrs.frozen
@@ -173,10 +180,44 @@ def alone(urls: Urls, given: argparse.Namespace) -> None:
         print(f"nobody pushes, {consoles:2} consoles: {100 * used / given.seconds:.2f} % of a core", flush=True)
 
 
+def first_page(control: str, loads: int) -> None:
+    """How large the overview is, and when it takes clicks: in a browser that has seen none of it before.
+
+    Beside the times, which depend on what else the machine does, the processor time of the page's thread until then.
+    """
+    times: list[tuple[float, float, float]] = []
+    sizes: list[int] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        for _ in range(loads + 1):  # the first one is the browser's own start
+            page = browser.new_page(extra_http_headers=_HEADERS)
+            debugger = page.context.new_cdp_session(page)
+            debugger.send("Performance.enable", {"timeDomain": "threadTicks"})
+            page.goto(control, wait_until="domcontentloaded")
+            metrics = debugger.send("Performance.getMetrics")["metrics"]
+            used_s = next(each["value"] for each in metrics if each["name"] == "TaskDuration")
+            times.append((*page.evaluate(_TIMES), 1000 * used_s))
+            page.wait_for_selector("canvas")
+            sizes.append(page.evaluate(_BYTES))
+            page.context.close()
+        browser.close()
+    answered, interactive, used = (statistics.median(each) for each in zip(*times[1:], strict=True))
+    best = min(each[1] for each in times)
+    print(f"first page: {max(sizes)} bytes; answered after {answered:.0f} ms")
+    print(f"interactive after {interactive:.0f} ms (median), {best:.0f} ms (best), {used:.0f} ms of the page's thread")
+
+
 def main() -> None:
     """Play the rounds, and say what came out."""
     options = argparse.ArgumentParser(description=__doc__)
-    for option, default in (("rounds", 6), ("consoles", 10), ("clients", 8), ("pushes", 150), ("idle", 0)):
+    for option, default in (
+        ("rounds", 6),
+        ("consoles", 10),
+        ("clients", 8),
+        ("pushes", 150),
+        ("idle", 0),
+        ("loads", 0),
+    ):
         options.add_argument(f"--{option}", type=int, default=default)
     options.add_argument("--seconds", type=float, default=20.0)
     for option in ("look", "store", "follow"):
@@ -191,6 +232,9 @@ def main() -> None:
     affordable(0)  # the server inherits it
     # Without a secret that signs tokens, whoever is on this machine may connect.
     with tempfile.TemporaryDirectory() as name, server(Path(name), LIVESYNC_JWT_SECRET="") as (url, control):
+        if given.loads:
+            first_page(control, given.loads)
+            return
         urls = Urls(url, control)
         compare(urls, "alone", given)
         alone(urls, given)

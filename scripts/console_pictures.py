@@ -2,7 +2,8 @@
 
     .venv/bin/python -m scripts.console_pictures [--into FOLDER] [--width 1280] [SCREEN …]
 
-Needs Chromium (`--chromium`, /usr/bin/chromium unless said otherwise) and what `scripts/venv dev` installs.
+Needs Chromium (`--chromium`, /usr/bin/chromium unless said otherwise), PostgreSQL's programs for the change feed's
+source, and what `scripts/venv dev` installs.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import httpx
 from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 from livesync_trio.client import Event, open_backend_blocking
+from tests.postgres.server import new_cluster
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SECRET: Final = "the-secret-of-these-pictures"
@@ -46,9 +48,19 @@ SCREENS: Final = {
     "audit": "/log?tab=audit",
     "backups": "/backups",
     "webhooks": "/webhooks?webhook=search-index",
+    "feed": "/feed",
     "operators": "/operators",
     "account": "/account",
 }
+_FEED: Final = """
+[feed]
+source = "{source}"
+tables = ["public.projects", "public.tasks"]
+
+[feed.access]
+"public.projects" = "owner = {{sub}}"
+"public.tasks" = true
+"""
 _LISTENS_S: Final = 60.0
 
 
@@ -79,13 +91,30 @@ def server(folder: Path, **more: str) -> Iterator[tuple[str, str]]:
                 httpx.get(urls[0] + "/health")
                 break
             except httpx.TransportError:
-                if time.monotonic() > until:
+                if time.monotonic() > until or process.poll() is not None:
+                    print((folder / "log").read_text(encoding="utf-8"), file=sys.stderr)
                     raise
                 time.sleep(0.1)
         yield urls
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
+
+
+@contextmanager
+def followed_tables(folder: Path) -> Iterator[None]:
+    """A PostgreSQL with two tables, and a configuration in the folder whose change feed follows them."""
+    source = new_cluster(f"pictures-{os.getpid()}")
+    source.start("wal_level=logical")
+    try:
+        source.run("CREATE TABLE projects (id int PRIMARY KEY, owner text, title text)")
+        source.run("CREATE TABLE tasks (id int PRIMARY KEY, project int, title text)")
+        source.run("INSERT INTO projects SELECT n, 'ada', 'Project ' || n FROM generate_series(1, 40) n")
+        source.run("INSERT INTO tasks SELECT n, mod(n, 40) + 1, 'Task ' || n FROM generate_series(1, 900) n")
+        (folder / "livesync.toml").write_text(_FEED.format(source=source.url()), encoding="utf-8")
+        yield
+    finally:
+        source.stop()
 
 
 def fill(url: str, token: str) -> None:
@@ -159,7 +188,11 @@ def main() -> None:
     options.add_argument("--busy", type=float, default=20.0, help="seconds of work before the first picture")
     given = options.parse_args()
     given.into.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as name, server(Path(name)) as (url, control):
+    with (
+        tempfile.TemporaryDirectory() as name,
+        followed_tables(Path(name)),
+        server(Path(name), LIVESYNC_CONFIG="livesync.toml") as (url, control),
+    ):
         headers = {"authorization": f"Bearer {SECRET}"}
         answer = httpx.post(
             f"{control}/api/v1/access/token", json={"user": "ada", "stores": ["*"]}, headers=headers

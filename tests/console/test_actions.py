@@ -1,4 +1,4 @@
-"""What an operator does to a store, and a backup that is given up: by clicks, and seen in the log afterwards."""
+"""What an operator does to a store, and backups: by clicks, and seen in the log and the folder afterwards."""
 
 from __future__ import annotations
 
@@ -110,6 +110,22 @@ def test_the_growth_of_a_store_is_plotted(site: Site) -> None:
     expect(page.locator("figure canvas")).to_be_visible()
     expect(page.locator("figcaption b")).to_have_text("3 events")
     barriers(page, "/store?storeId=grown&tab=growth")
+    page.context.close()
+
+
+def test_a_backup_is_made_at_once_and_fetched(site: Site) -> None:
+    page = site.page("/backups")
+    site.until(lambda: site.http.get("/api/v1/backups").json()["files"])
+    before = len(site.http.get("/api/v1/backups").json()["files"])
+    page.get_by_role("button", name="Back up now").click()
+    expect(page.locator("tbody tr")).to_have_count(before + 1)
+    path = page.get_by_role("link", name="download").first.get_attribute("href")
+    fetched = site.http.get(str(path))  # by the secret, which the browser's own downloads do not send
+    assert fetched.headers["content-disposition"].startswith('attachment; filename="livesync-')
+    assert fetched.content[:2] == b"\x1f\x8b"
+    barriers(page, "/backups")
+    for name in ("../livesync.toml", "/etc/passwd", ""):
+        assert site.http.get("/api/v1/backups/file", params={"name": name}).status_code in (400, 404)
     page.context.close()
 
 

@@ -160,7 +160,9 @@ const Console = (() => {
   const starts = []
   const onShow = (start) => starts.push(start)
   const shown = (within) => { showTimes(within); for (const start of starts) start(within) }
-  document.addEventListener('DOMContentLoaded', () => { nameTheme(); shown(document) })
+  // Where there is no room for all of them, the names of screens scroll sideways.
+  const showWhereWeAre = () => document.querySelectorAll('nav [aria-current]').forEach((link) => link.scrollIntoView({ block: 'nearest', inline: 'center' }))
+  document.addEventListener('DOMContentLoaded', () => { nameTheme(); showWhereWeAre(); shown(document) })
   document.addEventListener('htmx:afterSwap', (event) => shown(event.detail.target.isConnected ? event.detail.target : document))
   document.addEventListener('htmx:responseError', (event) => {
     const status = event.detail.xhr.status
