@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -63,14 +64,24 @@ class Making:
     began_s: float
     scope: trio.CancelScope
 
+    @property
+    def _file(self) -> Path:
+        return Path(self.place, f"{self.name}.part")
+
     def written_bytes(self) -> int:
         """How much of it is in the folder so far; of one for a bucket that is not known: 0."""
         if is_bucket(self.place):
             return 0
         try:
-            return Path(self.place, f"{self.name}.part").stat().st_size
+            return self._file.stat().st_size
         except OSError:
             return 0
+
+    def remove(self) -> None:
+        """Leave nothing of it in the folder; a bucket drops what was never completed."""
+        if not is_bucket(self.place):
+            with suppress(OSError):
+                self._file.unlink()
 
 
 @attrs.define(eq=False)
@@ -149,8 +160,10 @@ class Backups:
             try:
                 made = await self._made(scope)
             finally:
-                self.making = None
+                begun, self.making = self.making, None
         if scope.cancelled_caught:
+            if begun is not None:
+                begun.remove()  # its process may have been killed before it could
             self.reason = "It was cancelled."
             _log.info("backup cancelled")
         return made

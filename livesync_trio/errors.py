@@ -1,16 +1,12 @@
-"""What can go wrong, and the one table that says how each of it is told to whom.
+"""What can go wrong, and the one table (`RULES`) that says how each of it is told to whom; `docs/errors.md` shows it.
 
-Owns the kinds of refusal, the table `RULES`, and the few exceptions that cross a layer. Refusals are *values*
-(invariant 9): a push that comes too late is an expected outcome and is answered, not raised. Exceptions are for
-what nobody can answer on the spot.
-
-The table is what `docs/errors.md` shows; a test compares them.
+Refusals are *values* (invariant 9): a push that comes too late is an expected outcome and is answered, not raised.
+Exceptions are for what nobody can answer on the spot.
 """
 
 import enum
 import logging
 import math
-import re
 from typing import Final
 
 import attrs
@@ -495,10 +491,3 @@ class CommandError(LivesyncError):
     def __init__(self, kind: Kind, message: str) -> None:
         super().__init__(message)
         self.kind = kind
-
-
-def place_of(url: str) -> str:
-    """A URL as it may be shown: without user, password, query and fragment."""
-    base = re.split(r"[?#]", url, maxsplit=1)[0]
-    scheme, separator, rest = base.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else base.rpartition("@")[2]

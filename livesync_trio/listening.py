@@ -201,7 +201,7 @@ def inherited_listeners(descriptors: Iterable[int]) -> list[socket.socket]:
     return found
 
 
-def place_of(listening: socket.socket) -> tuple[str, int]:
+def address_of(listening: socket.socket) -> tuple[str, int]:
     """Host and port of a socket as settings name them; of a Unix socket `unix:` and its path, and 0."""
     name = listening.getsockname()
     return (f"{UNIX}{name}", 0) if listening.family == socket.AF_UNIX else (str(name[0]), int(name[1]))

@@ -248,10 +248,10 @@ class Reloader:
     # --- taking effect: in the Trio thread, cannot fail --------------------------------------------------------------
 
     def _put_in_place(self, loaded: _Loaded) -> None:
-        config, surroundings = self.config, self._door.shared
+        config, shared = self.config, self._door.shared
         loaded.certificate()
         loaded.audit()
-        surroundings.hooks, surroundings.admin_secret = loaded.runner, config.admin_secret
+        shared.hooks, shared.admin_secret = loaded.runner, config.admin_secret
         access = self._door.access
         access.authentication, access.pages = loaded.authentication, loaded.pages
         self._door.protect_metrics(config.metrics_token)

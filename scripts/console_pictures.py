@@ -53,8 +53,8 @@ _LISTENS_S: Final = 60.0
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[tuple[str, str]]:
-    """A server in a process of its own: where clients reach it, and its control plane."""
+def server(folder: Path, **more: str) -> Iterator[tuple[str, str]]:
+    """A server in a process of its own: where clients reach it, and its control plane. `more`: of its environment."""
     settings = {
         "ADMIN_SECRET": SECRET,
         "LIVESYNC_CONSOLE": "true",
@@ -64,6 +64,7 @@ def server(folder: Path) -> Iterator[tuple[str, str]]:
         "ADMIN_PORT": "8100",
         "LIVESYNC_BACKUP_DIR": "backups",
         "LIVESYNC_WEBHOOK_PRIVATE_HOSTS": "127.0.0.1",
+        **more,
     }
     settings |= {name: os.environ[name] for name in ("PORT", "ADMIN_PORT") if name in os.environ}
     program = [sys.executable, "-m", "livesync_trio", "serve"]

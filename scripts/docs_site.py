@@ -2,18 +2,22 @@
 
 The pages are read in the repository, too, where `../deploy/Caddyfile` is a file and `README.md` the entrance. On the
 site such a file becomes a page: Markdown as it is, everything else as a listing. `mkdocs.yml` names this file
-under `hooks`.
+under `hooks`. Pages that are made of something else come from `docs_reference`.
 """
 
+import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
+from mkdocs.structure.nav import Navigation, Section
 from mkdocs.structure.pages import Page
+
+from scripts.docs_reference import llms_txt, references
 
 _LINK: Final = re.compile(r"(?<=\]\()(?![a-z]+:|/|#)([^)#\s]+)")
 """The target of a link to a file, without its anchor."""
@@ -51,7 +55,43 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
             files.append(_brought(linked, docs.parent, config))
             if linked.suffix == ".md":
                 ahead.append(linked)
+    for reference in references():
+        if files.get_file_from_path(reference.guide) is None:
+            continue
+        files.append(File.generated(config, f"{reference.page}.md", content=reference.markdown()))
+        text = json.dumps(reference.document, indent=2, ensure_ascii=False)
+        files.append(File.generated(config, f"{reference.page}.json", content=text))
     return files
+
+
+_navigation: list[Navigation] = []
+"""That of the build under way."""
+
+
+def on_nav(nav: Navigation, **_: object) -> Navigation:
+    """Remember what is where, for llms.txt."""
+    _navigation[:] = [nav]
+    return nav
+
+
+def on_post_build(*, config: MkDocsConfig) -> None:
+    """Write llms.txt: every page of the navigation with its first sentence."""
+    groups = []
+    for item in _navigation[0].items:
+        pages = list(_pages(item))
+        if pages:
+            told = [(str(page.title), page.url, page.markdown or "") for page in pages]
+            groups.append((str(item.title), told))
+    text = llms_txt(config.site_name, config.site_description or "", groups)
+    (Path(config.site_dir) / "llms.txt").write_text(text, encoding="utf-8")
+
+
+def _pages(item: object) -> Iterator[Page]:
+    if isinstance(item, Page):
+        yield item
+    elif isinstance(item, Section):
+        for child in item.children:
+            yield from _pages(child)
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, **_: object) -> str:

@@ -46,7 +46,7 @@ const synced = async (limitMs = 30_000) => {
 }
 
 if (act === 'watch') {
-  store.subscribe(all, { onUpdate: (todos) => { console.log(); show(todos) } })
+  store.subscribe(all, (todos) => { console.log(); show(todos) })
 } else {
   if (act === 'add') store.commit(events.todoCreated({ id: `${Date.now()}-${NAME}`, text: what }))
   if (act === 'done') store.commit(events.todoDone({ id: store.query(all)[Number(what) - 1].id }))

@@ -12,8 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from livesync_trio.access.admission import Access
 from livesync_trio.access.client import Rights
-from livesync_trio.admin.declaring import Answer, Caller, Request, StoreName
-from livesync_trio.admin.reading import refused
+from livesync_trio.admin.declaring import Answer, Caller, Request, StoreName, refused
 from livesync_trio.admin.server_view import ServerView
 from livesync_trio.config import Config
 from livesync_trio.errors import Kind, Refusal

@@ -8,8 +8,7 @@ from typing import Annotated, Protocol
 from msgspec import Meta
 
 from livesync_trio.access.store_ids import StoreIdPolicy
-from livesync_trio.admin.declaring import Answer, Caller, Request
-from livesync_trio.admin.reading import refused
+from livesync_trio.admin.declaring import Answer, Caller, Request, refused
 from livesync_trio.admin.server_view import ServerView
 from livesync_trio.admin.stores import state_of, unknown
 from livesync_trio.errors import Refusal

@@ -4,14 +4,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from livesync_trio.admin.declaring import PAGE, Answer, Caller, Limit, Request, Time
-from livesync_trio.admin.reading import refused
+from livesync_trio.admin.declaring import PAGE, Answer, Caller, Limit, Request, Time, refused
 from livesync_trio.admin.server_view import ServerView, moment
 from livesync_trio.connection.peer import Peer
 from livesync_trio.connection.peers import UNKNOWN
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.limits import SEQ_NUM_MAX
-from livesync_trio.openapi.queries import wire_time
+from livesync_trio.openapi import wire_time
 
 
 class ListConnections(Request, frozen=True):

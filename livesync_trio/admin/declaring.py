@@ -1,4 +1,4 @@
-"""What an endpoint is: its path, what may be asked of it, what it answers.
+"""What an endpoint is: its path, what may be asked of it, what it answers, and how a request for it is read.
 
 Requests and answers are msgspec structs: the reading of a request, the JSON of an answer and the OpenAPI document come
 from their annotations. Knows neither Quart nor Hypercorn.
@@ -11,13 +11,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args, get_type_hints
 
 import attrs
+import msgspec
 from msgspec import Meta
 
-from livesync_trio.errors import Refusal
+from livesync_trio.errors import Kind, Refusal
 from livesync_trio.limits import ADMIN_PAGE, ADMIN_PAGE_MAX, SEQ_NUM_MAX
-from livesync_trio.openapi.structs import Answer as Answer
-from livesync_trio.openapi.structs import Request as Request
-from livesync_trio.openapi.structs import camel as camel
+from livesync_trio.model import RESERVED_STORES
+from livesync_trio.openapi import Answer as Answer
+from livesync_trio.openapi import Request as Request
+from livesync_trio.openapi import camel as camel
+from livesync_trio.openapi import query_values, read_query
 from livesync_trio.operators.roles import Operator, Right, Role
 
 if TYPE_CHECKING:
@@ -170,3 +173,31 @@ class Route:
 
     def _annotations(self) -> dict[str, Any]:
         return get_type_hints(self.handler)
+
+
+def read(route: Route, query: bytes, body: bytes) -> Request | Refusal:
+    """Read what is asked of a route, or say what about it is unknown, repeated, missing or not of its kind.
+
+    Args:
+        route: which.
+        query: of the request's target, as it came.
+        body: empty for a GET.
+    """
+    try:
+        given = query_values(query.decode())
+        if route.method == "GET":
+            asked = read_query(route.takes, given)
+        elif given:
+            return refused(f"{route.path} takes no parameters; send a JSON object.")
+        else:
+            asked = msgspec.json.decode(body, type=route.takes)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        return refused(f"The request cannot be understood: {str(error)[:200]}. See /api/v1/openapi.json.")
+    if getattr(asked, "store_id", "").startswith(RESERVED_STORES):
+        return refused(f"Stores under {RESERVED_STORES} are imports under way.")
+    return asked
+
+
+def refused(message: str) -> Refusal:
+    """A request that cannot be understood."""
+    return Refusal(Kind.BAD_PARAMETER, message)

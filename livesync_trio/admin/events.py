@@ -19,7 +19,7 @@ from livesync_trio.archive.reading import newest_first
 from livesync_trio.errors import Refusal
 from livesync_trio.limits import READ_MAX_BYTES, READ_MAX_EVENTS
 from livesync_trio.model import ROOT_SEQ_NUM, LogState, StoredEvent, StoreId
-from livesync_trio.openapi.queries import moment_read
+from livesync_trio.openapi import moment_read
 from livesync_trio.storage.base import Reader
 from livesync_trio.wire.choice import Choice, origin_of
 

@@ -1,17 +1,16 @@
 """Who may use the control plane, and what every answer carries.
 
-By the secret, a token or a session; the throttle of secrets, origins, headers.
+By the secret, a token or the cookie of a session; the throttle of secrets, origins, headers.
 """
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
 
-from livesync_trio.admin.cookies import session_cookie
 from livesync_trio.admin.declaring import Caller, CallerKind
 from livesync_trio.admin.server_view import ServerView
 from livesync_trio.config import is_loopback
@@ -23,6 +22,49 @@ if TYPE_CHECKING:
     from livesync_trio.operators.entrance import Entrance
     from livesync_trio.operators.sessions import Session
     from livesync_trio.operators.tokens import Token
+
+PLAIN: Final = "livesync_session"
+HOST: Final = "__Host-livesync_session"
+"""Behind TLS. No page of a neighbouring name can set it, since browsers take it for this very host only."""
+
+
+def set_cookie(value: str, lifetime_s: float, *, secure: bool) -> tuple[str, str]:
+    """The header that gives a browser its session."""
+    return "set-cookie", f"{_name(secure)}={value}; Max-Age={int(lifetime_s)}; {_attributes(secure)}"
+
+
+def clear_cookie(*, secure: bool) -> tuple[str, str]:
+    """The header that takes it away."""
+    return "set-cookie", f"{_name(secure)}=; Max-Age=0; {_attributes(secure)}"
+
+
+def session_cookie(headers: Mapping[str, str], *, secure: bool) -> str | None:
+    """The value that came with a request; None: there is none that can be believed.
+
+    The name that a neighbour cannot set goes first. The plain one is not read behind TLS, nor when it comes twice: then
+    somebody else set one of them.
+    """
+    for name in (HOST,) if secure else (HOST, PLAIN):
+        found = [value for given, value in _pairs(headers.get("cookie", "")) if given == name]
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None
+
+
+def _name(secure: bool) -> str:
+    return HOST if secure else PLAIN
+
+
+def _attributes(secure: bool) -> str:
+    return f"Path=/; HttpOnly; SameSite=Strict{'; Secure' if secure else ''}"
+
+
+def _pairs(header: str) -> Iterator[tuple[str, str]]:
+    # Several headers of this name were joined by a comma, which no value of ours has.
+    for part in header.replace(",", ";").split(";"):
+        name, _, value = part.strip().partition("=")
+        yield name, value
+
 
 Header = tuple[str, str]
 
@@ -43,7 +85,7 @@ _FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-proto", "x-for
 
 
 @attrs.frozen
-class ClientHooks:
+class RequestHead:
     """A request as far as the gate looks at it.
 
     Attributes:
@@ -71,18 +113,18 @@ class Gate:
 
     server: ServerView
 
-    async def admit(self, asking: ClientHooks) -> Caller | Refusal:
+    async def admit(self, head: RequestHead) -> Caller | Refusal:
         """Who asks, or why nothing is done. Raises StorageUnavailable."""
-        headers, needs = asking.headers, asking.needs
+        headers, needs = head.headers, head.needs
         origin = headers.get("origin")
         if origin is not None and not self._allows(origin, headers):
             return Refusal(
                 Kind.ORIGIN_REFUSED, "Web pages of this origin may not use the control plane (admin_origins)."
             )
         if "authorization" in headers or self.server.entrance is None:
-            caller = await self._by_secret(asking)
+            caller = await self._by_secret(head)
         else:
-            caller = await self._by_cookie(asking, self.server.entrance)
+            caller = await self._by_cookie(head, self.server.entrance)
         if isinstance(caller, Refusal) or caller.may(needs):
             return caller
         if caller.kind is CallerKind.TOKEN:
@@ -91,12 +133,12 @@ class Gate:
 
     # --- programs ----------------------------------------------------------------------------------------------------
 
-    async def _by_secret(self, asking: ClientHooks) -> Caller | Refusal:
-        headers, now_s = asking.headers, trio.current_time()
-        host = host_of(asking.address)
-        attempts = self.server.public_attempts if asking.public else self.server.attempts
+    async def _by_secret(self, head: RequestHead) -> Caller | Refusal:
+        headers, now_s = head.headers, trio.current_time()
+        host = host_of(head.address)
+        attempts = self.server.public_attempts if head.public else self.server.attempts
         waiting = attempts.refusal(host, now_s)
-        if waiting is not None and (asking.public or not self._local(host, headers)):
+        if waiting is not None and (head.public or not self._local(host, headers)):
             return waiting
         given = headers.get("authorization", "")
         if given[: len(_SCHEME)].lower() != _SCHEME:
@@ -104,13 +146,13 @@ class Gate:
         text = given[len(_SCHEME) :].strip()
         expected = self.server.secret()
         if expected is not None and expected.matches(text):
-            return self._caller(asking, CallerKind.SECRET, frozenset(Right))
+            return self._caller(head, CallerKind.SECRET, frozenset(Right))
         if (token := await self._token(text)) is not None:
-            return self._caller(asking, CallerKind.TOKEN, self._rights_of(token), token.operator)
+            return self._caller(head, CallerKind.TOKEN, self._rights_of(token), token.operator)
         if waiting is None:  # of local guesses that go on, no more are recorded than of a stranger's
             attempts.failed(host, now_s)
             self.server.audit.record(
-                "refuse", store="", address=asking.address, via="control plane", kind=str(Kind.UNAUTHENTICATED)
+                "refuse", store="", address=head.address, via="control plane", kind=str(Kind.UNAUTHENTICATED)
             )
         return Refusal(Kind.UNAUTHENTICATED, "This is not the admin secret.")
 
@@ -122,24 +164,24 @@ class Gate:
 
     # --- people ------------------------------------------------------------------------------------------------------
 
-    async def _by_cookie(self, asking: ClientHooks, entrance: "Entrance") -> Caller | Refusal:
-        cookie = session_cookie(asking.headers, secure=asking.secure)
+    async def _by_cookie(self, head: RequestHead, entrance: "Entrance") -> Caller | Refusal:
+        cookie = session_cookie(head.headers, secure=head.secure)
         session = None if cookie is None else await entrance.sessions.find(cookie)
-        if asking.changes and not self._from_own_page(asking):
+        if head.changes and not self._from_own_page(head):
             return Refusal(Kind.ORIGIN_REFUSED, "This did not come from a page of the console. Nothing was changed.")
         if session is None:
-            return self._caller(asking, CallerKind.NOBODY, frozenset()) if asking.needs is None else SIGN_IN
+            return self._caller(head, CallerKind.NOBODY, frozenset()) if head.needs is None else SIGN_IN
         operator = session.operator
-        return self._caller(asking, CallerKind.SESSION, self._rights(operator), operator, session)
+        return self._caller(head, CallerKind.SESSION, self._rights(operator), operator, session)
 
-    def _from_own_page(self, asking: ClientHooks) -> bool:
+    def _from_own_page(self, head: RequestHead) -> bool:
         """Whether a browser says that a page of this very origin asks, or nobody says anything.
 
         A page at another port or neighbouring name is another origin. Who says nothing is no browser of our days; what
         decides then is the session's token.
         """
-        site, origin = asking.headers.get("sec-fetch-site"), asking.headers.get("origin")
-        host = asking.headers.get("host")
+        site, origin = head.headers.get("sec-fetch-site"), head.headers.get("origin")
+        host = head.headers.get("host")
         own = origin is None or origin in (f"http://{host}", f"https://{host}")
         return own and site in (None, "same-origin")
 
@@ -159,23 +201,23 @@ class Gate:
 
     def _caller(
         self,
-        asking: ClientHooks,
+        head: RequestHead,
         kind: CallerKind,
         rights: frozenset[Right],
         operator: Operator | None = None,
         session: "Session | None" = None,
     ) -> Caller:
-        local = not asking.public and self._local(host_of(asking.address), asking.headers)
+        local = not head.public and self._local(host_of(head.address), head.headers)
         return Caller(
-            asking.headers,
-            asking.address,
+            head.headers,
+            head.address,
             kind,
             rights,
             operator,
             session,
-            asking.secure,
+            head.secure,
             local,
-            asking.until_answered,
+            head.until_answered,
         )
 
     # --- headers -----------------------------------------------------------------------------------------------------

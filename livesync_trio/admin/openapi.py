@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
-from livesync_trio.admin.cookies import HOST, PLAIN
+from livesync_trio import openapi as parts
 from livesync_trio.admin.declaring import JSON, Answer, Route
+from livesync_trio.admin.gate import HOST, PLAIN
 from livesync_trio.errors import Kind
-from livesync_trio.openapi import document as parts
 from livesync_trio.version import VERSION
 
 _REFUSALS: Final = (

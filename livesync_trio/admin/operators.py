@@ -4,9 +4,8 @@ from typing import Annotated, Final
 
 from msgspec import UNSET, Meta, UnsetType
 
-from livesync_trio.admin.cookies import clear_cookie, set_cookie
-from livesync_trio.admin.declaring import Answer, Caller, CallerKind, Nothing, Request, Time
-from livesync_trio.admin.reading import refused
+from livesync_trio.admin.declaring import Answer, Caller, CallerKind, Nothing, Request, Time, refused
+from livesync_trio.admin.gate import clear_cookie, set_cookie
 from livesync_trio.admin.server_view import ServerView, wire_time_of
 from livesync_trio.config import Secret
 from livesync_trio.config.console import EMAIL_MAX_CHARACTERS, PASSWORD_MAX_BYTES

@@ -10,9 +10,8 @@ from urllib.parse import quote
 import attrs
 from quart import Response, g, render_template, request
 
-from livesync_trio.admin.cookies import clear_cookie
 from livesync_trio.admin.declaring import Caller
-from livesync_trio.admin.gate import Header
+from livesync_trio.admin.gate import Header, clear_cookie
 from livesync_trio.admin.operators import enter, entrance_of, visitor
 from livesync_trio.admin.server_view import UNAVAILABLE, ServerView
 from livesync_trio.config import Secret

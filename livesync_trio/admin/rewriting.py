@@ -14,8 +14,7 @@ import trio
 from msgspec import Meta
 
 from livesync_trio.admin.altering import begun
-from livesync_trio.admin.declaring import Answer, Caller, Request
-from livesync_trio.admin.reading import refused
+from livesync_trio.admin.declaring import Answer, Caller, Request, refused
 from livesync_trio.admin.server_view import ServerView
 from livesync_trio.archive.rewriting import Erase, Rewind, Rewriting, adoption, staged_anew
 from livesync_trio.archive.staging import STAGED, Target

@@ -11,13 +11,11 @@ from livesync_trio.admin import (
     backups,
     connections,
     events,
-    growth,
     log,
     openapi,
     operators,
     process,
     rewriting,
-    series,
     sessions,
     stores,
     tail,
@@ -35,8 +33,8 @@ from livesync_trio.admin.declaring import (
     Route,
     StoreName,
     Stream,
+    refused,
 )
-from livesync_trio.admin.reading import refused
 from livesync_trio.admin.server_view import ServerView
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.limits import LAST_EVENT_ID_MAX_DIGITS, SEQ_NUM_MAX
@@ -94,7 +92,7 @@ ROUTES: Final = (
     Route("GET", "/api/v1/store/events", events.list_events, needs=Right.PAYLOADS),
     Route("GET", "/api/v1/store/sessions", events.list_sessions),
     Route("GET", "/api/v1/store/tail", tail_store, EVENT_STREAM, needs=Right.PAYLOADS),
-    Route("GET", "/api/v1/store/growth", growth.show_growth),
+    Route("GET", "/api/v1/store/growth", stores.show_growth),
     Route("GET", "/api/v1/store/verify", walking.verify_store, EVENT_STREAM),
     Route("GET", "/api/v1/store/export", walking.export_store, JSON_LINES, needs=Right.PAYLOADS),
     Route("POST", "/api/v1/store/append", stores.append_test),
@@ -114,8 +112,8 @@ ROUTES: Final = (
     Route("POST", "/api/v1/webhooks/switch", webhooks.switch_webhook),
     Route("POST", "/api/v1/webhooks/test", webhooks.test_webhook),
     Route("POST", "/api/v1/webhooks/replay", webhooks.replay_webhook),
-    Route("GET", "/api/v1/series", series.show_series, console=True),
-    Route("GET", "/api/v1/series/live", series.follow_series, EVENT_STREAM, console=True),
+    Route("GET", "/api/v1/series", process.show_series, console=True),
+    Route("GET", "/api/v1/series/live", process.follow_series, EVENT_STREAM, console=True),
     Route("GET", "/api/v1/log", log.list_log, console=True),
     Route("GET", "/api/v1/audit", log.list_acts, console=True),
     Route("POST", "/api/v1/access/explain", access.explain_access),

@@ -17,7 +17,7 @@ from livesync_trio.errors import Kind, Refusal
 from livesync_trio.fairness import Attempts
 from livesync_trio.memory import Budget
 from livesync_trio.model import StoreId
-from livesync_trio.openapi.queries import wire_time
+from livesync_trio.openapi import wire_time
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.store.persistence import BulkWriter
 from livesync_trio.store.readers import ThreadReaders

@@ -15,8 +15,8 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
-from livesync_trio.admin.library_log import library_logger
 from livesync_trio.admin.server_view import ServerView
+from livesync_trio.admin.web import library_logger
 from livesync_trio.errors import Kind
 from livesync_trio.fairness.buckets import address_group
 from livesync_trio.limits import ADMIN_GRACE_S, HEADERS_MAX_BYTES, WRITE_SLICE_BYTES

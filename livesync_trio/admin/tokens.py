@@ -4,9 +4,8 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
-from livesync_trio.admin.declaring import Answer, Caller, CallerKind, Nothing, Request, Time
+from livesync_trio.admin.declaring import Answer, Caller, CallerKind, Nothing, Request, Time, refused
 from livesync_trio.admin.operators import entrance_of
-from livesync_trio.admin.reading import refused
 from livesync_trio.admin.server_view import ServerView, wire_time_of
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.operators.accounts import Wrong

@@ -3,6 +3,7 @@
 The one module that imports Quart, and with it some 13 MB: `plane` is imported only where there is a control plane.
 """
 
+import logging
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import ExitStack, aclosing, suppress
@@ -16,11 +17,9 @@ from quart import Response, g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from livesync_trio.admin.declaring import JSON, Answer, Caller, CallerKind, Raw, Route, Stream
-from livesync_trio.admin.gate import PROTECTION, ClientHooks, Gate, same_csrf
-from livesync_trio.admin.library_log import library_logger
+from livesync_trio.admin.declaring import JSON, Answer, Caller, CallerKind, Raw, Route, Stream, read
+from livesync_trio.admin.gate import PROTECTION, Gate, RequestHead, same_csrf
 from livesync_trio.admin.openapi import Error, Fault
-from livesync_trio.admin.reading import read
 from livesync_trio.admin.routes import ROUTES
 from livesync_trio.admin.server_view import UNAVAILABLE, ServerView
 from livesync_trio.errors import Kind, Refusal, StorageUnavailable, StoreDamaged, TooFast
@@ -121,7 +120,7 @@ class ControlApp(QuartTrio):
         if request.method == "OPTIONS":
             return Response(b"", 204, dict(self._gate.preflight(_headers())))
         try:
-            caller = await self._gate.admit(self._asking())
+            caller = await self._gate.admit(self._head())
         except StorageUnavailable:
             return self._refused(UNAVAILABLE)
         if isinstance(caller, Refusal):
@@ -131,9 +130,9 @@ class ControlApp(QuartTrio):
             return self._refused(_FORGED)
         return None
 
-    def _asking(self) -> ClientHooks:
+    def _head(self) -> RequestHead:
         headers = _headers()
-        return ClientHooks(
+        return RequestHead(
             headers,
             self._address(),
             public=bool(request.scope.get("root_path")),
@@ -271,3 +270,22 @@ def _headers() -> dict[str, str]:
         name = given.lower()
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
+
+
+class _Lines(logging.Handler):
+    """Log records of Quart and Hypercorn as lines of ours: these have request paths as strangers sent them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log a record; what it says may hold anything."""
+        what = ascii(record.getMessage())[1:-1]
+        _log.log(record.levelno, "from a library of the control plane", what=what, exc_info=record.exc_info)
+
+
+def library_logger() -> logging.Logger:
+    """A logger for a library. It is none of the process's tree, so nobody else writes down what it is told.
+
+    Without one, Quart and Hypercorn write to standard error.
+    """
+    logger = logging.Logger("control plane", logging.WARNING)  # noqa: LOG001 - see above
+    logger.addHandler(_Lines())
+    return logger

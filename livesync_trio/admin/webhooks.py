@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from livesync_trio.admin.declaring import PAGE, Answer, Caller, Limit, Request, StoreName, Time
-from livesync_trio.admin.reading import refused
+from livesync_trio.admin.declaring import PAGE, Answer, Caller, Limit, Request, StoreName, Time, refused
 from livesync_trio.admin.server_view import ServerView, wire_time_of
 from livesync_trio.delivery import Webhooks
-from livesync_trio.delivery.cursors import Mode
-from livesync_trio.delivery.definitions import from_plain
-from livesync_trio.delivery.outcomes import Failed, Gone, Taken, Wrong
+from livesync_trio.delivery.messages import Failed, Gone, Taken, Wrong
+from livesync_trio.delivery.records import Mode, from_plain
 from livesync_trio.errors import Refusal
 from livesync_trio.limits import SEQ_NUM_MAX, WEBHOOK_BATCH, WEBHOOK_BATCH_MAX
 from livesync_trio.model import StoreId

@@ -13,8 +13,8 @@ from livesync_trio.access.client import Client
 from livesync_trio.access.pages import Header
 from livesync_trio.errors import Kind, Refusal
 from livesync_trio.model import StoreId
-from livesync_trio.openapi.structs import Request as Asked
-from livesync_trio.openapi.structs import camel
+from livesync_trio.openapi import Request as Asked
+from livesync_trio.openapi import camel
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.transport.http import HttpConnection, Request
 

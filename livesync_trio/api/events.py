@@ -12,7 +12,7 @@ import trio
 from msgspec import UNSET
 
 from livesync_trio.api.declaring import CutShort, Whole
-from livesync_trio.api.positions import etag
+from livesync_trio.api.headers import etag
 from livesync_trio.api.server import ApiServer
 from livesync_trio.api.structs import ListEvents
 from livesync_trio.errors import LogReplaced, Refusal, StorageUnavailable, StoreDamaged
@@ -153,7 +153,7 @@ async def lines(
     Raises:
         CutShort: the log cannot be read to its end.
     """
-    sending, seen, left = server.surroundings.memory.sending, asked.after, limit
+    sending, seen, left = server.shared.memory.sending, asked.after, limit
     wanted, squeeze = choice(asked), zlib.compressobj(GZIP_LEVEL, wbits=_GZIP_WINDOW) if compressed else None
 
     def part(reader: Reader) -> tuple[bytes, int, int | None]:

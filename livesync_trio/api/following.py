@@ -14,7 +14,7 @@ import trio
 
 from livesync_trio.api.declaring import Call
 from livesync_trio.api.events import wanted_only
-from livesync_trio.api.positions import position
+from livesync_trio.api.headers import position
 from livesync_trio.api.server import ApiServer
 from livesync_trio.api.structs import ListEvents
 from livesync_trio.connection.event_stream import AtOnce, EventStream
@@ -42,7 +42,7 @@ class Following(EventStream):
         expiry = call.client.rights.expiry
         until_s = math.inf if expiry is None else expiry.trio_s
         at_once = AtOnce(server.peers.note_work, call.http.send_part_now) if call.http.sends_at_once else None
-        super().__init__(call.handle, server.surroundings.memory.sending, API_HEARTBEAT_S, until_s, at_once)
+        super().__init__(call.handle, server.shared.memory.sending, API_HEARTBEAT_S, until_s, at_once)
         self._server = server
         self._client = call.client
         self._asked = asked
@@ -66,7 +66,7 @@ class Following(EventStream):
 
     def troubled(self, refusal: Refusal) -> None:
         """It goes on by itself; a comment tells whoever looks."""
-        if self._server.surroundings.flood.allows(self._handle.store_id, "stream", trio.current_time()):
+        if self._server.shared.flood.allows(self._handle.store_id, "stream", trio.current_time()):
             _log.warning("stream cannot be read", store=self._handle.store_id, reason=refusal.message)
         self.put(b": %b\n\n" % refusal.message.encode())
 

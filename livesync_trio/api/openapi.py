@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import msgspec
 
+from livesync_trio import openapi as parts
 from livesync_trio.api.declaring import JSON, PROBLEM, Route
 from livesync_trio.api.structs import Problem
 from livesync_trio.errors import RULES, Kind
-from livesync_trio.openapi import document as parts
 from livesync_trio.version import VERSION
 
 _REFUSALS: Final = (

@@ -16,10 +16,9 @@ import trio
 from livesync_trio.access.pages import Header
 from livesync_trio.api import openapi
 from livesync_trio.api.declaring import EVENT_STREAM, JSON, PROBLEM, Call, CutShort, Parts, Reply, Route, Whole
-from livesync_trio.api.dialect import open_dialect
-from livesync_trio.api.negotiating import chosen, takes_gzip
+from livesync_trio.api.headers import chosen, takes_gzip
 from livesync_trio.api.routes import ROUTES
-from livesync_trio.api.server import ApiServer
+from livesync_trio.api.server import ApiServer, open_dialect
 from livesync_trio.api.structs import Problem
 from livesync_trio.connection.context import note_refusal
 from livesync_trio.connection.peer import Peer
@@ -37,7 +36,7 @@ from livesync_trio.errors import (
 from livesync_trio.hooks import HookContext
 from livesync_trio.limits import STORE_ID_MAX_BYTES, UNREAD_BODY_MAX_BYTES
 from livesync_trio.model import StoreId
-from livesync_trio.openapi import queries
+from livesync_trio.openapi import query_values, read_query
 from livesync_trio.store.commands import DAMAGED, UNAVAILABLE
 from livesync_trio.telemetry import get_logger
 from livesync_trio.transport.http import BadRequest, HttpConnection, Request
@@ -90,7 +89,7 @@ class ApiSite:
         try:
             return await self._serve(http, request, address)
         except BadRequest as bad:
-            self._server.surroundings.counters.refusals[str(bad.kind)] += 1
+            self._server.shared.counters.refusals[str(bad.kind)] += 1
             http.is_last = True  # where the next request would begin cannot be told
             await self._refuse(http, request, Refusal(bad.kind, str(bad)))
             return None
@@ -146,7 +145,7 @@ class ApiSite:
         if refusal is None and isinstance(found, Refusal):
             refusal = found
         if refusal is not None:
-            self._server.surroundings.counters.refusals[str(refusal.kind)] += 1
+            self._server.shared.counters.refusals[str(refusal.kind)] += 1
             await self._refuse(http, request, refusal)
         else:
             await self._answer(http, request, Whole(openapi.text(ROUTES)), JSON)
@@ -164,11 +163,11 @@ class ApiSite:
         follows = accepts == EVENT_STREAM  # it counts like a WebSocket: it stays
         client = await server.admit(context, address if follows else None)
         if isinstance(client, Refusal):
-            note_refusal(server.surroundings, context, client)
+            note_refusal(server.shared, context, client)
             await self._refuse(http, request, client)
             return
         with client:
-            server.surroundings.counters.api_requests += 1
+            server.shared.counters.api_requests += 1
             asked = _asked(route, query)
             if accepts is None:
                 asked = Refusal(Kind.NOT_ACCEPTABLE, f"This path answers with {' or '.join(route.answers)}.")
@@ -179,7 +178,7 @@ class ApiSite:
                 gzip = takes_gzip(request.headers) and not follows
                 reply = await self._handled(route, asked, Call(http, request, client, handle, accepts or "", gzip))
             if isinstance(reply, Refusal):
-                note_refusal(server.surroundings, client.context, reply)
+                note_refusal(server.shared, client.context, reply)
                 await self._refuse(http, request, reply)
             else:
                 await self._answer(http, request, reply, accepts or "")
@@ -291,7 +290,7 @@ def _store_id(name: str) -> StoreId | Refusal:
 
 def _query(request: Request) -> dict[str, list[str]] | Refusal:
     try:
-        return queries.query_values(request.target.partition("?")[2])
+        return query_values(request.target.partition("?")[2])
     except ValueError as error:
         return Refusal(Kind.BAD_PARAMETER, f"The query cannot be read: {str(error)[:200]}.")
 
@@ -299,7 +298,7 @@ def _query(request: Request) -> dict[str, list[str]] | Refusal:
 def _asked(route: Route, query: dict[str, list[str]]) -> Any:
     """What a query asks of a route."""
     try:
-        return queries.asked(route.takes, query)
+        return read_query(route.takes, query)
     except ValueError as error:  # msgspec's are such, too
         return Refusal(Kind.BAD_PARAMETER, f"The query cannot be understood: {str(error)[:200]}.")
 

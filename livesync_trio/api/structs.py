@@ -14,8 +14,7 @@ from livesync_trio.limits import (
     IDEMPOTENCY_KEY_MAX_CHARACTERS,
     SEQ_NUM_MAX,
 )
-from livesync_trio.openapi.queries import moment_read
-from livesync_trio.openapi.structs import Answer, Request
+from livesync_trio.openapi import Answer, Request, moment_read
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 EventId = Annotated[

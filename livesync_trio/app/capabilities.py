@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from livesync_trio.api.site import ApiSite
     from livesync_trio.backups import Backups
     from livesync_trio.console import Console
-    from livesync_trio.feed.opening import OpenFeed
+    from livesync_trio.feed.service import FeedService
     from livesync_trio.operators.entrance import Entrance
 
 
@@ -77,7 +77,7 @@ def open_backups(config: Config) -> "Backups | None":
     return Backups(config)
 
 
-def open_control_plane(server: Core, feed: "OpenFeed | None") -> "ControlPlane | None":
+def open_control_plane(server: Core, feed: "FeedService | None") -> "ControlPlane | None":
     """The control plane (decision 0006); None without an operator's secret and without the console.
 
     Quart and Hypercorn take a fifth of a second and 13 MB.
@@ -133,11 +133,11 @@ def _open_entrance(server: Core) -> "Entrance":
     return Entrance(server.registry.writer, readers, server.audit)
 
 
-def open_change_feed(server: Core) -> "OpenFeed | None":
+def open_change_feed(server: Core) -> "FeedService | None":
     """The change feed, whose history is opened by now; None unless it is configured."""
     if server.config.feed is None:
         return None
-    from livesync_trio.feed.opening import open_feed  # noqa: PLC0415
+    from livesync_trio.feed.service import open_feed  # noqa: PLC0415
 
     records = Records(server.registry.writer, server.readers)
     return open_feed(server.config.feed, server.config.database_url, records, server.door.shared)
@@ -147,8 +147,7 @@ def open_api(server: Core) -> "ApiSite | None":
     """The HTTP API and the plain dialect; None unless they are switched on."""
     if not server.config.api:
         return None
-    from livesync_trio.api.dialect import either_peer  # noqa: PLC0415
-    from livesync_trio.api.server import ApiServer  # noqa: PLC0415
+    from livesync_trio.api.server import ApiServer, either_peer  # noqa: PLC0415
     from livesync_trio.api.site import ApiSite  # noqa: PLC0415
 
     api = ApiServer(
@@ -156,7 +155,7 @@ def open_api(server: Core) -> "ApiSite | None":
         arrive=server.access.arrive,
         client_address=server.access.client_address,
         pages=lambda: server.access.pages,
-        surroundings=server.door.shared,
+        shared=server.door.shared,
         open_store=server.registry.handle,
         readers=server.readers,
         peers=server.peers,
@@ -169,7 +168,7 @@ def open_api(server: Core) -> "ApiSite | None":
 
 
 def open_sites(
-    server: Core, feed: "OpenFeed | None", control: "ControlPlane | None", api: "ApiSite | None"
+    server: Core, feed: "FeedService | None", control: "ControlPlane | None", api: "ApiSite | None"
 ) -> list[Site]:
     """Who answers below paths of their own on the public port, of those that are there."""
     sites: list[Site] = []
@@ -182,7 +181,7 @@ def open_sites(
     return sites
 
 
-def _feed_site(server: Core, feed: "OpenFeed", table: FeedTable) -> Site:
+def _feed_site(server: Core, feed: "FeedService", table: FeedTable) -> Site:
     from livesync_trio.feed.site import FeedSite  # noqa: PLC0415
 
     return FeedSite(
@@ -190,7 +189,7 @@ def _feed_site(server: Core, feed: "OpenFeed", table: FeedTable) -> Site:
         dialect=table.dialect,
         admit=partial(server.door.admit, to_store=False),
         upgrader=server.door.upgrader,
-        surroundings=server.door.shared,
+        shared=server.door.shared,
         pages=lambda: server.access.pages,
         client_address=server.access.client_address,
     )

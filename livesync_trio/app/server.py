@@ -67,7 +67,7 @@ from livesync_trio.version import VERSION
 
 if TYPE_CHECKING:
     from livesync_trio.console import Console
-    from livesync_trio.feed.opening import OpenFeed
+    from livesync_trio.feed.service import FeedService
 
 _log = get_logger("app")
 
@@ -176,7 +176,7 @@ class Server:
             ),
         )
         self.api = open_api(self)
-        self.feed: OpenFeed | None = open_change_feed(self)
+        self.feed: FeedService | None = open_change_feed(self)
         self.traces = open_traces() if config.traces else None
         self.reloader = Reloader(
             config,

@@ -13,6 +13,7 @@ from livesync_trio.archive.entries import Broken, Entry, Walk, checked_text, ent
 from livesync_trio.archive.jsonl import FORMAT, VERSION, Checksums, End, FileEnd, Header, Line
 from livesync_trio.model import BackendId, StoreId
 from livesync_trio.wire.reading import Unreadable, plain, read
+from livesync_trio.wording import count
 
 
 class _Shape(msgspec.Struct):
@@ -148,7 +149,7 @@ class Reading:
         found = (header.store_id, self.walk.head, self.walk.events)
         if found != (end.store_id, end.head, end.events) or found[1:] != (header.head, header.events):
             raise Broken(
-                f"store {header.store_id!r} should have {header.events} events up to e{header.head}, "
+                f"store {header.store_id!r} should have {count(header.events, 'event')} up to e{header.head}, "
                 f"has {self.walk.events} up to e{self.walk.head}, "
                 f"and its last line speaks of {end.events} up to e{end.head}"
             )
@@ -160,7 +161,9 @@ class Reading:
         if self.header is not None:
             raise Broken(f"store {self.header.store_id!r} has no end")
         if (end.stores, end.sha256) != (self.sums.stores, self.sums.file):
-            raise Broken(f"it should hold {end.stores} stores and holds {self.sums.stores}, or their checksums differ")
+            raise Broken(
+                f"it should hold {count(end.stores, 'store')} and holds {self.sums.stores}, or their checksums differ"
+            )
         self.complete = True
 
 

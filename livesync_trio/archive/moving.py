@@ -17,6 +17,7 @@ from livesync_trio.archive.staging import Target, adopt, stage
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.limits import STORE_ID_MAX_BYTES
 from livesync_trio.model import RESERVED_STORES, BackendId, LogState, StoreId
+from livesync_trio.wording import count
 
 Outcome = Literal["ready", "imported", "already there", "in the way", "refused"]
 """What came of one store: `ready` after a dry run only; `in the way` is another store of its name that is there and
@@ -178,11 +179,11 @@ def _compared(target: Target, source: Source, store: SourceStore, looked: Moved,
     same_events = there in {Comparison.SAME, Comparison.AHEAD}
     if same_events and looked.backend_id in {None, found.backend_id}:
         longer = found.event_count - looked.events
-        notes = (f"it has gone on since, with {longer} events",) if longer else ()
+        notes = (f"it has gone on since, with {count(longer, 'event')}",) if longer else ()
         return attrs.evolve(looked, outcome="already there", backend_id=found.backend_id, notes=notes)
     what = "other events" if not same_events else "the same events, but another identity"
     problem = (
-        f"a store of this name with {what} is there ({found.event_count} events): reset it first, or bring this one in "
-        "under another name (--rename)"
+        f"a store of this name with {what} is there ({count(found.event_count, 'event')}): reset it first, or "
+        "bring this one in under another name (--rename)"
     )
     return attrs.evolve(looked, outcome="in the way", problems=(problem,))

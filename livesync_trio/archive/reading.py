@@ -12,6 +12,7 @@ from livesync_trio.errors import StoreDamaged
 from livesync_trio.limits import READ_MAX_BYTES, READ_MAX_EVENTS
 from livesync_trio.model import ROOT_SEQ_NUM, LogState, StoredEvent, StoreId
 from livesync_trio.storage.base import Reader, StoreSummary
+from livesync_trio.wording import count
 
 _NEWEST_SPAN: Final = 128
 """Numbers that are looked at first when a log is read backwards."""
@@ -93,7 +94,8 @@ def log_entries(
     if walk.head != log.head or (after == ROOT_SEQ_NUM and walk.events != log.event_count):
         raise _damaged(
             store_id,
-            f"{log.event_count} events up to e{log.head} are recorded, {walk.events} up to e{walk.head} are there",
+            f"{count(log.event_count, 'event')} up to e{log.head} are recorded, "
+            f"{walk.events} up to e{walk.head} are there",
         )
 
 

@@ -38,6 +38,7 @@ from livesync_trio.model import LogState, StoreId
 from livesync_trio.storage.base import Adopt, Appended, Delete, Freeze, NoStore, Reset
 from livesync_trio.wire.choice import Choice
 from livesync_trio.wire.reading import plain
+from livesync_trio.wording import count
 
 REWRITTEN_LIMIT_S: Final = 3600.0
 """How long a command waits for a server that writes a log anew."""
@@ -260,7 +261,7 @@ def _rewritten(target: Target, store: StoreId, how: Rewriting) -> _Done:
 
 
 def _tell_rewritten(store: str, done: _Done, *, as_json: bool) -> None:
-    has = printing.count(done["events"], "event")
+    has = count(done["events"], "event")
     _tell(
         {"storeId": store, **done},
         f"{store} has {has} up to e{done['head']} now; its clients start over.",
@@ -293,7 +294,7 @@ def _confirm(store: str, url: str | None, flags: dict[str, Any], warning: str, *
     if yes:
         return
     clients = f"; connected clients: {found['peers']}" if "peers" in found else ""
-    told = warning.format(store=repr(store), events=printing.count(found["events"], "event"), clients=clients)
+    told = warning.format(store=repr(store), events=count(found["events"], "event"), clients=clients)
     if not sys.stdin.isatty():
         raise CommandError(Kind.BAD_CONFIG, f"{told} If you mean it, pass --yes.")
     typed = click.prompt(f"{told} Type its name to continue", default="", show_default=False)

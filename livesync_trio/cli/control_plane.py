@@ -15,9 +15,10 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 
 from livesync_trio.config import Secret, load
-from livesync_trio.errors import CommandError, Kind, place_of
+from livesync_trio.errors import CommandError, Kind
 from livesync_trio.limits import ARCHIVE_LINE_MAX_BYTES, PULL_ANSWER_LIMIT_S
 from livesync_trio.wire.reading import Unreadable, plain, read
+from livesync_trio.wording import shown_url
 
 _API: Final = "/api/v1"
 _raw: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -40,7 +41,7 @@ class ControlPlane:
         Raises:
             CommandError: no such URL, or no secret.
         """
-        self._url = place_of(url).rstrip("/")
+        self._url = shown_url(url).rstrip("/")
         try:
             self._parts = urlsplit(url.rstrip("/"))
             usable = self._parts.scheme in {"http", "https"} and bool(self._parts.hostname) and self._parts.port != 0

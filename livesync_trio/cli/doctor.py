@@ -29,9 +29,10 @@ from livesync_trio.cli.options import configuration_options, json_option, sync_o
 from livesync_trio.cli.printing import Colour, tell
 from livesync_trio.cli.probe import payload, scratch, sync_probe, sync_url
 from livesync_trio.config import Config, exposure_problems, is_loopback, is_postgresql, load, sqlite_path
-from livesync_trio.errors import CommandError, Kind, LivesyncError, place_of
+from livesync_trio.errors import CommandError, Kind, LivesyncError
 from livesync_trio.hooks import Hooks, load_hooks
 from livesync_trio.wire.reading import plain
+from livesync_trio.wording import count, shown_url
 
 OPEN_FILES_LEAST: Final = 4_096
 """Open files below which it warns: one a connection, a few for the database; many systems allow 1,024 by default."""
@@ -98,7 +99,7 @@ def _database(config: Config) -> Iterator[Check]:
         yield Check("database", "wrong", str(error))
         return
     events = sum(one.state.event_count for one in summaries)
-    yield Check("database", "ok", f"{engine.describe()}: {len(summaries)} stores, {events:,} events")
+    yield Check("database", "ok", f"{engine.describe()}: {count(len(summaries), 'store')}, {count(events, 'event')}")
     yield _clock(max((one.last_push_at for one in summaries if one.last_push_at), default=None))
 
 
@@ -178,7 +179,7 @@ def doctor(*, url: str | None, sync_url: str | None, payload_file: Path | None, 
             _print(check)
     wrong = [check for check in found if check.state == "wrong"]
     if wrong:
-        raise CommandError(Kind.CHECKS_FAILED, f"{len(wrong)} of {len(found)} checks failed.")
+        raise CommandError(Kind.CHECKS_FAILED, f"{len(wrong)} of {count(len(found), 'check')} failed.")
 
 
 def _all(config: Config, url: str | None, given_url: str | None, payload_file: Path | None) -> Iterator[Check]:
@@ -200,13 +201,13 @@ def _probed(config: Config, where: str, who: Any, plane: ControlPlane | None, *,
         with connected(where, store, who) as client:
             synced = sync_probe(client)
             times = f"durable after {synced.push_s * 1000:.0f} ms, pulled in {synced.pull_s * 1000:.0f} ms"
-            yield Check("probe", "ok", f"e{synced.head} of {store!r} through {place_of(where)}: {times}")
+            yield Check("probe", "ok", f"e{synced.head} of {store!r} through {shown_url(where)}: {times}")
             with nullcontext() if plane is None else plane.understood():
                 proxy = proxy_check(config, where, plane, store)
             yield proxy
     except (CommandError, Broken) as error:
         if asked is None:
-            yield Check("probe", "not looked at", f"no server answers at {place_of(where)}: name one by --sync-url")
+            yield Check("probe", "not looked at", f"no server answers at {shown_url(where)}: name one by --sync-url")
         else:
             yield Check("probe", "wrong", str(error))
         return

@@ -22,8 +22,9 @@ from livesync_trio.cli.resources import database_files, database_to_read, no_suc
 from livesync_trio.config import load
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import RESERVED_STORES, LogState, StoreId
-from livesync_trio.openapi.queries import wire_time
+from livesync_trio.openapi import wire_time
 from livesync_trio.storage.base import Reader
+from livesync_trio.wording import count
 
 Format = Literal["jsonl", "sqlite"]
 _FORMATS: Final = ("jsonl", "sqlite")
@@ -172,8 +173,8 @@ def _chosen(reader: Reader, names: Sequence[str]) -> _Stores:
         if left:
             names = ", ".join(repr(store_id) for store_id, _ in left[:3])
             printing.note(
-                f"Left out: {len(left)} stores of imports that were not finished ({names}; "
-                f"{_events(left):,} events). Name one by --store to have it in the file."
+                f"Left out: {count(len(left), 'store')} of imports that were not finished ({names}; "
+                f"{count(_events(left), 'event')}). Name one by --store to have it in the file."
             )
         return stores
     chosen: _Stores = []
@@ -199,4 +200,4 @@ def _tell(file: str, stores: int, events: int, size_bytes: int, as_json: bool) -
 
 
 def _counts(stores: int, events: int) -> str:
-    return f"{printing.count(stores, 'store')}, {printing.count(events, 'event')}"
+    return f"{count(stores, 'store')}, {count(events, 'event')}"

@@ -19,10 +19,13 @@ from livesync_trio.feed.history.databases import Database
 from livesync_trio.feed.history.reading import Reader
 from livesync_trio.feed.history.state import State
 from livesync_trio.feed.history.writing import Writer
-from livesync_trio.feed.opening import history_of, names_of, rules_of
+from livesync_trio.feed.polling import may_use_slots
 from livesync_trio.feed.position import lsn_text
+from livesync_trio.feed.reader import open_stream
+from livesync_trio.feed.service import history_of, names_of, rules_of
 from livesync_trio.feed.source import Slot, SourceProblem, connect, drop, inspect, is_published, leave_mark, slot_of
-from livesync_trio.feed.stream import ReplicationStream, StreamEnded
+from livesync_trio.feed.stream import StreamEnded
+from livesync_trio.wording import count
 
 FEED_ARRIVAL_LIMIT_S: Final = 10.0
 FEED_ARRIVAL_LOOK_S: Final = 0.05
@@ -50,6 +53,7 @@ def status(*, as_json: bool, **flags: Any) -> None:
         "epoch": state.epoch or "none: the source was never read",
         "head": lsn_text(state.head_lsn),
         "floor": lsn_text(state.floor_lsn),
+        "compacted": lsn_text(state.compacted_lsn),
         "confirmed": lsn_text(state.confirmed_lsn),
         "tables": ", ".join(state.tables) or "none",
         "slot": "there is none" if slot is None else _described(slot),
@@ -66,7 +70,7 @@ def _arrival(config: Config, table: FeedTable) -> tuple[bool, str]:
     """Write something to the source, and see whether a server stores it. Gives whether all is well, and words."""
     with _source(), connect(table.source.reveal()) as connection:
         slot = slot_of(connection, table.slot)
-        if slot is None or not slot.active:
+        if slot is None or not (slot.active or table.polling):
             return True, "no server reads the source now"
         began_s = time.monotonic()
         lsn = leave_mark(connection)
@@ -106,7 +110,7 @@ def doctor(**flags: Any) -> None:
             wrong += 1
             tell(" ".join(str(error).split()), label=f"{about:<12} wrong    ", colour="red")
     if wrong:
-        raise CommandError(Kind.CHECKS_FAILED, f"{wrong} checks of the feed {names.slot} failed.")
+        raise CommandError(Kind.CHECKS_FAILED, f"{count(wrong, 'check')} of the feed {names.slot} failed.")
 
 
 def _arrives(config: Config, table: FeedTable) -> str:
@@ -130,7 +134,7 @@ def _history(config: Config) -> str:
 
 def _tables(table: FeedTable) -> str:
     with connect(table.source.reveal()) as connection:
-        return f"{len(inspect(connection, table.tables))} tables can be followed"
+        return f"{count(len(inspect(connection, table.tables)), 'table')} can be followed"
 
 
 def _publication(table: FeedTable) -> str:
@@ -143,12 +147,22 @@ def _publication(table: FeedTable) -> str:
 
 def _replication(table: FeedTable) -> str:
     """Poolers, and roles without the right, are met here."""
-    stream = ReplicationStream(table.source.reveal(), lambda: False)
+    if table.polling:
+        with connect(table.source.reveal()) as connection:
+            if not may_use_slots(connection):
+                raise SourceProblem("the feed's role may use no replication slot: ALTER ROLE … REPLICATION")
+    try:
+        stream = open_stream(names_of(table), lambda: False)
+    except psycopg.OperationalError as error:
+        connect(table.source.reveal()).close()  # raises when it is every connection that is refused
+        raise SourceProblem(
+            f"{error}: connect to the database itself, raise max_wal_senders, or set polling = true"
+        ) from None
     try:
         system = stream.identify()
     finally:
         stream.close()
-    return f"the connection replicates, timeline {system.timeline}"
+    return f"{'the log is polled' if table.polling else 'the connection replicates'}, timeline {system.timeline}"
 
 
 def _limits(table: FeedTable) -> str:

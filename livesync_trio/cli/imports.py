@@ -18,6 +18,7 @@ from livesync_trio.cli.resources import target_database
 from livesync_trio.config import load
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import BackendId, StoreId
+from livesync_trio.wording import count
 
 
 @click.command("import")
@@ -113,7 +114,9 @@ def _judge(source: str, moved: Sequence[Moved]) -> None:
         bad = [one for one in moved if one.outcome == outcome]
         if bad:
             why = "; ".join(bad[0].problems)
-            raise CommandError(kind, f"{len(bad)} of {len(moved)} stores cannot come in. {bad[0].store_id!r}: {why}.")
+            raise CommandError(
+                kind, f"{len(bad)} of {count(len(moved), 'store')} cannot come in. {bad[0].store_id!r}: {why}."
+            )
 
 
 def _as_json(one: Moved) -> dict[str, Any]:

@@ -180,11 +180,6 @@ def size(size_bytes: int) -> str:
     return f"{value:.1f} {_UNITS[unit]}" if unit else f"{size_bytes} B"
 
 
-def count(number: int, thing: str) -> str:
-    """A number of things: `1 store`, `2,000 events`."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
 def duration(seconds: float) -> str:
     """A length of time in words: `3 h 12 min`."""
     minutes, hours, days = int(seconds // 60), int(seconds // 3_600), int(seconds // 86_400)

@@ -17,6 +17,7 @@ from livesync_trio.cli.resources import at_hand, target_database
 from livesync_trio.config import load
 from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import StoreId
+from livesync_trio.wording import count
 
 
 @click.command()
@@ -66,13 +67,14 @@ def _check_replaces_nothing(planned: Sequence[Planned]) -> None:
     replaced = [one for one in planned if one.replaces]
     if replaced:
         what = "; ".join(
-            f"{one.store_id!r} has {one.found.event_count} events: {one.relation.value}"
+            f"{one.store_id!r} has {count(one.found.event_count, 'event')}: {one.relation.value}"
             for one in replaced[:3]
             if one.found is not None
         )
         raise CommandError(
             Kind.ALREADY_THERE,
-            f"This would replace {len(replaced)} stores ({what}): name those to restore by --store, or pass --yes.",
+            f"This would replace {count(len(replaced), 'store')} ({what}): "
+            "name those to restore by --store, or pass --yes.",
         )
 
 

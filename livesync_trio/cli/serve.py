@@ -33,10 +33,11 @@ from livesync_trio.config import (
 from livesync_trio.errors import Kind, StartupError
 from livesync_trio.hooks import Hooks, load_hooks
 from livesync_trio.limits import UNIX
-from livesync_trio.listening import check_name, inherited_listeners, place_of
+from livesync_trio.listening import address_of, check_name, inherited_listeners
 from livesync_trio.systemd import inherited
 from livesync_trio.telemetry import get_logger
 from livesync_trio.version import VERSION
+from livesync_trio.wording import count
 
 _log = get_logger("app")
 
@@ -132,7 +133,7 @@ def serve(**flags: Any) -> None:
     part_if_first()
     sockets = inherited_listeners(inherited(os.environ))
     if sockets:  # that is where it listens, whatever else is said; what may be exposed is judged by the most open one
-        places = [place_of(one) for one in sockets]
+        places = [address_of(one) for one in sockets]
         host, port = next((place for place in places if not is_loopback(place[0])), places[0])
         flags |= {"host": host, "port": str(port)}
     config, hooks = _read(flags)
@@ -191,9 +192,9 @@ def _refuse_what_was_left_behind(config: Config) -> None:
     if tables:
         raise StartupError(
             Kind.DATABASE_UNUSABLE,
-            f"the database holds {len(tables)} stores of the FastAPI server ({tables[0]}, say) and none of this one. "
-            "Bring them in first: `livesync import` with the URL of this database. If you mean to begin anew, use "
-            "another database.",
+            f"the database holds {count(len(tables), 'store')} of the FastAPI server ({tables[0]}, say) and "
+            "none of this one. Bring them in first: `livesync import` with the URL of this database. If you mean to "
+            "begin anew, use another database.",
         )
 
 

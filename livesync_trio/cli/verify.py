@@ -20,6 +20,7 @@ from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import StoreId
 from livesync_trio.rules.schemas import BadSchemas, EventSchemas
 from livesync_trio.storage.base import Reader, StoreSummary
+from livesync_trio.wording import count
 
 
 @click.command()
@@ -58,9 +59,12 @@ def verify(*, names: Sequence[str], file: str | None, schemas: Path | None, as_j
             if one.problem is not None:
                 tell(one.problem)
         events = sum(one.events for one in found)
-        tell(f"{printing.count(len(found), 'store')}, {printing.count(events, 'event')}: {_summary(bad)}")
+        tell(f"{count(len(found), 'store')}, {count(events, 'event')}: {_summary(bad)}")
     if bad:
-        raise CommandError(Kind.CHECKS_FAILED, f"{len(bad)} of {len(found)} stores have problems.")
+        raise CommandError(
+            Kind.CHECKS_FAILED,
+            f"{len(bad)} of {count(len(found), 'store')} {'has' if len(bad) == 1 else 'have'} problems.",
+        )
 
 
 def _fitting(path: Path, *, as_json: bool) -> Fitting:

@@ -6,7 +6,7 @@ from urllib.parse import quote, quote_plus, urlsplit
 import attrs
 
 from livesync_trio.client.failures import BadAddress
-from livesync_trio.errors import place_of
+from livesync_trio.wording import shown_url
 
 Protocol = Literal["ws", "http", "v3"]
 """0.4 over WebSocket, 0.4 over HTTP, 0.3."""
@@ -40,7 +40,7 @@ class Address:
         Raises:
             BadAddress: it is none, or has a query, which a client adds itself.
         """
-        place = place_of(url)
+        place = shown_url(url)
         unusable = f"{place!r} is not the URL of a sync server: http, https, ws or wss, and without a query."
         try:
             parts = urlsplit(url)

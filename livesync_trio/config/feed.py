@@ -34,10 +34,11 @@ class FeedTable:
         slot: name of the replication slot that is made in the source.
         keep_hours: for how long changes are kept.
         keep_bytes: how many bytes of changes are kept at most.
+        compact_hours: of changes that are older only the last of each row is kept; 0: all of them.
         max_lag_bytes: of its log, that the source keeps for the feed before its slot is given up; 0: without a limit.
         client_hours: for how long a client that does not come back is remembered.
         dialect: the messages that the clients know.
-        polling: whether the source is polled instead of followed; not offered.
+        polling: whether the log of the source is read by SQL functions, where no replication connection is allowed.
     """
 
     source: Secret
@@ -51,6 +52,7 @@ class FeedTable:
     slot: str = "livesync_feed"
     keep_hours: float = limits.FEED_KEEP_HOURS
     keep_bytes: int = limits.FEED_KEEP_BYTES
+    compact_hours: float = 0.0
     max_lag_bytes: int = 0
     client_hours: float = limits.FEED_CLIENT_HOURS
     dialect: FeedDialect = "current"
@@ -82,10 +84,10 @@ def _feed(value: FeedTable | None) -> None:
             raise ValueError(f"{name!r} is not made of small letters, digits and underscores")
     for number in (value.keep_hours, value.keep_bytes, value.client_hours):
         checks.duration(number)
+    if value.compact_hours < 0 or value.compact_hours >= value.keep_hours:
+        raise ValueError("compact_hours is less than keep_hours, or 0 to keep every change")
     if value.max_lag_bytes < 0:
         raise ValueError("max_lag_bytes is a number of bytes, or 0 for no limit")
-    if value.polling:
-        raise ValueError("this version does not poll: it needs a direct connection, and a role with REPLICATION")
 
 
 @attrs.frozen(kw_only=True, slots=False)

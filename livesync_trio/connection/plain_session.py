@@ -28,7 +28,7 @@ from livesync_trio.errors import (
 from livesync_trio.limits import GUEST_MESSAGE_MAX_BYTES, READ_MAX_BYTES, REQUESTS_PER_CONNECTION_MAX
 from livesync_trio.memory import Budget
 from livesync_trio.model import BackendId, Cursor, LogState, Page, Publication, StoredEvent
-from livesync_trio.openapi.queries import moment_read
+from livesync_trio.openapi import moment_read
 from livesync_trio.storage.chain import server_time
 from livesync_trio.store.commands import DAMAGED, UNAVAILABLE
 from livesync_trio.store.handle import StoreHandle

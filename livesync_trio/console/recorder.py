@@ -16,7 +16,7 @@ import attrs
 import msgspec
 import trio
 
-from livesync_trio.admin.series import COLUMNS, Series
+from livesync_trio.admin.process import COLUMNS, Series
 from livesync_trio.admin.server_view import ServerView
 from livesync_trio.errors import StorageUnavailable
 from livesync_trio.storage.base import Reader, Sized

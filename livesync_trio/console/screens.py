@@ -17,7 +17,6 @@ from livesync_trio.admin import (
     backups,
     connections,
     events,
-    growth,
     log,
     operators,
     process,
@@ -28,9 +27,9 @@ from livesync_trio.admin import (
 )
 from livesync_trio.admin.declaring import Caller, Nothing, Request
 from livesync_trio.admin.server_view import ServerView
-from livesync_trio.console.comparing import differences
+from livesync_trio.console.formats import differences
 from livesync_trio.errors import Kind, Refusal
-from livesync_trio.openapi import queries
+from livesync_trio.openapi import read_query
 from livesync_trio.operators.roles import SCOPES, Right, Role
 from livesync_trio.telemetry import LOG_LEVELS, recent_lines
 
@@ -119,7 +118,7 @@ async def store(server: ServerView, given: Mapping[str, str], caller: Caller) ->
         page = await events.list_events(server, asked, caller)
         values["users"] = server.config().store_user
     elif values["tab"] == "growth":
-        page = await growth.show_growth(server, _asked(growth.AskGrowth, given), caller)
+        page = await stores.show_growth(server, _asked(stores.AskGrowth, given), caller)
     elif values["tab"] == "sessions":
         asked = _asked(events.ListSessions, given)
         page = await events.list_sessions(server, asked, caller)
@@ -281,7 +280,7 @@ def _asked(takes: type[_R], given: Mapping[str, str]) -> _R:
     """Of the parameters of a screen, those that an endpoint takes. Raises ValueError."""
     names = {field.encode_name for field in msgspec.structs.fields(takes)}
     try:
-        return queries.asked(takes, {name: [value] for name, value in given.items() if name in names})
+        return read_query(takes, {name: [value] for name, value in given.items() if name in names})
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from None
 

@@ -4,10 +4,15 @@ Owns what all screens share: how a request becomes a screen, how a refusal looks
 screen shows is decided by `screens`.
 """
 
+import gzip
+import hashlib
+import mimetypes
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
+import attrs
 import trio
 from quart import Response, g, render_template, request
 
@@ -17,7 +22,6 @@ from livesync_trio.admin.server_view import UNAVAILABLE, ServerView
 from livesync_trio.admin.web import ControlApp
 from livesync_trio.config import sqlite_path
 from livesync_trio.console import formats
-from livesync_trio.console.assets import read_assets
 from livesync_trio.console.recorder import Recorder
 from livesync_trio.console.screens import SCREENS, Screen, Shown
 from livesync_trio.errors import Kind, Refusal, StorageUnavailable, StoreDamaged
@@ -25,6 +29,55 @@ from livesync_trio.operators.roles import Right
 from livesync_trio.supervision import open_tasks
 from livesync_trio.telemetry import recent_lines
 from livesync_trio.version import VERSION
+
+FOLDER: Final = Path(__file__).parent / "static"
+_KEPT: Final = "public, max-age=31536000, immutable"
+
+
+@attrs.frozen
+class Asset:
+    """One file.
+
+    Attributes:
+        body: what it holds.
+        compressed: the same by gzip.
+        content_type: for the answer.
+        version: changes with its content, and stands in its URL, so that browsers may keep it for ever.
+    """
+
+    body: bytes
+    compressed: bytes
+    content_type: str
+    version: str
+
+    def response(self) -> Response:
+        """The answer to a request for it."""
+        small = "gzip" in request.headers.get("accept-encoding", "")
+        asked = request.args.get("v") == self.version
+        response = Response(self.compressed if small else self.body, 200, content_type=self.content_type)
+        response.headers["cache-control"] = _KEPT if asked else "no-cache"
+        response.headers["vary"] = "accept-encoding"
+        if small:
+            response.headers["content-encoding"] = "gzip"
+        return response
+
+
+def read_assets() -> Mapping[str, Asset]:
+    """Every asset by its path below `static`."""
+    return {
+        str(path.relative_to(FOLDER)): _asset(path)
+        for path in sorted(FOLDER.rglob("*"))
+        if path.suffix in (".css", ".js", ".svg")
+    }
+
+
+def _asset(path: Path) -> Asset:
+    body = path.read_bytes()
+    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    if kind.startswith("text/"):
+        kind += "; charset=utf-8"
+    return Asset(body, gzip.compress(body, mtime=0), kind, hashlib.sha256(body).hexdigest()[:12])
+
 
 SCREEN_LIMIT_S: Final = 20.0
 """How long a screen may take to be made before the reader is told that the server is busy."""

@@ -1,6 +1,6 @@
 """Webhooks: stored events are sent to other programs by HTTP, in order for each store, at least once.
 
-`service` knows which webhooks there are and has a `courier` for each; a courier has an `agenda` of stores that are
+`service` knows which webhooks there are and has a `courier` for each; a courier has a `queue` of stores that are
 behind, looks at what is next (`looking`), sends it (`messages`, `sender`, `network`, `addresses`) and moves a cursor
 (`cursors`). `lease` chooses one of several servers. Nothing of these is loaded before there is a webhook: that is what
 this module looks after.

@@ -17,8 +17,6 @@ import trio
 
 from livesync_trio.config.webhooks import Webhook
 from livesync_trio.delivery import messages
-from livesync_trio.delivery.agenda import Agenda
-from livesync_trio.delivery.cursors import Cursor, Place, as_value, cursors_of
 from livesync_trio.delivery.limits import (
     WEBHOOK_ATTEMPTS,
     WEBHOOK_BODY_BYTES,
@@ -27,13 +25,14 @@ from livesync_trio.delivery.limits import (
     WEBHOOK_STORES_MAX,
     WEBHOOK_WORKERS,
 )
-from livesync_trio.delivery.looking import Deleted, Events, Found, Nothing, Replaced, compare, look
-from livesync_trio.delivery.messages import Message
-from livesync_trio.delivery.outcomes import Answer, Failed, Gone, Taken
+from livesync_trio.delivery.messages import Answer, Failed, Gone, Message, Taken
+from livesync_trio.delivery.pending import Deleted, Events, Found, Nothing, Replaced, compare, look
+from livesync_trio.delivery.queue import DeliveryQueue
+from livesync_trio.delivery.records import Cursor, Place, as_value, cursors_of
 from livesync_trio.errors import StorageUnavailable, StoreDamaged
 from livesync_trio.limits import STORAGE_BACKOFF_MAX_S
 from livesync_trio.model import RESERVED_STORES, StoreId
-from livesync_trio.openapi.queries import wire_time
+from livesync_trio.openapi import wire_time
 from livesync_trio.store.records import Asked, Moved, Records
 from livesync_trio.supervision import open_tasks
 from livesync_trio.telemetry import WebhookCounts, get_logger
@@ -89,22 +88,22 @@ class Courier:
         self._on_gone = on_gone
         self._kind = cursors_of(webhook.id)
         self._large = trio.Lock()  # held for a message that is larger than usual
-        self.agenda = Agenda(WEBHOOK_STORES_MAX)
-        counts.behind = lambda: len(self.agenda)
-        counts.lag_s = lambda: self.agenda.lag_s
+        self.queue = DeliveryQueue(WEBHOOK_STORES_MAX)
+        counts.behind = lambda: len(self.queue)
+        counts.lag_s = lambda: self.queue.lag_s
 
     def changed(self, store_id: StoreId) -> None:
         """A store may have something new."""
         if self.webhook.wants_store(store_id) and not store_id.startswith(RESERVED_STORES):
-            self.agenda.put(store_id)
+            self.queue.put(store_id)
 
     def compare_soon(self) -> None:
         """Anything may have changed: compare all stores with their cursors."""
-        self.agenda.missed.set()
+        self.queue.missed.set()
 
     def finish(self) -> None:
         """Take no more stores; `run` returns when what is under way has ended."""
-        self.agenda.close()
+        self.queue.close()
 
     async def run(self) -> None:
         """Deliver until `finish` or cancelled. Raises what a fault of ours raised."""
@@ -122,20 +121,20 @@ class Courier:
     # --- finding what is behind ------------------------------------------------------------------------------------
 
     async def _compare_whenever_missed(self) -> None:
-        self.agenda.missed.set()  # at first, nobody knows what happened before
+        self.queue.missed.set()  # at first, nobody knows what happened before
         while True:
-            await self.agenda.missed.wait()
-            if len(self.agenda) <= WEBHOOK_STORES_MAX // 2:  # otherwise it would find again what is there
-                self.agenda.missed = trio.Event()
+            await self.queue.missed.wait()
+            if len(self.queue) <= WEBHOOK_STORES_MAX // 2:  # otherwise it would find again what is there
+                self.queue.missed = trio.Event()
                 try:
                     await self._compare()
                 except (StorageUnavailable, StoreDamaged) as error:
                     _log.warning("webhook cannot look for what is behind", webhook=self.webhook.id, reason=str(error))
-                    self.agenda.missed.set()
+                    self.queue.missed.set()
             await trio.sleep(STORAGE_BACKOFF_MAX_S)
 
     async def _compare(self) -> None:
-        """Put every store that is behind on the agenda, and count those that are parked."""
+        """Put every store that is behind on the queue, and count those that are parked."""
         after: StoreId | None = None
         parked = 0
         while True:
@@ -145,11 +144,11 @@ class Courier:
                 if cursor.place.parked:
                     parked += 1
                 elif not cursor.place.covers(beside.summary.state):
-                    self.agenda.put(beside.summary.store_id)
+                    self.queue.put(beside.summary.store_id)
             for store_id, cursor in page.gone.items():
                 parked += cursor.place.parked
                 if not cursor.place.parked:
-                    self.agenda.put(store_id)
+                    self.queue.put(store_id)
             after = page.after
             if after is None:
                 self._counts.parked = parked
@@ -158,7 +157,7 @@ class Courier:
     # --- delivering ------------------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        while (taken := await self.agenda.take()) is not None:
+        while (taken := await self.queue.take()) is not None:
             await self._step(*taken)
 
     async def _step(self, store_id: StoreId, waited: bool) -> None:
@@ -172,24 +171,24 @@ class Courier:
             else:
                 await self._deliver(store_id, found, waited)
         except StorageUnavailable:
-            self.agenda.later(store_id, STORAGE_BACKOFF_MAX_S)
+            self.queue.later(store_id, STORAGE_BACKOFF_MAX_S)
         except Moved:
-            self.agenda.next_turn(store_id)  # a replay, or another server: look again
+            self.queue.next_turn(store_id)  # a replay, or another server: look again
         except (StoreDamaged, msgspec.ValidationError) as error:
             _log.error("webhook cannot read a store", webhook=self.webhook.id, store=store_id, reason=str(error))
-            self.agenda.caught_up(store_id)
+            self.queue.caught_up(store_id)
 
     async def _look(self, store_id: StoreId) -> Found:
         return await self._means.readers.ask(partial(look, webhook=self.webhook, store_id=store_id))
 
     async def _deliver(self, store_id: StoreId, found: Found, waited: bool) -> None:
         if isinstance(found, Nothing):
-            self.agenda.caught_up(store_id)
+            self.queue.caught_up(store_id)
             return
         place = found.cursor.place
         left_s = place.next_at - self._means.wall_clock()
         if left_s > 0 and not waited:
-            self.agenda.later(store_id, left_s)
+            self.queue.later(store_id, left_s)
         elif isinstance(found, Replaced):
             message = messages.of_reset(
                 self.webhook.id, store_id, found.state, place.backend_id or "", found.created_at
@@ -209,7 +208,7 @@ class Courier:
         place = found.cursor.place
         if not place.gone_at:
             await self._put(store_id, found, msgspec.structs.replace(place, gone_at=self._means.wall_clock()))
-            self.agenda.next_turn(store_id)
+            self.queue.next_turn(store_id)
             return
         at = wire_time(datetime.datetime.fromtimestamp(place.gone_at, datetime.UTC))
         message = messages.of_deletion(self.webhook.id, store_id, place.backend_id or "", at)
@@ -231,15 +230,15 @@ class Courier:
                 self._counts.failed += 1
                 self.finish()
                 await self._on_gone()
-                self.agenda.caught_up(store_id)
+                self.queue.caught_up(store_id)
 
     async def _move(self, store_id: StoreId, found: Sent, then: Place | None) -> None:
         """Everything up to a place has been delivered; None: nothing more is to be known of the store."""
         await self._put(store_id, found, then)
         if then is None or isinstance(found, Deleted) or then.covers(found.state):
-            self.agenda.caught_up(store_id)
+            self.queue.caught_up(store_id)
         else:
-            self.agenda.next_turn(store_id)
+            self.queue.next_turn(store_id)
 
     async def _note_failure(self, store_id: StoreId, found: Sent, failed: Failed) -> None:
         """Note when it is tried again, or that it is not."""
@@ -247,7 +246,7 @@ class Courier:
         if failed.too_large and isinstance(found, Events) and len(found.wanted) > 1:
             half = found.wanted[len(found.wanted) // 2 - 1].seq_num
             await self._put(store_id, found, msgspec.structs.replace(place, up_to=half))
-            self.agenda.next_turn(store_id)
+            self.queue.next_turn(store_id)
             return
         attempts = place.attempts + 1
         pause_s = max(self._pause_s(attempts), failed.retry_after_s or 0.0)
@@ -263,10 +262,10 @@ class Courier:
         about = {"webhook": self.webhook.id, "store": store_id, "attempts": attempts, "reason": failed.reason}
         if noted.parked:
             self._counts.parked += 1
-            self.agenda.caught_up(store_id)
+            self.queue.caught_up(store_id)
             _log.error("webhook gives a store up", **about)
             return
-        self.agenda.later(store_id, pause_s)
+        self.queue.later(store_id, pause_s)
         if attempts == 1:
             _log.warning("webhook is not delivered", **about)
 

@@ -1,4 +1,4 @@
-"""What is sent to a receiver: a message with an id that stays the same however often it is sent.
+"""What is sent to a receiver, with an id that stays the same however often it is sent, and what becomes of an attempt.
 
 Owns the bodies. Events are spliced in as they are stored, so `args` are sent byte for byte as they came; a body is made
 of what is stored alone, so that each attempt sends the same.
@@ -67,3 +67,37 @@ def _id(*parts: str) -> str:
     """The same for the same message, whoever sends it."""
     digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
     return f"msg_{digest[:_ID_CHARACTERS]}"
+
+
+@attrs.frozen
+class Taken:
+    """The receiver has it."""
+
+    status: int
+
+
+@attrs.frozen
+class Failed:
+    """The receiver has it not, as far as anybody knows.
+
+    Attributes:
+        reason: why, for an operator.
+        retry_after_s: how long the receiver asks to be left alone, if it does.
+        too_large: it says that the message is too large.
+    """
+
+    reason: str
+    retry_after_s: float | None = None
+    too_large: bool = False
+
+
+@attrs.frozen
+class Gone:
+    """The receiver wants nothing any more (410)."""
+
+
+Answer = Taken | Failed | Gone
+
+
+class Wrong(Exception):
+    """What an operator asked for cannot be done; the message says why."""

@@ -26,8 +26,7 @@ from livesync_trio.delivery.limits import (
     WEBHOOK_RETRY_AFTER_MAX_S,
     WEBHOOK_WORKERS,
 )
-from livesync_trio.delivery.messages import Message
-from livesync_trio.delivery.outcomes import Answer, Failed, Gone, Taken
+from livesync_trio.delivery.messages import Answer, Failed, Gone, Message, Taken
 from livesync_trio.version import VERSION
 
 _GONE: Final = 410

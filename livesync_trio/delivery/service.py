@@ -21,7 +21,16 @@ import trio
 from livesync_trio.config.webhooks import Webhook
 from livesync_trio.delivery import messages
 from livesync_trio.delivery.courier import Courier, Means
-from livesync_trio.delivery.cursors import (
+from livesync_trio.delivery.lease import Lease
+from livesync_trio.delivery.limits import (
+    WEBHOOK_COMPARE_S,
+    WEBHOOK_DRAIN_LIMIT_S,
+    WEBHOOK_LOOK_S,
+    WEBHOOK_STARTING_AT_A_TIME,
+)
+from livesync_trio.delivery.messages import Answer, Wrong
+from livesync_trio.delivery.pending import compare
+from livesync_trio.delivery.records import (
     DEFINITIONS,
     STANDINGS,
     Cursor,
@@ -30,18 +39,10 @@ from livesync_trio.delivery.cursors import (
     Standing,
     as_value,
     cursors_of,
+    read_definition,
     standing_of,
+    written,
 )
-from livesync_trio.delivery.definitions import read_definition, written
-from livesync_trio.delivery.lease import Lease
-from livesync_trio.delivery.limits import (
-    WEBHOOK_COMPARE_S,
-    WEBHOOK_DRAIN_LIMIT_S,
-    WEBHOOK_LOOK_S,
-    WEBHOOK_STARTING_AT_A_TIME,
-)
-from livesync_trio.delivery.looking import compare
-from livesync_trio.delivery.outcomes import Answer, Wrong
 from livesync_trio.delivery.sender import Sender
 from livesync_trio.errors import StorageUnavailable, StoreDamaged
 from livesync_trio.limits import STORAGE_BACKOFF_MAX_S, WEBHOOKS_MAX

@@ -60,6 +60,11 @@ class View:
         ]
         return hashlib.sha256(msgspec.json.encode(told, enc_hook=repr)).hexdigest()[:16]
 
+    @property
+    def sees_all_rows(self) -> bool:
+        """Whether it is never a row's values that decide who sees it: then its last change alone says what to do."""
+        return all(sight.filter is None for sight in self.sights.values())
+
     def sees(self, relation: Relation, row: Row | None) -> bool:
         """Whether the client sees a row. Raises BadFilter."""
         sight = self.sights.get(relation.table)

@@ -44,6 +44,10 @@ _log = get_logger("feed")
 T = TypeVar("T")
 
 
+def _progress(state: State) -> tuple[int, ...]:
+    return state.generation, state.head_lsn, state.confirmed_lsn, state.floor_lsn, state.compacted_lsn
+
+
 class Follower(Protocol):
     """A client that is served: a `peer.FeedPeer`."""
 
@@ -125,9 +129,7 @@ class Feed:
 
     def _became(self, state: State) -> None:
         known = self.state
-        progress = (state.generation, state.head_lsn, state.confirmed_lsn, state.floor_lsn)
-        newer = progress > (known.generation, known.head_lsn, known.confirmed_lsn, known.floor_lsn)
-        if newer or (state.epoch != known.epoch and state.generation >= known.generation):
+        if _progress(state) > _progress(known) or (state.epoch != known.epoch and state.generation >= known.generation):
             self.state = state
             self._moved.unpark_all()
 

@@ -8,12 +8,12 @@ import trio
 from livesync_trio.feed import messages
 from livesync_trio.feed.access import View
 from livesync_trio.feed.actor import Feed
+from livesync_trio.feed.clients import ClientState
+from livesync_trio.feed.conversation import Conversation
+from livesync_trio.feed.echoes import OwnWrites
 from livesync_trio.feed.history.reading import ChangePage, TooOld
-from livesync_trio.feed.own import OwnWrites
 from livesync_trio.feed.position import WHOLE, Position, lsn_text
-from livesync_trio.feed.standing import Standing
 from livesync_trio.feed.tables import Change, Relation
-from livesync_trio.feed.talking import Talk
 
 FEED_ADVANCE_S: Final = 60.0
 """How often a client that follows is told a newer position although nothing it may see has changed."""
@@ -25,11 +25,11 @@ FEED_CATCHUP_ACK_S: Final = 30.0
 class Following:
     """Sends one client the changes that it may see, and says how far that is."""
 
-    def __init__(self, feed: Feed, talk: Talk, standing: Standing, view: View, own: OwnWrites) -> None:
-        """See `way.Way`."""
+    def __init__(self, feed: Feed, conversation: Conversation, client: ClientState, view: View, own: OwnWrites) -> None:
+        """See `subscription.Subscription`."""
         self._feed = feed
-        self._talk = talk
-        self._standing = standing
+        self._conversation = conversation
+        self._client = client
         self._view = view
         self._own = own
 
@@ -40,81 +40,83 @@ class Following:
             TooOld: it must fetch anew.
             NotAcknowledged, StorageUnavailable: it can go on later.
         """
-        talk, standing = self._talk, self._standing
-        position, head, epoch = standing.position, self._feed.state.head, self._epoch_now()
+        conversation, client = self._conversation, self._client
+        position, head, epoch = client.position, self._feed.state.head, self._epoch_now()
         if position.seq == WHOLE:
-            standing.sent = position
+            client.sent = position
         else:
-            standing.sent = Position(await self._feed.ask(lambda reader: reader.commit_before(position.commit_lsn)))
-        beginning, count = standing.sent, 0
-        if talk.speaker.first:
-            talk.say("srv_state_change", state="catchup" if position < head else "live", lsn=str(beginning))
+            client.sent = Position(await self._feed.ask(lambda reader: reader.commit_before(position.commit_lsn)))
+        beginning, count = client.sent, 0
+        if conversation.speaker.first:
+            conversation.say("srv_state_change", state="catchup" if position < head else "live", lsn=str(beginning))
         while position < head:
-            await talk.room()
+            await conversation.room()
             page = await self._feed.changes(epoch, position, head.commit_lsn)
             position = _behind(page) if page.changes else head
             changes = await self._seen_changes(epoch, page)
-            standing.sent = self._whole_before(page)
+            client.sent = self._whole_before(page)
             if changes:
-                chunk = talk.next_chunk("catchup")
+                chunk = conversation.next_chunk("catchup")
                 count += len(changes)
-                await talk.say_and_wait(
+                await conversation.say_and_wait(
                     FEED_CATCHUP_ACK_S,
                     ("catchup", chunk),
-                    talk.speaker.catchup_kind,
+                    conversation.speaker.catchup_kind,
                     **self._described(page, changes, position),
                     sequence={"chunk": chunk, "total": count},
                 )
-            standing.moved_to(position)
+            client.moved_to(position)
             if changes:
-                await standing.note()
-        standing.told = standing.sent
-        lsns = {"startLSN": str(beginning), "finalLSN": str(standing.sent)}
-        kind = talk.speaker.completed_kind if count or talk.speaker.first else "srv_live_start"
-        talk.say(kind, **lsns, changeCount=count, success=True, lastLSN=str(standing.sent))
-        await standing.note()
+                await client.note()
+        client.told = client.sent
+        lsns = {"startLSN": str(beginning), "finalLSN": str(client.sent)}
+        kind = conversation.speaker.completed_kind if count or conversation.speaker.first else "srv_live_start"
+        conversation.say(kind, **lsns, changeCount=count, success=True, lastLSN=str(client.sent))
+        await client.note()
 
     async def live(self) -> None:
         """Send what is committed next, without waiting for an acknowledgement. Raises TooOld, StorageUnavailable."""
-        standing = self._standing
-        position, epoch = standing.position, self._epoch_now()
+        client = self._client
+        position, epoch = client.position, self._epoch_now()
         if self._feed.state.head <= position:
             await self._wait_for_more(position)
             return
-        await self._talk.room()
+        await self._conversation.room()
         page = await self._feed.changes(epoch, position, self._feed.state.head_lsn)
         changes = await self._seen_changes(epoch, page)
-        standing.sent = max(standing.sent, self._whole_before(page))
-        standing.position = _behind(page) if page.changes else self._feed.state.head
+        client.sent = max(client.sent, self._whole_before(page))
+        client.position = _behind(page) if page.changes else self._feed.state.head
         if changes:
-            standing.told = standing.sent
+            client.told = client.sent
             sequence = {"chunk": 1, "total": len(changes)}
-            told = self._described(page, changes, standing.position)
-            self._talk.say(self._talk.speaker.live_kind, **told, sequence=sequence)
+            told = self._described(page, changes, client.position)
+            self._conversation.say(self._conversation.speaker.live_kind, **told, sequence=sequence)
 
     def _described(self, page: ChangePage, changes: list[Mapping[str, Any]], position: Position) -> dict[str, Any]:
         """`lastLSN` is behind a whole commit always; `position` may be inside of one, then `whole` is false."""
-        last = str(self._standing.sent)
+        last = str(self._client.sent)
         return {"changes": changes, "lastLSN": last, "position": str(position), "whole": page.whole}
 
     async def _wait_for_more(self, position: Position) -> None:
         """Wait for the next commit; a client that may see nothing of many is told how far it has come."""
-        standing, epoch = self._standing, self._feed.state.epoch
+        client, epoch = self._client, self._feed.state.epoch
         with trio.move_on_after(FEED_ADVANCE_S):
             await self._feed.until(lambda state: state.head > position or state.epoch != epoch)
             return
-        if standing.sent > standing.told:
-            standing.told = standing.sent
-            if self._talk.speaker.first:
-                self._talk.say("srv_lsn_update", lsn=str(standing.sent))
+        if client.sent > client.told:
+            client.told = client.sent
+            if self._conversation.speaker.first:
+                self._conversation.say("srv_lsn_update", lsn=str(client.sent))
             else:
                 nothing = {"chunk": 1, "total": 0}
-                self._talk.say("srv_live_changes", changes=[], lastLSN=str(standing.sent), sequence=nothing)
+                self._conversation.say("srv_live_changes", changes=[], lastLSN=str(client.sent), sequence=nothing)
 
     # --- what it sees ----------------------------------------------------------------------------------------------
 
     async def _seen_changes(self, epoch: str, page: ChangePage) -> list[Mapping[str, Any]]:
-        """What the changes are for this client."""
+        """What the changes are for this client. Raises TooOld."""
+        if page.compacted_lsn and not self._view.sees_all_rows:
+            raise TooOld  # whether it saw a row at its position is no longer known
         seen = []
         for number, change in enumerate(page.changes):
             lsn = change.position.commit_lsn
@@ -154,19 +156,20 @@ class Following:
 
     def _epoch_now(self) -> str:
         """The epoch of its position. Raises TooOld when there is another one by now."""
-        if self._feed.state.epoch != self._standing.epoch:
+        if self._feed.state.epoch != self._client.epoch:
             raise TooOld
-        return self._standing.epoch
+        return self._client.epoch
 
     def _whole_before(self, page: ChangePage) -> Position:
         """Behind the last commit of which the client will have everything with this page."""
         if not page.changes:
-            return self._standing.sent
+            return self._client.sent
         last = page.changes[-1].position.commit_lsn
         if page.whole:
             return Position(last)
-        earlier = [change.position.commit_lsn for change in page.changes if change.position.commit_lsn != last]
-        return Position(earlier[-1]) if earlier else self._standing.sent
+        lsns = {change.position.commit_lsn for change in page.changes} - {last}
+        earlier = sorted(lsn for lsn in lsns if lsn >= page.compacted_lsn)
+        return Position(earlier[-1]) if earlier else self._client.sent
 
 
 def _behind(page: ChangePage) -> Position:

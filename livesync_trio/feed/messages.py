@@ -16,7 +16,7 @@ Dialect = Literal["current", "first"]
 """The messages of May 2025, or of March 2025."""
 
 _PUBLIC: Final = "public."
-_encode: Final = msgspec.json.Encoder().encode
+encode: Final = msgspec.json.Encoder().encode
 
 
 class Incoming(msgspec.Struct, frozen=True):
@@ -61,7 +61,7 @@ def data_of(relation: Relation, row: Row, columns: frozenset[str] | None, *, key
         for at in wanted
         if columns is None or relation.columns[at].name in columns or at in relation.key
     }
-    return msgspec.Raw(_encode(data))
+    return msgspec.Raw(encode(data))
 
 
 def updated_at(relation: Relation, row: Row, us: int) -> str:
@@ -77,42 +77,3 @@ def change(table: str, operation: str, data: msgspec.Raw, updated: str, lsn: str
     """One change of one row. `operation`: i, u or d."""
     told = {"table": wire_name(table), "operation": _WORDS[operation], "data": data, "updated_at": updated}
     return told if lsn is None else {**told, "lsn": lsn}
-
-
-class Speaker:
-    """Makes the messages to one client: numbers them, and speaks its dialect."""
-
-    def __init__(self, client_id: str, dialect: Dialect) -> None:
-        self._client_id = client_id
-        self.first = dialect == "first"
-        self._number = 0
-
-    def say(self, kind: str, now_ms: int, **fields: Any) -> bytes:
-        """A message. `now_ms`: milliseconds since 1970."""
-        self._number += 1
-        head = {
-            "type": kind,
-            "messageId": f"srv_{now_ms}_{self._number}",
-            "timestamp": now_ms,
-            "clientId": self._client_id,
-        }
-        return _encode({**head, **fields})
-
-    def table_in_sequence(self, table: str) -> str:
-        """A table's name where a client gives it back: the original puts it in quotes there."""
-        return f'"{wire_name(table)}"'
-
-    @property
-    def catchup_kind(self) -> str:
-        """The type of a chunk that waits for its acknowledgement."""
-        return "srv_send_changes" if self.first else "srv_catchup_changes"
-
-    @property
-    def live_kind(self) -> str:
-        """The type of live changes."""
-        return "srv_send_changes" if self.first else "srv_live_changes"
-
-    @property
-    def completed_kind(self) -> str:
-        """The type that ends a catch-up."""
-        return "srv_sync_completed" if self.first else "srv_catchup_completed"

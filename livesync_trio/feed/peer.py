@@ -1,4 +1,4 @@
-"""One client of the feed on its connection: what arrives is understood here, where it stands is led by its `way`."""
+"""One client of the feed on its connection: understands what arrives; its subscription decides what it is sent."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,14 +15,13 @@ from livesync_trio.errors import Kind, Refusal, StoreDamaged
 from livesync_trio.feed import messages
 from livesync_trio.feed.access import FeedAccess, View
 from livesync_trio.feed.actor import Feed
-from livesync_trio.feed.clients import Clients, Full, Taken
+from livesync_trio.feed.clients import Clients, ClientState, Full, Taken
+from livesync_trio.feed.conversation import Conversation, NotAcknowledged
+from livesync_trio.feed.echoes import OwnWrites
 from livesync_trio.feed.filters import BadFilter
 from livesync_trio.feed.messages import Incoming
-from livesync_trio.feed.own import OwnWrites
 from livesync_trio.feed.position import BadPosition, parse_token
-from livesync_trio.feed.standing import Standing
-from livesync_trio.feed.talking import NotAcknowledged, Talk
-from livesync_trio.feed.way import Asked, Way
+from livesync_trio.feed.subscription import FeedRequest, Subscription
 from livesync_trio.telemetry import get_logger
 
 _log = get_logger("feed")
@@ -31,8 +30,8 @@ _READ_ONLY = "This feed takes no changes from clients: write to the database tha
 _UNCLEAR = "What you may see cannot be determined. Tell the operator."
 
 
-class Desk(Protocol):
-    """Where a client hands in what it writes: a `writes.desk.Desk`."""
+class WriteSession(Protocol):
+    """Where a client hands in what it writes: a `writes.session.WriteSession`."""
 
     def take(self, incoming: Incoming) -> None:
         """Take a message; never waits."""
@@ -41,7 +40,7 @@ class Desk(Protocol):
         """The connection has ended."""
 
 
-MakeDesk = Callable[[Peer, Talk, Way, OwnWrites], Desk]
+MakeWriteSession = Callable[[Peer, Conversation, Subscription, OwnWrites], WriteSession]
 
 
 @attrs.frozen
@@ -52,13 +51,13 @@ class Served:
         feed: what is followed.
         clients: the registry.
         rules: who sees what, as of now.
-        desk: makes a desk for a client; gives None while nobody may write.
+        write_session: makes a write session for a client; gives None while nobody may write.
     """
 
     feed: Feed
     clients: Clients
     rules: Callable[[], FeedAccess]
-    desk: Callable[[], MakeDesk | None]
+    write_session: Callable[[], MakeWriteSession | None]
 
 
 class FeedPeer(Peer):
@@ -70,23 +69,25 @@ class FeedPeer(Peer):
         self,
         channel: Channel,
         client: Client,
-        surroundings: ServerContext,
+        shared: ServerContext,
         served: Served,
-        asked: Asked,
+        asked: FeedRequest,
         view: View,
         judged_by: FeedAccess,
     ) -> None:
         """As `Peer`; `view` is what the client may see, as the rules `judged_by` said."""
-        super().__init__(channel, client, surroundings)
+        super().__init__(channel, client, shared)
         self._served = served
         self._judged_by = judged_by
         user = client.context.user
-        self._talk = Talk(self.outbox, asked.client_id, asked.dialect)
-        self._standing = Standing(served.clients, asked.client_id, None if user is None else user.id, self.worth_a_line)
+        self._conversation = Conversation(self.outbox, asked.client_id, asked.dialect)
+        self._client_state = ClientState(
+            served.clients, asked.client_id, None if user is None else user.id, self.worth_a_line
+        )
         own = OwnWrites()
-        self._way = Way(served.feed, self._talk, self._standing, asked, view, own)
+        self._subscription = Subscription(served.feed, self._conversation, self._client_state, asked, view, own)
         self._own = own
-        self._desk: Desk | None = None  # until it first writes
+        self._write_session: WriteSession | None = None  # until it first writes
 
     # --- what arrives ----------------------------------------------------------------------------------------------
 
@@ -100,8 +101,8 @@ class FeedPeer(Peer):
 
     def on_end(self) -> None:
         """See `Peer`."""
-        if self._desk is not None:
-            self._desk.close()
+        if self._write_session is not None:
+            self._write_session.close()
 
     def on_message(self, incoming: Arrived) -> None:
         """See `Peer`."""
@@ -112,15 +113,15 @@ class FeedPeer(Peer):
             return
         match message.type:
             case "clt_init_received":
-                self._talk.acknowledge("init", message.table, message.chunk)
+                self._conversation.acknowledge("init", message.table, message.chunk)
             case "clt_init_processed":
-                self._talk.acknowledge("processed")
+                self._conversation.acknowledge("processed")
             case "clt_catchup_received":
-                self._talk.acknowledge("catchup", message.chunk)
+                self._conversation.acknowledge("catchup", message.chunk)
             case "clt_changes_received":
                 self._received(message.lastLSN)
             case "clt_heartbeat":
-                self._talk.say("srv_heartbeat", lsn=str(self._standing.sent))
+                self._conversation.say("srv_heartbeat", lsn=str(self._client_state.sent))
             case "clt_send_changes":
                 self._hand_in(message)
             case _:
@@ -132,32 +133,32 @@ class FeedPeer(Peer):
             position = parse_token(lsn or "").position
         except BadPosition:
             return
-        if self._standing.acknowledged(position):
+        if self._client_state.acknowledged(position):
             self.start_task(self._note)
 
     def _hand_in(self, message: Incoming) -> None:
-        make = self._served.desk() if self._desk is None else None
+        make = self._served.write_session() if self._write_session is None else None
         if make is not None:
-            self._desk = make(self, self._talk, self._way, self._own)
-        if self._desk is None:
+            self._write_session = make(self, self._conversation, self._subscription, self._own)
+        if self._write_session is None:
             told = {"code": str(Kind.NOT_ALLOWED), "error": _READ_ONLY, "inReplyTo": message.messageId}
-            self._talk.say("srv_changes_applied", appliedChanges=[], success=False, **told)
+            self._conversation.say("srv_changes_applied", appliedChanges=[], success=False, **told)
         else:
-            self._desk.take(message)
+            self._write_session.take(message)
 
     def _fail(self, kind: Kind, message: str) -> None:
         """Tell the client what is wrong, and close."""
-        self._talk.say("srv_error", code=str(kind), message=message, error=message)
+        self._conversation.say("srv_error", code=str(kind), message=message, error=message)
         self.close(kind, message)
 
-    # --- its way ---------------------------------------------------------------------------------------------------
+    # --- its subscription ------------------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
         followers = self._served.feed.followers
         followers.add(self)
         self.look_at_rights()  # the rules may have changed while it was let in
         try:
-            await self._way.go(self.worth_a_line)
+            await self._subscription.go(self.worth_a_line)
         except NotAcknowledged as error:
             self._fail(Kind.NOT_ACKNOWLEDGED, str(error))
         except Taken:
@@ -193,14 +194,14 @@ class FeedPeer(Peer):
             if isinstance(view, Refusal):
                 self._fail(Kind.FEED_REFUSED, view.message)
             else:
-                self._way.look_with(view)
+                self._subscription.look_with(view)
 
         self.start_task(look)
 
     async def _leave(self) -> None:
         with suppress(Taken):
-            await self._standing.leave()
+            await self._client_state.leave()
 
     async def _note(self) -> None:
-        with suppress(Taken):  # its way is told so too
-            await self._standing.note()
+        with suppress(Taken):  # its subscription is told so too
+            await self._client_state.note()

@@ -37,7 +37,7 @@ from livesync_trio.feed.source import (
     unread,
 )
 from livesync_trio.feed.storing import Retention, Storing
-from livesync_trio.feed.stream import ReplicationStream, Stopped, StreamEnded
+from livesync_trio.feed.stream import LogStream, ReplicationStream, Stopped, StreamEnded
 from livesync_trio.storage.postgresql.connection import Connection
 from livesync_trio.telemetry import get_logger
 
@@ -71,6 +71,15 @@ class Status:
     copied: int = 0
     slot: Slot | None = None
     told_s: float | None = None
+
+
+def open_stream(names: Names, stopping: Callable[[], bool]) -> LogStream:
+    """Connect to the log in the way that is wanted. Raises psycopg.Error."""
+    if names.polling:
+        from livesync_trio.feed.polling import PollingStream  # noqa: PLC0415 - only when it is on
+
+        return PollingStream(names, stopping)
+    return ReplicationStream(names, stopping)
 
 
 class _StandBy(Exception):
@@ -178,7 +187,7 @@ class FeedReader:
             state = writer.take_over()
             tables = inspect(connection, self._names.tables)
             published = publish(connection, self._names, tables)
-            stream = ReplicationStream(self._names.url, self._stop.is_set)
+            stream = open_stream(self._names, self._stop.is_set)
             system = stream.identify()
             slot = slot_of(connection, self._names.slot)
             source = Source(system.identity, system.timeline, self._names.slot, mark_of(connection, self._names))
@@ -244,14 +253,14 @@ class FeedReader:
         self,
         writer: Writer,
         connection: Connection,
-        stream: ReplicationStream,
+        stream: LogStream,
         tables: dict[str, TableState],
         source: Source,
     ) -> State:
         self._tell(phase="copying", problem="", copied=0)
         before = writer.state.epoch
         drop_slot(connection, self._names.slot)
-        slot_lsn, snapshot = stream.create_slot(self._names.slot)
+        slot_lsn, snapshot = stream.create_slot()
         done: dict[str, int] = {}
 
         def progress(table: str, count: int) -> None:
@@ -281,7 +290,7 @@ class FeedReader:
 
     # --- following -------------------------------------------------------------------------------------------------
 
-    def _follow(self, writer: Writer, connection: Connection, stream: ReplicationStream) -> None:
+    def _follow(self, writer: Writer, connection: Connection, stream: LogStream) -> None:
         lock = threading.Lock()  # of the connection, which both threads ask
 
         def explain(oid: int, before: object, now: object) -> str | None:
@@ -289,7 +298,7 @@ class FeedReader:
                 return unread(connection, oid, before, now)  # type: ignore[arg-type]
 
         try:
-            stream.start(self._names.slot, self._names.publication, writer.state.confirmed_lsn)
+            stream.start(writer.state.confirmed_lsn)
         except StreamEnded as error:
             if error.sqlstate == "55006":  # somebody still reads it
                 raise _StandBy from error

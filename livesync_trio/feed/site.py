@@ -25,7 +25,7 @@ from livesync_trio.feed.filters import BadFilter
 from livesync_trio.feed.messages import Dialect
 from livesync_trio.feed.peer import FeedPeer, Served
 from livesync_trio.feed.position import START, BadPosition, Token, lsn_text, parse_lsn, parse_token
-from livesync_trio.feed.way import Asked
+from livesync_trio.feed.subscription import FeedRequest
 from livesync_trio.hooks import HookContext, host_of
 from livesync_trio.limits import UNREAD_BODY_MAX_BYTES
 from livesync_trio.telemetry import get_logger
@@ -61,7 +61,7 @@ class FeedSite:
         dialect: Dialect,
         admit: Admit,
         upgrader: Upgrader,
-        surroundings: ServerContext,
+        shared: ServerContext,
         pages: Callable[[], Pages],
         client_address: Callable[[str, dict[str, str]], str],
     ) -> None:
@@ -72,7 +72,7 @@ class FeedSite:
             dialect: which messages clients know.
             admit: who may come in.
             upgrader: makes WebSockets.
-            surroundings: what all connections share.
+            shared: what all connections share.
             pages: the rules for web pages of the moment.
             client_address: who really asks, as `Access.client_address`.
         """
@@ -82,7 +82,7 @@ class FeedSite:
         self._dialect = dialect
         self._admit = admit
         self._upgrader = upgrader
-        self._surroundings = surroundings
+        self._shared = shared
         self._pages = pages
         self._client_address = client_address
 
@@ -128,13 +128,13 @@ class FeedSite:
         await http.read_body(0)
 
         def make(channel: Channel) -> Peer:
-            return FeedPeer(channel, client, self._surroundings, self._served, asked, view, rules)
+            return FeedPeer(channel, client, self._shared, self._served, asked, view, rules)
 
         return await self._upgrader.upgrade(http, request, client, make)
 
     async def _asked(
         self, request: Request, query: dict[str, list[str]], client: Client, rules: FeedAccess
-    ) -> tuple[Asked, View] | Refusal:
+    ) -> tuple[FeedRequest, View] | Refusal:
         if request.method != "GET" or not request.wants_websocket:
             return Refusal(Kind.UPGRADE_REQUIRED, "Expected WebSocket: this URL is for `Upgrade: websocket`.")
         client_id = query.get("clientId", [""])[0]
@@ -154,7 +154,7 @@ class FeedSite:
         except BadFilter as error:
             _log.error("the hook feed_access gave a filter that cannot be used", reason=str(error))
             return Refusal(Kind.HOOK_FAILED, "What you may see cannot be determined. Tell the operator.")
-        return view if isinstance(view, Refusal) else (Asked(client_id, token, self._dialect), view)
+        return view if isinstance(view, Refusal) else (FeedRequest(client_id, token, self._dialect), view)
 
     # --- operators -------------------------------------------------------------------------------------------------
 
@@ -182,10 +182,10 @@ class FeedSite:
 
     def _gate(self, request: Request, address: str) -> Refusal | None:
         """Only who knows the control plane's secret comes in."""
-        secret: Secret | None = self._surroundings.admin_secret
+        secret: Secret | None = self._shared.admin_secret
         if secret is None:
             return Refusal(Kind.NOT_FOUND, "Nothing is here without ADMIN_SECRET.")
-        attempts, host, now_s = self._surroundings.admin_attempts, host_of(address), trio.current_time()
+        attempts, host, now_s = self._shared.admin_attempts, host_of(address), trio.current_time()
         waiting = attempts.refusal(host, now_s)
         if waiting is not None:
             return waiting
@@ -257,7 +257,7 @@ class FeedSite:
     # --- both ------------------------------------------------------------------------------------------------------
 
     async def _refuse(self, http: HttpConnection, request: Request, context: HookContext, refusal: Refusal) -> None:
-        note_refusal(self._surroundings, context, refusal)
+        note_refusal(self._shared, context, refusal)
         headers = [("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store")]
         headers += self._pages().headers(request.headers)
         status = refusal.rule.http_status or 400

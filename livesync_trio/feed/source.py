@@ -64,12 +64,14 @@ class Names:
         publication: name of the publication.
         slot: name of the replication slot.
         tables: `schema.name` of each table.
+        polling: whether the log is read by SQL functions.
     """
 
     url: str = attrs.field(repr=False)
     publication: str
     slot: str
     tables: tuple[str, ...]
+    polling: bool = False
 
     @property
     def lock(self) -> int:

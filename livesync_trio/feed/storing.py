@@ -3,6 +3,7 @@
 A database of ours that is busy for minutes holds up this thread only. What it cannot take is left in the source.
 """
 
+import math
 import threading
 import time
 from collections import deque
@@ -34,11 +35,13 @@ class Retention:
         age_s: how long the history goes back, in seconds.
         max_bytes: and how many bytes of changes.
         max_lag_bytes: of its log, that the source keeps for us before we give its slot up; 0 for no limit of ours.
+        compact_s: of changes that are older, in seconds, the last of each row is kept only; 0 for all of them.
     """
 
     age_s: float
     max_bytes: int
     max_lag_bytes: int = 0
+    compact_s: float = 0.0
 
 
 class Storing:
@@ -61,7 +64,7 @@ class Storing:
         self._queued_bytes = 0
         self._changed = threading.Condition()
         self._stopping = False
-        self._forgot_s = time.monotonic()
+        self._forgot_s = -math.inf
         self._noted_s = 0.0
         self.confirmed_lsn = writer.state.confirmed_lsn
         self.tables = writer.state.tables
@@ -121,11 +124,17 @@ class Storing:
                 self._became(self._recorder.confirm(received.lsn))
         self._became(self._recorder.store())
         if self._recorder.idle and time.monotonic() - self._forgot_s > FEED_CHECK_S:
-            before_us = time.time_ns() // 1000 - int(self._retention.age_s * 1e6)
-            if not self._writer.forget(before_us, self._retention.max_bytes):
+            if not self._let_go():
                 self._forgot_s = time.monotonic()
             self._on_state(self._writer.state)
         return True
+
+    def _let_go(self) -> bool:
+        """One step of letting go of what is kept no more. Gives whether there is more."""
+        now_us, retention = time.time_ns() // 1000, self._retention
+        if self._writer.forget(now_us - int(retention.age_s * 1e6), retention.max_bytes):
+            return True
+        return retention.compact_s > 0 and self._writer.compact(now_us - int(retention.compact_s * 1e6))
 
     def _became(self, state: State | None) -> None:
         if state is not None:

@@ -8,7 +8,7 @@ import select
 import struct
 import time
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import psycopg
 from psycopg import pq
@@ -16,7 +16,7 @@ from psycopg import pq
 from livesync_trio.feed.limits import FEED_LOOK_UP_S
 from livesync_trio.feed.pgoutput import EPOCH_US
 from livesync_trio.feed.position import lsn_text, parse_lsn
-from livesync_trio.feed.source import parameters_of
+from livesync_trio.feed.source import Names, parameters_of
 
 _DATA: Final = struct.Struct("!QQq")
 _KEEPALIVE: Final = struct.Struct("!QqB")
@@ -51,12 +51,39 @@ class Received(NamedTuple):
     data: bytes | None
 
 
+class LogStream(Protocol):
+    """A log that is read: by a `ReplicationStream`, or a `polling.PollingStream`."""
+
+    def identify(self) -> System:
+        """Which cluster this is."""
+
+    def create_slot(self) -> tuple[int, str]:
+        """Make the slot. Gives where the log will begin, and a snapshot of everything before, until `start`."""
+
+    def start(self, lsn: int) -> None:
+        """Begin behind `lsn`."""
+
+    def receive(self, limit_s: float) -> Received | None:
+        """The next message; None when none came in time."""
+
+    @property
+    def asked(self) -> bool:
+        """Whether the source wants to be told at once."""
+
+    def tell(self, confirmed_lsn: int) -> None:
+        """Up to where the source may forget its log."""
+
+    def close(self) -> None:
+        """End the connection. Never raises."""
+
+
 class ReplicationStream:
     """One connection to the source that streams."""
 
-    def __init__(self, url: str, stopping: Callable[[], bool]) -> None:
+    def __init__(self, names: Names, stopping: Callable[[], bool]) -> None:
         """Connect. `stopping`: whether to give up. Raises psycopg.Error."""
-        self._connection = psycopg.connect(**{**parameters_of(url), "replication": "database"}, autocommit=True)
+        self._names = names
+        self._connection = psycopg.connect(**{**parameters_of(names.url), "replication": "database"}, autocommit=True)
         self._pg = self._connection.pgconn
         self._stopping = stopping
         self._received_lsn = 0
@@ -67,7 +94,7 @@ class ReplicationStream:
         identity, timeline, lsn, _ = self._command("IDENTIFY_SYSTEM")
         return System(identity, int(timeline), parse_lsn(lsn))
 
-    def create_slot(self, name: str) -> tuple[int, str]:
+    def create_slot(self) -> tuple[int, str]:
         """Make the slot; waits for transactions that run already.
 
         Returns:
@@ -77,15 +104,15 @@ class ReplicationStream:
         Raises:
             StreamEnded, Stopped.
         """
-        _, lsn, snapshot, _ = self._command(slot_command(name, self._connection.info.server_version))
+        _, lsn, snapshot, _ = self._command(slot_command(self._names.slot, self._connection.info.server_version))
         return parse_lsn(lsn), snapshot
 
-    def start(self, slot: str, publication: str, lsn: int) -> None:
+    def start(self, lsn: int) -> None:
         """Begin to stream behind `lsn`. Raises StreamEnded, also when somebody else reads the slot."""
-        options = f"proto_version '1', publication_names '\"{publication}\"'"
+        options = f"proto_version '1', publication_names '\"{self._names.publication}\"'"
         if self._connection.info.server_version >= 140_000:
             options += ", messages 'true'"
-        result = self._result(f'START_REPLICATION SLOT "{slot}" LOGICAL {lsn_text(lsn)} ({options})')
+        result = self._result(f'START_REPLICATION SLOT "{self._names.slot}" LOGICAL {lsn_text(lsn)} ({options})')
         if result.status != pq.ExecStatus.COPY_BOTH:
             raise _ended(result)
         self._pg.nonblocking = 1

@@ -1,14 +1,19 @@
-"""Getting in: signing in and out, the first operator, and what of it is recorded.
+"""Getting in: signing in and out, the one-time link that makes the first operator, and what of it is recorded.
 
 Puts together what the modules beside it keep. Expected failures are refusals (invariant 9), which tell a stranger
 nothing about who has an account.
 """
 
+import enum
+import hashlib
+import hmac
+import secrets
 import time
 from collections.abc import Callable
 from typing import Final
 
 import attrs
+import trio
 
 from livesync_trio.audit import Audit
 from livesync_trio.config import Config, Rate, Secret
@@ -17,7 +22,6 @@ from livesync_trio.errors import Kind, Refusal, TooFast
 from livesync_trio.fairness.buckets import address_group
 from livesync_trio.hooks import host_of
 from livesync_trio.operators.accounts import Operators, Wrong
-from livesync_trio.operators.first import FirstOperator
 from livesync_trio.operators.passwords import Busy, Passwords
 from livesync_trio.operators.roles import Operator, Role
 from livesync_trio.operators.sessions import Session, Sessions
@@ -26,6 +30,48 @@ from livesync_trio.operators.tokens import Tokens
 from livesync_trio.store.readers import ThreadReaders
 from livesync_trio.store.records import Commits, Records
 from livesync_trio.telemetry import get_logger
+
+FIRST_OPERATOR_LIMIT_S: Final = 1800.0
+
+
+class LinkState(enum.Enum):
+    """What has become of the link."""
+
+    NOT_OFFERED = enum.auto()
+    OFFERED = enum.auto()
+    OVER = enum.auto()
+
+
+class FirstOperator:
+    """The link of this process."""
+
+    def __init__(self) -> None:
+        """None is offered yet."""
+        self.state = LinkState.NOT_OFFERED
+        self._digest = b""
+        self._until_s = 0.0
+
+    def offer(self) -> str:
+        """Make the link good, and give what it holds."""
+        token = secrets.token_urlsafe(32)
+        self._digest = _digest(token)
+        self._until_s = trio.current_time() + FIRST_OPERATOR_LIMIT_S
+        self.state = LinkState.OFFERED
+        return token
+
+    def opens(self, token: str) -> bool:
+        """Whether a link is good now."""
+        fits = hmac.compare_digest(self._digest, _digest(token))
+        return fits and self.state is LinkState.OFFERED and trio.current_time() < self._until_s
+
+    def close(self) -> None:
+        """It was used, or there is an operator by now: it never opens anything again."""
+        self.state = LinkState.OVER
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+
 
 _log = get_logger("operators")
 

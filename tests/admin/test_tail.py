@@ -261,6 +261,28 @@ async def test_who_reads_is_not_sent_back_however_much_comes(stage: Stage, monke
         assert stage.server.counters.followers_sent_back == 0
 
 
+async def test_what_comes_within_a_pause_is_one_message(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However fast a store is pushed to, a tail costs the server a write a pause and not one for each push."""
+    monkeypatch.setattr("livesync_trio.admin.tail.TAIL_PAUSE_S", 1e6)  # longer than any test
+    await stage.fill(1)
+    sent: list[bytes] = []
+
+    async def listen(parts: AsyncGenerator[bytes, None]) -> None:
+        while True:
+            sent.append(await anext(parts))
+
+    async with tailing(stage) as parts, trio.open_nursery() as nursery:
+        nursery.start_soon(listen, parts)
+        await seen(stage, lambda: followers(stage) == 1)
+        for number in range(2, 42):
+            await stage.fill(1, first=number)
+            await seen(stage, lambda number=number: len(sent) == min(number - 1, 2))
+        [tail] = view_of(stage).tails
+        [waiting] = tail._queue  # type: ignore[attr-defined] # what goes out together after the pause
+        assert [int(number) for number in re.findall(rb"id: (\d+)\n", waiting)] == list(range(4, 42))
+        nursery.cancel_scope.cancel()
+
+
 async def test_who_leaves_is_forgotten(stage: Stage) -> None:
     await stage.fill(1)
     async with tailing(stage) as parts:

@@ -16,8 +16,9 @@ from livesync_trio.archive.jsonl_reading import line_of
 from livesync_trio.archive.sources.cloudflare import CloudflareFiles, SqlDump
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.staging import Target, adopt
-from livesync_trio.errors import CommandError, Kind, StorageUnavailable, place_of
+from livesync_trio.errors import CommandError, Kind, StorageUnavailable
 from livesync_trio.model import BackendId, LogState, StoreId
+from livesync_trio.wording import shown_url
 from tests.archive.conftest import Run
 from tests.archive.logs import Opened, plain_log, put
 from tests.archive.test_cloudflare_tables import CHAIN, make, rows
@@ -98,7 +99,7 @@ def test_a_backup_says_what_it_leaves_out(run: Run, tmp_path: Path) -> None:
     with Opened(tmp_path / "one.db") as target:
         put(target, "livesync-staged/s", plain_log(2))
     _, _, error = run("backup", str(tmp_path / "f"), "--database-url", f"sqlite:///{tmp_path}/one.db")
-    assert "Left out: 1 stores" in error
+    assert "Left out: 1 store" in error
 
 
 @pytest.mark.parametrize("more", [("--rename", "a=x", "--rename", "a=y"), ("--backend-id", "another")])
@@ -147,7 +148,7 @@ def test_no_argument_is_a_fault_of_the_program(run: Run, tmp_path: Path, argumen
 
 
 def test_a_place_shows_no_secret() -> None:
-    assert place_of("https://me:p@ss@h:1/x?payload=tok#f") == "https://h:1/x"
+    assert shown_url("https://me:p@ss@h:1/x?payload=tok#f") == "https://h:1/x"
 
 
 def test_a_store_that_cannot_come_in_keeps_no_other_out(

@@ -90,6 +90,12 @@ class Site:
             assert time.monotonic() < until, (self.folder / "log").read_text(encoding="utf-8")
             time.sleep(0.05)  # another process decides
 
+    @property
+    def pid(self) -> int:
+        """Of the server."""
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)

@@ -192,26 +192,6 @@ def test_a_verification_shows_how_far_it_is_and_can_be_cancelled(site: Site) -> 
     page.context.close()
 
 
-def test_a_store_is_frozen_renamed_and_its_growth_seen(site: Site) -> None:
-    site.append("young", event(), event(), event())
-    page = site.page("/store?storeId=young&tab=growth")
-    expect(page.locator("figure canvas")).to_be_visible()
-    expect(page.locator("figcaption b")).to_have_text("3 events")
-    barriers(page, "/store?storeId=young&tab=growth")
-    site.go(page, "/store?storeId=young&tab=actions")
-    page.get_by_role("button", name="Freeze this store").click()
-    expect(page.get_by_role("button", name="Thaw this store")).to_be_visible()
-    expect(page.locator("main")).to_contain_text("frozen: it takes no events")
-    page.get_by_role("button", name="Thaw this store").click()
-    expect(page.get_by_role("button", name="Freeze this store")).to_be_visible()
-    rename = page.locator("section").filter(has=page.get_by_role("button", name="Rename this store"))
-    rename.get_by_label("New name").fill("older & wiser")
-    rename.get_by_label("Type the name").fill("young")
-    rename.get_by_role("button").click()
-    expect(page.locator("h1")).to_have_text("older & wiser")
-    page.context.close()
-
-
 def test_events_are_those_of_a_user(site: Site) -> None:
     page = site.page(f"{AT_STORE}&limit=5")
     expect(page.locator("tbody tr").first).to_contain_text("ada")

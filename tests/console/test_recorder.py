@@ -11,8 +11,8 @@ import pytest
 import trio
 import trio.testing
 
-from livesync_trio.admin.series import COLUMNS
-from livesync_trio.console.comparing import ROWS_MAX, Difference, differences
+from livesync_trio.admin.process import COLUMNS
+from livesync_trio.console.formats import ROWS_MAX, Difference, differences
 from livesync_trio.console.recorder import ROWS, Recorder, quantile_ms
 from livesync_trio.telemetry import Counters
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import trio
 
 from livesync_trio.config.webhooks import Webhook
-from livesync_trio.delivery.cursors import Cursor, Place, cursors_of
+from livesync_trio.delivery.records import Cursor, Place, cursors_of
 from livesync_trio.delivery.service import Deliveries
 from livesync_trio.model import Batch, StoreId
 from livesync_trio.storage import base

@@ -12,7 +12,6 @@ from standardwebhooks import Webhook as Signature
 
 from livesync_trio.config.declaring import Secret
 from livesync_trio.delivery import courier
-from livesync_trio.delivery.cursors import Mode, Place, cursors_of
 from livesync_trio.delivery.limits import (
     WEBHOOK_ATTEMPT_LIMIT_S,
     WEBHOOK_ATTEMPTS,
@@ -21,6 +20,7 @@ from livesync_trio.delivery.limits import (
     WEBHOOK_RETRY_MAX_S,
     WEBHOOK_WORKERS,
 )
+from livesync_trio.delivery.records import Mode, Place, cursors_of
 from livesync_trio.errors import StorageUnavailable
 from tests.delivery.receiver import SECRET, Arrived, Reply, accept, in_turn, webhook
 from tests.delivery.stage import EPOCH_S, DeliveryStage, staged, until

@@ -18,8 +18,8 @@ import trio
 
 from livesync_trio.config.declaring import Secret
 from livesync_trio.delivery import messages
+from livesync_trio.delivery.messages import Answer, Failed, Taken
 from livesync_trio.delivery.network import GuardedNetwork, SystemResolver
-from livesync_trio.delivery.outcomes import Answer, Failed, Taken
 from livesync_trio.delivery.sender import Sender
 from livesync_trio.model import BackendId, LogState, StoredEvent, StoreId
 from tests.delivery.receiver import SECRET, webhook

@@ -12,11 +12,9 @@ import httpcore
 import pytest
 import trio
 
-from livesync_trio.delivery.addresses import is_public
 from livesync_trio.delivery.limits import WEBHOOK_ATTEMPT_LIMIT_S
-from livesync_trio.delivery.messages import of_test
-from livesync_trio.delivery.network import GuardedNetwork, Refused
-from livesync_trio.delivery.outcomes import Failed, Taken
+from livesync_trio.delivery.messages import Failed, Taken, of_test
+from livesync_trio.delivery.network import GuardedNetwork, Refused, is_public
 from livesync_trio.delivery.sender import Sender
 from tests.delivery.receiver import webhook
 

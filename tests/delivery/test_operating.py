@@ -9,9 +9,8 @@ import trio
 
 from livesync_trio.config.declaring import Secret
 from livesync_trio.config.webhooks import Webhook
-from livesync_trio.delivery.cursors import STANDINGS, cursors_of
-from livesync_trio.delivery.definitions import from_plain, read_definition, written
-from livesync_trio.delivery.outcomes import Failed, Taken, Wrong
+from livesync_trio.delivery.messages import Failed, Taken, Wrong
+from livesync_trio.delivery.records import STANDINGS, cursors_of, from_plain, read_definition, written
 from livesync_trio.model import StoreId
 from tests.delivery.receiver import SECRET, Reply, in_turn, webhook
 from tests.delivery.stage import staged, until

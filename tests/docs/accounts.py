@@ -44,7 +44,8 @@ RUN_BY = (
         _OPERATORS_PAGES,
     ),
     Rule("docs/backup.md", ("livesync backup now.jsonl",), _OPERATORS_PAGES),
-    Rule("docs/start.md", ("cd examples/todo", "node todo.mjs"), _TODO),
+    Rule("docs/start.md", ("cd examples/todo", "npm run web", "node todo.mjs"), _TODO),
+    Rule("examples/README.md", ("npm install", "npm run web"), _TODO),
     Rule("docs/backup.md", ("LIVESYNC_BACKUP_", "livesync backups"), _BUCKET),
     Rule(
         "docs/deployment.md",

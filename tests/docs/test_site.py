@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -12,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import attrs
 import pytest
 
+from scripts.docs_reference import first_sentence, references
 from scripts.docs_site import on_page_content
 from tests.docs.pages import ROOT
 
@@ -175,3 +178,27 @@ def small(directory: Path, page: str, nav: str) -> Path:
         f"INHERIT: {ROOT / 'mkdocs.yml'}\ndocs_dir: docs\nhooks: ['{ROOT / 'scripts/docs_site.py'}']\n{nav}"
     )
     return config
+
+
+def test_every_operation_of_both_interfaces_has_its_place(site: Path, files: dict[Path, Seen]) -> None:
+    for reference in references():
+        ids = files[site / f"{reference.page}.html"].ids
+        paths = reference.document["paths"]
+        assert {operation["operationId"] for methods in paths.values() for operation in methods.values()} <= ids
+        assert {f"schema-{name.lower()}" for name in reference.document["components"]["schemas"]} <= ids
+        assert json.loads((site / f"{reference.page}.json").read_text(encoding="utf-8")) == reference.document
+
+
+def test_llms_txt_leads_to_every_page_of_the_navigation(site: Path) -> None:
+    text = (site / "llms.txt").read_text(encoding="utf-8")
+    assert text.startswith("# livesync\n\n> ")
+    addresses = re.findall(r"^- \[[^\]]+\]\(([^)]+)\)", text, re.MULTILINE)
+    assert {"index.html", "configuration.html", "decisions/index.html", "http-api-reference.html"} <= set(addresses)
+    assert [one for one in addresses if not (site / one).is_file()] == []
+    assert "(start.html): This quickstart takes you" in text
+
+
+def test_the_first_sentence_is_prose() -> None:
+    page = "# Title\n\n| a | b |\n|---|---|\n\n**You** can [link](a.md) it. And more.\n"
+    assert first_sentence(page) == "You can link it."
+    assert first_sentence("# Title\n\n```sh\nlivesync\n```\n") == ""

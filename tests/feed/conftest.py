@@ -68,8 +68,8 @@ class SourceDatabase:
         [(lsn,)] = self.run("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")
         return int(lsn)
 
-    def names(self, *tables: str) -> Names:
-        return Names(self.url, "livesync_feed", f"feed_{self.name}", tables)
+    def names(self, *tables: str, polling: bool = False) -> Names:
+        return Names(self.url, "livesync_feed", f"feed_{self.name}", tables, polling)
 
 
 @contextlib.contextmanager
@@ -181,8 +181,10 @@ def follow(source: SourceDatabase, tmp_path: Path) -> Iterator[Callable[..., Fol
     database = SqliteDatabase(tmp_path / "x.feed.db")
     database.open()
 
-    def follow(*tables: str, retention: Retention | None = None, other: Database | None = None) -> Following:
-        made.append(Following(source, other or database, source.names(*tables), retention))
+    def follow(
+        *tables: str, retention: Retention | None = None, other: Database | None = None, polling: bool = False
+    ) -> Following:
+        made.append(Following(source, other or database, source.names(*tables, polling=polling), retention))
         return made[-1]
 
     yield follow

@@ -22,7 +22,13 @@ T = TypeVar("T")
 BATCH_ROWS = 5
 """So small that some transactions are written in parts."""
 _BEFORE_LSN = 8
-_ORDERS = {"state": "id", "relations": "version", "commits": "commit_lsn", "changes": "commit_lsn, seq"}
+_ORDERS = {
+    "state": "id",
+    "relations": "version",
+    "commits": "commit_lsn",
+    "changes": "commit_lsn, seq",
+    "horizon": "id",
+}
 
 
 @attrs.frozen
@@ -32,9 +38,10 @@ class Piece:
     tables: dict[str, TableState]
     messages: list[bytes]
     forget_before_us: int
+    compact_before_us: int
 
     def write(self, path: Path) -> None:
-        path.write_bytes(pickle.dumps((self.tables, self.messages, self.forget_before_us)))
+        path.write_bytes(pickle.dumps(attrs.astuple(self, recurse=False)))
 
     @classmethod
     def read(cls, path: Path) -> Piece:
@@ -121,7 +128,7 @@ def store(database: Database, piece: Piece) -> None:
                 recorder.store()
         recorder.store()
         recorder.confirm(2**60)
-        while writer.forget(piece.forget_before_us, 2**60):
+        while writer.forget(piece.forget_before_us, 2**60) or writer.compact(piece.compact_before_us):
             pass
     finally:
         writer.rollback()

@@ -52,7 +52,7 @@ def recorded(server: PostgresServer, seed: int, transactions: int = 12) -> Piece
             workload.attempt(connection)
     messages = witness.messages()
     times = [begin.committed_us for begin in map(decode, messages) if isinstance(begin, Begin)]
-    piece = Piece(tables, messages, times[len(times) // 2])
+    piece = Piece(tables, messages, times[len(times) // 3], times[len(times) * 3 // 4])
     drop_slots(server, name)
     server.run(f"DROP DATABASE {name}")
     return piece
@@ -94,6 +94,7 @@ def test_each_statement_may_fail(
     expected = content(calm)
     assert expected["changes"]
     assert expected["state"][0][-1] > 8  # the floor has risen
+    assert expected["horizon"]
     for number in sample(range(1, count + 1), SAMPLE, int(behind)):
         database = Watched(make_database(engine), number, unavailable, behind=behind)
         store_with_faults(database, piece)
@@ -212,7 +213,7 @@ def test_postgresql_is_killed(
         counts = [writer.count for writer in writers]
         following.wait(lambda counts=counts: all(w.count > c + 15 for w, c in zip(writers, counts, strict=True)))  # type: ignore[misc]
         kill(own_source.server)
-        following.wait(lambda: _answers(own_source))
+        following.wait(lambda: answers(own_source))
     for writer in writers:
         writer.stop()
     following.barrier()
@@ -224,7 +225,7 @@ def test_postgresql_is_killed(
     drop_slots(own_source.server, own_source.name)
 
 
-def _answers(source: SourceDatabase) -> bool:
+def answers(source: SourceDatabase) -> bool:
     try:
         source.run("SELECT 1")
     except psycopg.OperationalError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -216,6 +217,95 @@ def test_forgetting_goes_in_steps(writer: Writer, reader: Reader, monkeypatch: p
     assert [change.position for change in reader.changes(epoch_of(writer), Position(200), 300, 10).changes] == [
         Position(300, 0)
     ]
+
+
+def compacted(writer: Writer, before_us: int) -> int:
+    steps = 0
+    while writer.compact(before_us):
+        steps += 1
+    return steps
+
+
+def told(reader: Reader, after: Position, state: dict[str, str], limit: int = 3) -> tuple[dict[str, str], list[bool]]:
+    """What a client that has `state` at a position has behind all changes, and what was said of their wholeness."""
+    head = reader.state()
+    state, whole = dict(state), []
+    while (page := reader.changes(head.epoch, after, head.head_lsn, limit)).changes:
+        for change in page.changes:
+            assert change.position > after
+            after = change.position
+            if change.row is None:
+                state.pop(change.key, None)
+            else:
+                state[change.key] = str(change.row[1])
+        whole.append(page.whole)
+    return state, whole
+
+
+@pytest.mark.parametrize("step", [1, 3, 1000])
+def test_compaction_leads_to_the_same_state_from_everywhere(
+    writer: Writer, reader: Reader, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    monkeypatch.setattr("livesync_trio.feed.history.compacting.FEED_COMPACT_STEP", step)
+    dice, state = random.Random(step), dict[str, str]()
+    states = {100: dict(state)}
+    for number in range(1, 31):
+        rows: dict[str, str | None] = {
+            key: dice.choice([None, "v" * dice.randrange(9)]) for key in dice.sample("abcdefgh", dice.randint(1, 5))
+        }
+        rows = {key: value for key, value in rows.items() if value is not None or f'["{key}"]' in state}
+        if not rows:
+            continue
+        store(writer, 100 + number * 8, rows, us=number)
+        for key, value in rows.items():
+            name = f'["{key}"]'
+            if value is None:
+                del state[name]
+            else:
+                state[name] = value
+        states[100 + number * 8] = dict(state)
+        if number in (10, 20):
+            assert compacted(writer, number - 2)
+    assert compacted(writer, 25) >= (1 if step > 1 else 5)
+    assert not writer.compact(25)
+    horizon = reader.state().compacted_lsn
+    assert horizon == writer.state.compacted_lsn == max(lsn for lsn in states if lsn < 100 + 25 * 8)
+    page = reader.changes(epoch_of(writer), Position(100), horizon, 10**6)
+    keys = [change.key for change in page.changes]
+    assert len(keys) == len(set(keys)) <= 8  # the last of each row
+    assert page.whole
+    for lsn, before in states.items():
+        assert told(reader, Position(lsn), before)[0] == state, lsn
+        if lsn >= horizon:
+            assert {each.key: each.row[1] for each in reader.page(epoch_of(writer), "public.t", lsn, "", 99)} == before
+        else:
+            with pytest.raises(TooOld):
+                reader.page(epoch_of(writer), "public.t", lsn, "", 99)
+    kept = reader._session.ask("SELECT commit_lsn, size_bytes FROM livesync_feed_commits ORDER BY commit_lsn")
+    sizes: dict[int, int] = dict(
+        reader._session.ask(
+            "SELECT commit_lsn, sum(length(key) + coalesce(length(row), 0) + coalesce(length(old), 0)) "
+            "FROM livesync_feed_changes GROUP BY commit_lsn"
+        )
+    )
+    assert kept == [(lsn, sizes.get(lsn, 0)) for lsn in states if lsn > 100]
+
+
+def test_no_commit_before_the_horizon_is_whole(writer: Writer, reader: Reader) -> None:
+    for number in range(1, 6):
+        store(writer, 100 * number + 100, {str(number): "a", "x": str(number)}, us=number)
+    assert compacted(writer, 4) == 1
+    first = reader.changes(epoch_of(writer), Position(100), 600, 1)
+    assert (first.compacted_lsn, first.whole, len(first.changes)) == (400, False, 1)
+    assert told(reader, Position(100), {}, limit=1)[1] == [False, False, False, True, False, True, False, True]
+    later = reader.changes(epoch_of(writer), Position(400), 600, 9)
+    assert (later.compacted_lsn, later.whole, len(later.changes)) == (0, True, 4)
+    while writer.forget(before_us=5, max_bytes=10**9):
+        pass
+    assert not writer.compact(4)
+    store(writer, 700, {"1": None}, us=7)
+    assert compacted(writer, 8) == 1
+    assert told(reader, Position(500), {})[0] == {'["5"]': "a", '["x"]': "5"}
 
 
 def test_rows_that_a_comparison_did_not_see_are_gone(writer: Writer, reader: Reader) -> None:

@@ -18,7 +18,7 @@ BASE = 'source = "postgresql://u@h/d"\ntables = ["public.t"]\n'
         ('[feed.writes]\n"public.other" = true', "public.other"),
         ('[feed.access]\n"public.t" = false\n[feed.writes]\n"public.t" = true', "lets nobody see"),
         ('writer = "mysql://h/d"', "postgresql"),
-        ("polling = true", "does not poll"),
+        ("compact_hours = 200.0", "less than keep_hours"),
         ('slot = "Bad-Name"', "small letters"),
         ("keep_hours = 0.0", "length of time"),
         ('dialect = "newest"', "first"),

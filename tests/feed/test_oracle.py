@@ -5,32 +5,63 @@ from __future__ import annotations
 import json
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.feed.client import FeedClient
+from livesync_trio.feed.history.databases import SqliteDatabase
+from livesync_trio.feed.history.reading import Reader
+from livesync_trio.feed.position import Position
+from tests.conformance.waiting import eventually
+from tests.feed.client import DEADLINE_S, FeedClient, position_of
 from tests.feed.conftest import SourceDatabase
+from tests.feed.seeds import seeds
+from tests.feed.test_faults import answers, kill_the_backend
 from tests.feed.test_server import FeedServer, token
 from tests.feed.workload import OWNERS, SCHEMA, Workload
 
 KEYS: dict[str, tuple[str, ...]] = {"pairs": ("b", "a"), "parts": ("region", "id")}
-RULES = {
-    "public.todos": "owner = {sub} OR done AND n > 0.5",
-    "public.notes": "owner = {sub} AND small IS NOT NULL AND NOT (id BETWEEN 5 AND 9)",
-    "public.pairs": "b IN ('1', '2', {digit})",
-    "public.parts": "region <> {digit} AND v LIKE 'p%'",
-    "public.whole": "true",
+FILTERS: dict[str, list[tuple[str, str]]] = {
+    "todos": [
+        ("owner = {sub} OR done AND n > 0.5", "owner = %(sub)s OR done AND n > 0.5"),
+        ("NOT (owner <> {sub})", "NOT (owner <> %(sub)s)"),
+        ("n BETWEEN 0.25 AND 0.75 OR title IS NULL", "n BETWEEN 0.25 AND 0.75 OR title IS NULL"),
+        ("id > {digit} AND done", "id > %(digit)s AND done"),
+    ],
+    "notes": [
+        (
+            "owner = {sub} AND small IS NOT NULL AND NOT (id BETWEEN 5 AND 9)",
+            "owner = %(sub)s AND small IS NOT NULL AND NOT (id BETWEEN 5 AND 9)",
+        ),
+        ("big LIKE 'y%' OR small = {digit}", "big LIKE 'y%%' OR small = %(digit)s"),
+        ("big IS NULL", "big IS NULL"),
+    ],
+    "pairs": [
+        ("b IN ('1', '2', {digit})", "b IN ('1', '2', %(digit)s::text)"),
+        ("a >= 10 OR b = {digit}", "a >= 10 OR b = %(digit)s::text"),
+    ],
+    "parts": [
+        ("region <> {digit} AND v LIKE 'p%'", "region <> %(digit)s::int AND v LIKE 'p%%'"),
+        ("region = 1 OR id < 10", "region = 1 OR id < 10"),
+    ],
+    "whole": [("true", "true"), ("big NOT LIKE 'y%'", "big NOT LIKE 'y%%'")],
 }
-WHERE = {
-    "todos": "owner = %(sub)s OR done AND n > 0.5",
-    "notes": "owner = %(sub)s AND small IS NOT NULL AND NOT (id BETWEEN 5 AND 9)",
-    "pairs": "b IN ('1', '2', %(digit)s::text)",
-    "parts": "region <> %(digit)s::int AND v LIKE 'p%%'",
-    "whole": "true",
-}
+
+
+def filters(seed: int) -> tuple[dict[str, str], dict[str, str]]:
+    """Rules of the feed, and the same as conditions of PostgreSQL; the first of each table for seed 0."""
+    dice = random.Random(seed)
+    chosen = {table: dice.choice(some) if seed else some[0] for table, some in FILTERS.items()}
+    return (
+        {f"public.{table}": rule for table, (rule, _) in chosen.items()},
+        {table: where for table, (_, where) in chosen.items()},
+    )
+
+
+RULES, WHERE = filters(0)
 COLUMNS = {
     "todos": "id, owner, title, done, n::text, at::text",
     "notes": "id::text, owner, big, small",
@@ -62,11 +93,15 @@ class Writers:
             assert not thread.is_alive()
 
 
-def expected(source: SourceDatabase, claims: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def expected(
+    source: SourceDatabase, claims: dict[str, Any], where: dict[str, str] | None = None
+) -> dict[str, list[dict[str, Any]]]:
     tables = {}
     with source.connect() as connection:
         for table, columns in COLUMNS.items():
-            cursor = connection.execute(f"SELECT {columns} FROM {table} WHERE {WHERE[table]}".encode(), claims)
+            cursor = connection.execute(
+                f"SELECT {columns} FROM {table} WHERE {(where or WHERE)[table]}".encode(), claims
+            )
             names = [column.name for column in cursor.description or ()]
             tables[table] = sorted((dict(zip(names, row, strict=True)) for row in cursor), key=repr)
     return tables
@@ -80,10 +115,10 @@ def rows_of(client: FeedClient) -> dict[str, list[dict[str, Any]]]:
 def servers(source: SourceDatabase, tmp_path: Path) -> Iterator[Callable[..., FeedServer]]:
     started: list[FeedServer] = []
 
-    def start(**settings: str) -> FeedServer:
+    def start(rules: dict[str, str] = RULES, **settings: str) -> FeedServer:
         directory = tmp_path / f"server-{len(started)}"
         directory.mkdir()
-        access = {table: rule if rule == "true" else json.dumps(rule) for table, rule in RULES.items()}
+        access = {table: rule if rule == "true" else json.dumps(rule) for table, rule in rules.items()}
         started.append(FeedServer(directory, source, access, "", settings))
         return started[-1]
 
@@ -102,47 +137,73 @@ def clients_of(server: FeedServer, count: int, dice: random.Random) -> list[tupl
     return made
 
 
-def test_every_client_has_what_postgresql_says(source: SourceDatabase, servers: Callable[..., FeedServer]) -> None:  # noqa: C901
-    """Clients come and go, the server is killed, the source's slot is lost; writers never rest."""
+def _lose_the_slot(source: SourceDatabase) -> None:
+    source.run(
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots "
+        "WHERE NOT active AND database = current_database()"
+    )
+
+
+def _crash(source: SourceDatabase) -> None:
+    """PostgreSQL ends all sessions and recovers, as if it had been damaged."""
+    kill_the_backend(source.server)
+    eventually(lambda: answers(source), "PostgreSQL is there again", DEADLINE_S)
+
+
+ACTIONS = ("nothing", "server", "client", "slot", "columns", "postgresql", "cut")
+
+
+@pytest.mark.parametrize("seed", seeds(0))
+def test_every_client_has_what_postgresql_says(  # noqa: C901
+    source: SourceDatabase, servers: Callable[..., FeedServer], seed: int
+) -> None:
+    """Clients come and go, the server and PostgreSQL are killed, the slot is lost; writers never rest."""
     source.run(*SCHEMA)
-    dice = random.Random(7)
+    dice = random.Random(seed)
+    rules, where = filters(seed)
     Writers(source, range(900, 902), 30).join()
-    server = servers()
+    server = servers(rules)
     clients = clients_of(server, 4, dice)
     for _, client in clients[:3]:
         client.connect()
-    for turn in range(5):
-        writers = Writers(source, range(turn * 10, turn * 10 + 3), 40)
-        match turn:
-            case 1:
+    actions = dice.sample(ACTIONS, len(ACTIONS)) if seed else ACTIONS[:-1]
+    for turn, action in enumerate(actions):
+        begin = seed * 1000 + turn * 10
+        writers = Writers(source, range(begin, begin + 3), 40)
+        match action:
+            case "server":
                 server.process.kill()
                 server.process.start()
-            case 2:
+            case "client":
                 clients[1][1].close()
-            case 3:
+            case "slot":
                 server.process.kill()
-                source.run(
-                    "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active AND database = current_database()"  # noqa: E501
-                )
+                _lose_the_slot(source)
                 server.process.start()
-            case 4:
+            case "columns":
                 source.run("ALTER TABLE todos ADD COLUMN extra int DEFAULT 3", "ALTER TABLE todos DROP COLUMN extra")
                 source.run("INSERT INTO whole SELECT g, 'mass' FROM generate_series(10000, 13000) g")
+            case "cut":
+                source.run(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'livesync feed'"
+                )
         writers.join()
-        away = {0: 3, 1: 3, 2: 1, 3: 0}.get(turn)  # one of them comes later, or stays away for a while
+        if action == "postgresql":
+            _crash(source)
+        away = dice.randrange(4)  # one of them comes later, or stays away for a while
         for number, (_, client) in enumerate(clients):
             if number != away and client.gone:
                 client.connect()
-        server.barrier()
+        eventually(lambda: server.ask("wait-for-initial-poll")[0] == 200, "everything is stored", 2 * DEADLINE_S)
         for claims, client in clients:
             if not client.gone:
-                wanted = expected(source, claims)
+                wanted = expected(source, claims, where)
                 client.wait(lambda: rows_of(client) == wanted)  # noqa: B023
                 assert client.fault is None
     for claims, client in clients:
         if client.gone:
             client.connect()
-        wanted = expected(source, claims)
+        wanted = expected(source, claims, where)
         client.wait(lambda: rows_of(client) == wanted)  # noqa: B023
         assert client.fault is None
         codes = [message["code"] for message in client.seen if message["type"] == "srv_error"]
@@ -181,4 +242,54 @@ def test_two_servers_and_one_that_reads_dies(source: SourceDatabase, servers: Ca
         wanted = expected(source, claims)
         client.wait(lambda: rows_of(client) == wanted)  # noqa: B023
         assert client.fault is None
+        client.close()
+
+
+@pytest.mark.parametrize("seed", seeds(4))
+def test_who_comes_back_from_before_the_horizon_has_the_right_rows(
+    source: SourceDatabase, servers: Callable[..., FeedServer], tmp_path: Path, seed: int
+) -> None:
+    """A client with filters fetches anew; one that sees whole tables is told of each row once."""
+    source.run(*SCHEMA)
+    Writers(source, range(seed * 100, seed * 100 + 2), 20).join()
+    hooks = tmp_path / "rules.py"
+    hooks.write_text(
+        f"RULES = {RULES!r}\n\n\ndef feed_access(principal, table):\n"
+        "    return 'everything' in principal.claims or RULES[table]\n"
+    )
+    server = servers(LIVESYNC_FEED_COMPACT_HOURS="0.0000001", LIVESYNC_HOOKS=str(hooks))
+    dice = random.Random(seed)
+    [(claims, filtered)] = clients_of(server, 1, dice)
+    whole = FeedClient(server.url, "whole", token=token("all", everything="yes"), keys=KEYS)
+    for client in (filtered, whole):
+        client.connect()
+    server.barrier()
+    for client in (filtered, whole):
+        client.wait(lambda client=client: client.state == "live")
+    away = position_of(whole.lsn).commit_lsn
+    server.process.kill()
+    Writers(source, range(seed * 100 + 2, seed * 100 + 5), 40).join()
+    server.process.start()
+    server.barrier()
+    server.process.kill()
+    server.process.start()  # which looks at once at what is old
+    history = Reader(SqliteDatabase(server.directory / "x.feed.db"))
+    deadline = time.monotonic() + DEADLINE_S
+    while history.state().compacted_lsn <= away:
+        server.barrier()
+        assert time.monotonic() < deadline
+    horizon = history.state().compacted_lsn
+    state = history.state()
+    kept = history.changes(state.epoch, Position(state.floor_lsn), horizon, 10**6).changes
+    history.close()
+    assert len({(change.relation, change.key) for change in kept}) == len(kept)
+    for client in (filtered, whole):
+        client.seen.clear()
+        client.connect()
+    everything = dict.fromkeys(COLUMNS, "true")
+    for client, wanted in ((filtered, expected(source, claims)), (whole, expected(source, {}, everything))):
+        client.wait(lambda client=client, wanted=wanted: rows_of(client) == wanted)
+        assert client.fault is None
+        codes = [message["code"] for message in client.seen if message["type"] == "srv_error"]
+        assert codes == (["refetch"] if client is filtered else [])
         client.close()

@@ -27,9 +27,10 @@ def operations(following: Following, after: Position) -> list[tuple[str, str]]:
     return [(c.operation, c.key) for c in following.history.changes(state.epoch, after, state.head_lsn, 10_000).changes]
 
 
-def test_what_was_there_and_what_comes(source: SourceDatabase, follow: Follow) -> None:
+@pytest.mark.parametrize("polling", [False, True], ids=["streaming", "polling"])
+def test_what_was_there_and_what_comes(source: SourceDatabase, follow: Follow, *, polling: bool) -> None:
     source.run(T, "INSERT INTO t VALUES (1, 'before')")
-    following = follow("public.t")
+    following = follow("public.t", polling=polling)
     following.wait_for_phase("following")
     beginning = following.history.state()
     assert beginning.floor_lsn == beginning.head_lsn
@@ -43,7 +44,10 @@ def test_what_was_there_and_what_comes(source: SourceDatabase, follow: Follow) -
     assert operations(following, beginning.head) == expected
 
 
-def test_nothing_is_lost_or_told_twice_while_the_copy_is_made(source: SourceDatabase, follow: Follow) -> None:
+@pytest.mark.parametrize("polling", [False, True], ids=["streaming", "polling"])
+def test_nothing_is_lost_or_told_twice_while_the_copy_is_made(
+    source: SourceDatabase, follow: Follow, *, polling: bool
+) -> None:
     """Defects 3 and 4: what is written during the first copy is in it, or behind it, never both and never neither."""
     source.run(T)
     stop = threading.Event()
@@ -57,7 +61,7 @@ def test_nothing_is_lost_or_told_twice_while_the_copy_is_made(source: SourceData
 
     thread = threading.Thread(target=write)
     thread.start()
-    following = follow("public.t")
+    following = follow("public.t", polling=polling)
     following.wait(lambda: len(following.states) > 3)
     stop.set()
     thread.join(DEADLINE_S)
@@ -69,10 +73,11 @@ def test_nothing_is_lost_or_told_twice_while_the_copy_is_made(source: SourceData
     assert {operation for operation, _ in told} == {"i"}
 
 
-def test_random_transactions_with_restarts(source: SourceDatabase, follow: Follow) -> None:
+@pytest.mark.parametrize("polling", [False, True], ids=["streaming", "polling"])
+def test_random_transactions_with_restarts(source: SourceDatabase, follow: Follow, *, polling: bool) -> None:
     """Everything difficult, interleaved by three sessions, and readers that end in the middle."""
     source.run(*SCHEMA)
-    following = follow(*TABLES)
+    following = follow(*TABLES, polling=polling)
     following.wait_for_phase("following")
     seeds = iter(range(100))
     for _ in range(3):
@@ -80,7 +85,7 @@ def test_random_transactions_with_restarts(source: SourceDatabase, follow: Follo
         for thread in threads:
             thread.start()
         following.close()
-        following = follow(*TABLES)
+        following = follow(*TABLES, polling=polling)
         for thread in threads:
             thread.join(DEADLINE_S)
         following.barrier()
@@ -289,11 +294,12 @@ def test_other_refusals(source: SourceDatabase) -> None:
         assert drop(connection, names) == []
 
 
-def test_one_reads_and_another_takes_over(source: SourceDatabase, follow: Follow) -> None:
+@pytest.mark.parametrize("polling", [False, True], ids=["streaming", "polling"])
+def test_one_reads_and_another_takes_over(source: SourceDatabase, follow: Follow, *, polling: bool) -> None:
     source.run(T)
-    first = follow("public.t")
+    first = follow("public.t", polling=polling)
     first.wait_for_phase("following")
-    second = follow("public.t")
+    second = follow("public.t", polling=polling)
     second.wait_for_phase("standby")
     source.run("INSERT INTO t VALUES (1, 'a')")
     first.barrier()
@@ -306,9 +312,10 @@ def test_one_reads_and_another_takes_over(source: SourceDatabase, follow: Follow
     assert operations(second, floor) == [("i", '["1"]'), ("i", '["2"]')]
 
 
-def test_connections_that_are_cut_again_and_again(source: SourceDatabase, follow: Follow) -> None:
+@pytest.mark.parametrize("polling", [False, True], ids=["streaming", "polling"])
+def test_connections_that_are_cut_again_and_again(source: SourceDatabase, follow: Follow, *, polling: bool) -> None:
     source.run(T)
-    following = follow("public.t")
+    following = follow("public.t", polling=polling)
     following.wait_for_phase("following")
     for number in range(1, 6):
         source.run(f"INSERT INTO t SELECT g, 'x' FROM generate_series({number * 100}, {number * 100 + 50}) g")

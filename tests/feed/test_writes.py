@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from livesync_trio.feed.writes.asked import FEED_WRITE_MAX_CHANGES
+from livesync_trio.feed.writes.parsing import FEED_WRITE_MAX_CHANGES
 from tests.feed.client import FeedClient, position_of
 from tests.feed.conftest import SourceDatabase, new_source
 from tests.feed.test_server import FeedServer, token

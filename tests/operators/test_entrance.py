@@ -16,8 +16,7 @@ from livesync_trio.config.console import check_password, email_read
 from livesync_trio.errors import Kind, Refusal, TooFast
 from livesync_trio.operators import accounts, passwords, sessions, throttle, tokens
 from livesync_trio.operators.accounts import Wrong
-from livesync_trio.operators.entrance import NO_LINK, SignedIn, Visitor
-from livesync_trio.operators.first import FIRST_OPERATOR_LIMIT_S
+from livesync_trio.operators.entrance import FIRST_OPERATOR_LIMIT_S, NO_LINK, SignedIn, Visitor
 from livesync_trio.operators.passwords import OF_NOBODY, PASSWORDS_WAITING_MAX, Busy, Passwords
 from livesync_trio.operators.roles import Right, Role
 from livesync_trio.operators.throttle import BY_ACCOUNT, BY_ADDRESS

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from livesync_trio.cli import printing
+from livesync_trio.wording import count
 
 ID = "6f1c2f0e-6a0e-4c43-9d0f-0d7a9a5f7b0e-workspace-7"
 COLUMNS = ("store", "events#", "last push!", "args…", "because_")
@@ -63,5 +64,5 @@ def test_lengths_of_time_in_words(seconds: float, words: str) -> None:
 
 
 def test_counts_and_members_in_words() -> None:
-    assert (printing.count(1, "store"), printing.count(2_000, "event")) == ("1 store", "2,000 events")
+    assert (count(1, "store"), count(2_000, "event")) == ("1 store", "2,000 events")
     assert printing.words("loopBlockedSeconds") == "loop blocked seconds"

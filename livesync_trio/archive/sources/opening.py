@@ -13,8 +13,9 @@ from livesync_trio.archive.sources.fastapi import FastApiTables
 from livesync_trio.archive.sources.jsonl_file import JsonlFile
 from livesync_trio.archive.sources.wire import OverTheWire, Say
 from livesync_trio.config import check_database_url, is_postgresql
-from livesync_trio.errors import CommandError, Kind, place_of
+from livesync_trio.errors import CommandError, Kind
 from livesync_trio.model import StoreId
+from livesync_trio.wording import count, shown_url
 
 _SQLITE_HEADER: Final = b"SQLite format 3\0"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -69,7 +70,7 @@ def _beginning(path: Path) -> bytes:
             return file.read(len(_SQLITE_HEADER))
     except OSError as error:
         raise CommandError(
-            Kind.BAD_ARCHIVE, f"{place_of(str(path))} cannot be read: {error.strerror or error}."
+            Kind.BAD_ARCHIVE, f"{shown_url(str(path))} cannot be read: {error.strerror or error}."
         ) from error
 
 
@@ -79,4 +80,4 @@ def _directory(path: Path) -> Source:
     files = [one for one in candidates if _beginning(one).startswith(_SQLITE_HEADER)]
     if not files:
         raise CommandError(Kind.BAD_ARCHIVE, f"{path} holds no SQLite file: name the .wrangler/state directory.")
-    return CloudflareFiles(files, f"directory {path} with {len(files)} SQLite files")
+    return CloudflareFiles(files, f"directory {path} with {count(len(files), 'SQLite file')}")

@@ -24,10 +24,11 @@ from livesync_trio.client import (
     open_backend_blocking,
 )
 from livesync_trio.client.address import Address
-from livesync_trio.errors import CommandError, Kind, place_of
+from livesync_trio.errors import CommandError, Kind
 from livesync_trio.limits import PULL_ANSWER_LIMIT_S
 from livesync_trio.model import BackendId, StoreId
 from livesync_trio.wire.url import PRESENCE_HEADER, Presence
+from livesync_trio.wording import shown_url
 
 RESET: Final = "it was reset or replaced while it was read: begin again"
 _NO_EVENTS: Final = "it has no events there: is its name mistyped?"
@@ -78,7 +79,7 @@ class OverTheWire:
 
     def describe(self) -> str:
         """The server."""
-        return f"server {place_of(self._url)}"
+        return f"server {shown_url(self._url)}"
 
     def stores(self) -> list[SourceStore]:
         """The stores that its server has, with the identity that it gives them now; see the contract."""
@@ -86,7 +87,7 @@ class OverTheWire:
         untold = [store_id for store_id, presence in found.items() if presence is Presence.UNTOLD]
         if untold:
             self._say(
-                f"{place_of(self._url)} does not tell beforehand whether it has {', '.join(map(repr, untold))}: "
+                f"{shown_url(self._url)} does not tell beforehand whether it has {', '.join(map(repr, untold))}: "
                 "a name that it does not know becomes an empty store there."
             )
         return [self._store(store_id) for store_id, presence in found.items() if presence is not Presence.ABSENT]
@@ -115,7 +116,7 @@ class OverTheWire:
         identity = "" if page is None else checked_text(page.backend_id or "", "the identity of the store")
         there = page is not None and page.events and identity
         return SourceStore(
-            place_of(self._url), store_id, BackendId(identity) or None, problems=() if there else (_NO_EVENTS,)
+            shown_url(self._url), store_id, BackendId(identity) or None, problems=() if there else (_NO_EVENTS,)
         )
 
     def entries(self, store: SourceStore) -> Iterator[Entry]:

@@ -21,7 +21,10 @@ from livesync_trio.storage.postgresql.arrays import Bigints, OptionalTexts, Text
 from livesync_trio.storage.sqlite import connection as sqlite
 
 FORMAT: Final = 1
-"""Number of the layout below; another number is refused."""
+COMPACTED_FORMAT: Final = 2
+FORMATS: Final = (FORMAT, COMPACTED_FORMAT)
+"""Numbers of the layout below: as it is made, and once changes were left out of it, which earlier versions must not
+serve. Another number is refused."""
 
 TABLES: Final = (
     """
@@ -59,11 +62,23 @@ TABLES: Final = (
         name text NOT NULL, key text {bytewise} NOT NULL, PRIMARY KEY (name, key)
     ) {without_rowid}
     """,
+    """
+    CREATE TABLE IF NOT EXISTS livesync_feed_horizon (
+        id bigint PRIMARY KEY, lsn bigint NOT NULL, done_lsn bigint NOT NULL, done_seq bigint NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS livesync_feed_last (
+        name text NOT NULL, key text NOT NULL, commit_lsn bigint NOT NULL, seq bigint NOT NULL, PRIMARY KEY (name, key)
+    ) {without_rowid}
+    """,
+    "CREATE INDEX IF NOT EXISTS livesync_feed_last_place ON livesync_feed_last (commit_lsn, seq)",
 )
 """`rows` holds every row of the tables as of the head: it fills in what an UPDATE left unsaid, says how a row was
-before, and is the initial state. `seen` is only ever filled inside of the transaction that compares with the source."""
+before, and is the initial state. `seen` is only ever filled inside of the transaction that compares with the source.
+`horizon` and `last` are of `compacting`: how far it has come, and the last change of each key up to there."""
 
-NAMES: Final = ("state", "relations", "commits", "changes", "rows", "seen")
+NAMES: Final = ("state", "relations", "commits", "changes", "rows", "seen", "horizon", "last")
 
 Rows = list[tuple[Any, ...]]
 

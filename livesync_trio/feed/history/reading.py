@@ -60,13 +60,18 @@ class ChangePage:
         whole: whether the last one is the last of its commit.
         times: when each commit was, in microseconds since 1970.
         xids: numbers of the transactions in the source, by their commits.
+        compacted_lsn: up to this commit only the last change of each row is there, and what a row was before is that of
+            another moment than where the reading began; 0 when all changes are there.
         data: rows as they are sent, by whoever first sends them.
     """
 
-    __slots__ = ("changes", "data", "times", "whole", "xids")
+    __slots__ = ("changes", "compacted_lsn", "data", "times", "whole", "xids")
 
-    def __init__(self, changes: list[Change], commits: dict[int, Commit], *, whole: bool) -> None:
+    def __init__(
+        self, changes: list[Change], commits: dict[int, Commit], *, whole: bool, compacted_lsn: int = 0
+    ) -> None:
         self.changes = changes
+        self.compacted_lsn = compacted_lsn
         self.whole = whole
         self.times = {lsn: commit.committed_us for lsn, commit in commits.items()}
         self.xids = {lsn: commit.xid for lsn, commit in commits.items()}
@@ -81,6 +86,7 @@ class Reader:
         self._session = database.session()
         self._bytewise = database.bytewise
         self._relations: dict[int, Relation] = {}
+        self._compacted_lsn = 0  # as it last was
 
     def state(self) -> State:
         """How far the history goes."""
@@ -136,9 +142,13 @@ class Reader:
             TooOld: some of them are kept no more, or it is another history by now.
         """
         lsn, seq = after
-        rows = self._session.ask(_AFTER, (lsn, lsn, seq, up_to_lsn, limit, limit_bytes))
-        commits = self.commits(rows[0][0], rows[-1][0]) if rows else {}
-        self._check(epoch, after)
+        while True:
+            rows = self._session.ask(_AFTER, (lsn, lsn, seq, up_to_lsn, limit, limit_bytes))
+            commits = self.commits(rows[0][0], rows[-1][0]) if rows else {}
+            known_lsn, self._compacted_lsn = self._compacted_lsn, self._check(epoch, after).compacted_lsn
+            if after >= Position(self._compacted_lsn) or self._compacted_lsn == known_lsn:
+                break  # else some of it may be gone, of which the last change came behind what was read
+        compacted_lsn = self._compacted_lsn if after < Position(self._compacted_lsn) else 0
         changes = [
             Change(
                 Position(row[0], row[1]),
@@ -151,8 +161,11 @@ class Reader:
             )
             for row in rows
         ]
-        whole = not changes or commits[changes[-1].position.commit_lsn].changes == changes[-1].position.seq + 1
-        return ChangePage(changes, commits, whole=whole)
+        whole = True
+        if changes:
+            last = changes[-1].position
+            whole = last.commit_lsn >= compacted_lsn and commits[last.commit_lsn].changes == last.seq + 1
+        return ChangePage(changes, commits, whole=whole, compacted_lsn=compacted_lsn)
 
     def page(  # noqa: PLR0917 - where, and how much
         self, epoch: str, table: str, at_lsn: int, after_key: str, limit: int, limit_bytes: int = 2**62
@@ -174,18 +187,20 @@ class Reader:
         of_table = "relation IN (" + ", ".join(map(str, versions or [0])) + ")"
         statement = _PAGE.format(of_table=of_table, key=f"key {self._bytewise}")
         rows = self._session.ask(statement, (table, after_key, at_lsn, at_lsn, after_key, limit, limit_bytes))
-        self._check(epoch, Position(at_lsn))
+        if self._check(epoch, Position(at_lsn)).compacted_lsn > at_lsn:
+            raise TooOld
         return [Stored(key, relation, row_of(row)) for key, relation, row in rows]
 
     def close(self) -> None:
         """Let go of the connection."""
         self._session.close()
 
-    def _check(self, epoch: str, after: Position) -> None:
-        """Looked at behind the reading: changes go only after the floor has risen."""
+    def _check(self, epoch: str, after: Position) -> State:
+        """Looked at behind the reading: changes go only after the floor has risen, or with the horizon."""
         state = self.state()
         if state.epoch != epoch or after < Position(state.floor_lsn):
             raise TooOld
+        return state
 
 
 def relations_of(session: Session) -> dict[int, Relation]:

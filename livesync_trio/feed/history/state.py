@@ -6,7 +6,7 @@ import attrs
 import msgspec
 
 from livesync_trio.errors import StorageUnavailable
-from livesync_trio.feed.history.databases import FORMAT, Session
+from livesync_trio.feed.history.databases import FORMAT, FORMATS, Session
 from livesync_trio.feed.pgoutput import SeenColumn
 from livesync_trio.feed.position import Position
 
@@ -40,6 +40,7 @@ class State:
         head_lsn: the last commit that is stored whole.
         confirmed_lsn: up to here the source may forget its log.
         floor_lsn: changes up to and including this commit are kept no more.
+        compacted_lsn: of the changes up to and including this commit only the last of each row may be there.
     """
 
     generation: int
@@ -49,6 +50,7 @@ class State:
     head_lsn: int
     confirmed_lsn: int
     floor_lsn: int
+    compacted_lsn: int = 0
 
     @property
     def filled(self) -> bool:
@@ -60,11 +62,17 @@ class State:
         """Behind everything that is stored."""
         return Position(self.head_lsn)
 
+    @property
+    def oldest_state_lsn(self) -> int:
+        """The first commit behind which rows can still be read as they were."""
+        return max(self.floor_lsn, self.compacted_lsn)
+
 
 NOTHING: Final = State(0, "", None, {}, 0, 0, 0)
 
 _SELECT: Final = """
-    SELECT format, generation, epoch, source, tables, head_lsn, confirmed_lsn, floor_lsn
+    SELECT format, generation, epoch, source, tables, head_lsn, confirmed_lsn, floor_lsn,
+        coalesce((SELECT lsn FROM livesync_feed_horizon WHERE id = 1), 0)
     FROM livesync_feed_state WHERE id = 1
 """
 _INSERT: Final = """
@@ -85,8 +93,10 @@ def read_state(session: Session) -> State:
     if not rows:
         return NOTHING
     form, generation, epoch, source, tables, *lsns = rows[0]
-    if form != FORMAT:
-        raise StorageUnavailable(f"The history of the feed has format {form}; this version knows {FORMAT}.")
+    if form not in FORMATS:
+        raise StorageUnavailable(
+            f"The history of the feed has format {form}; this version knows {' and '.join(map(str, FORMATS))}."
+        )
     known = msgspec.json.decode(source, type=Source | None)
     return State(generation, epoch, known, msgspec.json.decode(tables, type=dict[str, TableState]), *lsns)
 

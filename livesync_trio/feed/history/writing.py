@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import attrs
 import msgspec
 
+from livesync_trio.feed.history.compacting import compact
 from livesync_trio.feed.history.databases import NAMES, Database, Session
 from livesync_trio.feed.history.reading import relations_of
 from livesync_trio.feed.history.state import NOTHING, Source, State, TableState, make_state, read_state, write_state
@@ -261,5 +262,23 @@ class Writer:
             "DELETE FROM livesync_feed_changes WHERE commit_lsn < %s OR (commit_lsn = %s AND seq < %s)", gone
         )
         self._session.ask("DELETE FROM livesync_feed_commits WHERE commit_lsn < %s", (lsn,))
+        self._session.ask("DELETE FROM livesync_feed_last WHERE commit_lsn < %s", (lsn,))
         self._session.commit()
         return bool(rows)
+
+    def compact(self, before_us: int) -> bool:
+        """Of old changes keep the last of each row, a step at a time.
+
+        Args:
+            before_us: of commits before this moment, in microseconds since 1970.
+
+        Returns:
+            Whether there is more to be left out.
+        """
+        self.begin()
+        compacted_lsn = compact(self._session, self.state, before_us)
+        if compacted_lsn is None:
+            self._session.rollback()
+            return False
+        self._become(attrs.evolve(self.state, compacted_lsn=compacted_lsn))
+        return True

@@ -14,12 +14,12 @@ from psycopg import sql
 
 from livesync_trio.errors import Kind
 from livesync_trio.feed.access import Sight, View
+from livesync_trio.feed.echoes import Key, digest_of
 from livesync_trio.feed.filters import BadFilter
-from livesync_trio.feed.own import Key, digest_of
 from livesync_trio.feed.source import MARK, identifier
 from livesync_trio.feed.tables import Relation, Row
 from livesync_trio.feed.values import parser_of
-from livesync_trio.feed.writes.asked import UPDATED_AT, Write, WriteRefused
+from livesync_trio.feed.writes.parsing import UPDATED_AT, Write, WriteRefused
 from livesync_trio.storage.postgresql.connection import Connection
 
 FEED_WRITE_STATEMENT_LIMIT_S: Final = 20

@@ -11,7 +11,7 @@ from livesync_trio.errors import StorageUnavailable
 from livesync_trio.feed.access import View
 from livesync_trio.feed.source import connect
 from livesync_trio.feed.writes.applying import Outcome, apply_writes
-from livesync_trio.feed.writes.asked import Write, WriteRefused
+from livesync_trio.feed.writes.parsing import Write, WriteRefused
 from livesync_trio.storage.postgresql.connection import Connection
 
 FEED_WRITE_CONNECTIONS: Final = 4

@@ -9,8 +9,8 @@ from typing import Final
 import attrs
 
 from livesync_trio.config.webhooks import Webhook
-from livesync_trio.delivery.cursors import Cursor, cursors_of
 from livesync_trio.delivery.limits import WEBHOOK_BODY_BYTES
+from livesync_trio.delivery.records import Cursor, cursors_of
 from livesync_trio.errors import LogReplaced
 from livesync_trio.limits import READ_MAX_EVENTS
 from livesync_trio.model import RESERVED_STORES, LogState, StoredEvent, StoreId

@@ -7,13 +7,13 @@ import trio
 import trio.testing
 
 from livesync_trio.errors import StorageUnavailable
-from livesync_trio.feed import own
-from livesync_trio.feed.own import OwnWrites
+from livesync_trio.feed import echoes
+from livesync_trio.feed.echoes import OwnWrites
 from livesync_trio.feed.writes.applying import Outcome
-from livesync_trio.feed.writes.desk import Desk, _Message
+from livesync_trio.feed.writes.session import WriteSession, _Message
 
 XID = 7
-ROWS: dict[own.Key, set[bytes]] = {("public.todos", "[1]"): {own.digest_of(("1",))}}
+ROWS: dict[echoes.Key, set[bytes]] = {("public.todos", "[1]"): {echoes.digest_of(("1",))}}
 
 
 async def test_an_answer_lets_go_of_what_waits() -> None:
@@ -28,7 +28,7 @@ async def test_an_answer_lets_go_of_what_waits() -> None:
 
 
 async def test_what_is_forgotten_to_make_room_lets_go_too(monkeypatch: Any) -> None:
-    monkeypatch.setattr(own, "FEED_OWN_ROWS_KEPT", 1)
+    monkeypatch.setattr(echoes, "FEED_OWN_ROWS_KEPT", 1)
     writes = OwnWrites()
     writes.expect(XID, ROWS)
     with trio.fail_after(5):
@@ -55,12 +55,12 @@ async def test_a_commit_of_which_nobody_knows_lets_go_and_is_sent(autojump_clock
         unanswered=SimpleNamespace(give_back=lambda _bytes: None),
         worth_a_line=lambda _what: False,
     )
-    talk: Any = SimpleNamespace(say=lambda kind, **told: said.append((kind, told["success"])))
+    conversation: Any = SimpleNamespace(say=lambda kind, **told: said.append((kind, told["success"])))
     feed: Any = SimpleNamespace(state=SimpleNamespace(head_lsn=0))
-    desk = Desk(peer, talk, SimpleNamespace(view=None), writes, feed, Lost())  # type: ignore[arg-type]
-    desk._waiting.append(_Message(None, [], 10))
+    write_session = WriteSession(peer, conversation, SimpleNamespace(view=None), writes, feed, Lost())  # type: ignore[arg-type]
+    write_session._waiting.append(_Message(None, [], 10))
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
-            await desk._work()
+            await write_session._work()
     assert said == [("srv_changes_applied", False)]
     assert not writes.expects(XID)

@@ -1,15 +1,17 @@
-"""How far each store was delivered to each webhook: small records, which outlive everything else.
+"""What deliveries keep in the database: webhooks made at run time, and how far each store was delivered to each.
 
 Owns the records' form. A cursor moves after a receiver has taken what lies behind it, never before; who moves it must
 know its version, so that a server that has lost its lease, or a replay meanwhile, moves nothing.
 """
 
 import enum
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import msgspec
 
+from livesync_trio.config.declaring import Secret
+from livesync_trio.config.webhooks import Webhook
 from livesync_trio.model import ROOT_SEQ_NUM, BackendId, LogState
 from livesync_trio.storage.base import NO_RECORD, Record
 
@@ -119,3 +121,36 @@ def standing_of(record: Record | None) -> Standing | None:
 def as_value(value: Place | Standing) -> bytes:
     """What is kept in a record."""
     return msgspec.json.encode(value)
+
+
+def read_definition(value: bytes) -> Webhook:
+    """What `written` wrote. Raises ValueError (msgspec's errors are some)."""
+    return from_plain(msgspec.json.decode(value, type=dict[str, Any]))
+
+
+def written(webhook: Webhook) -> bytes:
+    """A webhook with its secrets, for the database and nothing else."""
+    plain = {
+        "id": webhook.id,
+        "url": webhook.url,
+        "secret": webhook.secret.reveal(),
+        "old_secret": None if webhook.old_secret is None else webhook.old_secret.reveal(),
+        "stores": webhook.stores,
+        "events": webhook.events,
+        "headers": {name: value.reveal() for name, value in webhook.headers.items()},
+        "batch": webhook.batch,
+        "start": webhook.start,
+    }
+    return msgspec.json.encode(plain)
+
+
+def from_plain(plain: dict[str, Any]) -> Webhook:
+    """A webhook of texts and numbers. Raises ValueError when something of it is not usable."""
+    given = dict(plain)
+    for name in ("secret", "old_secret"):
+        if given.get(name) is not None:
+            given[name] = Secret(given[name])
+    try:
+        return Webhook(**given)
+    except TypeError as error:
+        raise ValueError(f"it is no webhook: {error}") from None

@@ -1,4 +1,4 @@
-"""What is said to one client of the feed, and the acknowledgements that are waited for."""
+"""What is said to one client of the feed, in its dialect, and the acknowledgements that are waited for."""
 
 import time
 from typing import Any
@@ -6,14 +6,53 @@ from typing import Any
 import trio
 
 from livesync_trio.connection.outbox import Outbox
-from livesync_trio.feed.messages import Dialect, Speaker
+from livesync_trio.feed.messages import Dialect, encode, wire_name
+
+
+class Speaker:
+    """Makes the messages to one client: numbers them, and speaks its dialect."""
+
+    def __init__(self, client_id: str, dialect: Dialect) -> None:
+        self._client_id = client_id
+        self.first = dialect == "first"
+        self._number = 0
+
+    def say(self, kind: str, now_ms: int, **fields: Any) -> bytes:
+        """A message. `now_ms`: milliseconds since 1970."""
+        self._number += 1
+        head = {
+            "type": kind,
+            "messageId": f"srv_{now_ms}_{self._number}",
+            "timestamp": now_ms,
+            "clientId": self._client_id,
+        }
+        return encode({**head, **fields})
+
+    def table_in_sequence(self, table: str) -> str:
+        """A table's name where a client gives it back: the original puts it in quotes there."""
+        return f'"{wire_name(table)}"'
+
+    @property
+    def catchup_kind(self) -> str:
+        """The type of a chunk that waits for its acknowledgement."""
+        return "srv_send_changes" if self.first else "srv_catchup_changes"
+
+    @property
+    def live_kind(self) -> str:
+        """The type of live changes."""
+        return "srv_send_changes" if self.first else "srv_live_changes"
+
+    @property
+    def completed_kind(self) -> str:
+        """The type that ends a catch-up."""
+        return "srv_sync_completed" if self.first else "srv_catchup_completed"
 
 
 class NotAcknowledged(Exception):
     """A message was not acknowledged in time; says which."""
 
 
-class Talk:
+class Conversation:
     """One side of the conversation. No chunk has the number of another, so that no old acknowledgement fits it."""
 
     def __init__(self, outbox: Outbox, client_id: str, dialect: Dialect) -> None:

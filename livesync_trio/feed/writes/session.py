@@ -16,13 +16,13 @@ from livesync_trio.access.client import EXPIRED
 from livesync_trio.connection.peer import Peer
 from livesync_trio.errors import Kind, Refusal, StorageUnavailable
 from livesync_trio.feed.actor import Feed
+from livesync_trio.feed.conversation import Conversation
+from livesync_trio.feed.echoes import OwnWrites
 from livesync_trio.feed.messages import Incoming, wire_name
-from livesync_trio.feed.own import OwnWrites
 from livesync_trio.feed.position import lsn_text
-from livesync_trio.feed.talking import Talk
-from livesync_trio.feed.way import Way
+from livesync_trio.feed.subscription import Subscription
 from livesync_trio.feed.writes.applying import Outcome
-from livesync_trio.feed.writes.asked import Write, WriteRefused, ids_of, read
+from livesync_trio.feed.writes.parsing import Write, WriteRefused, ids_of, read
 from livesync_trio.feed.writes.source import SourceWriter
 from livesync_trio.limits import PUSH_PATIENCE_S
 from livesync_trio.telemetry import get_logger
@@ -43,16 +43,22 @@ class _Message:
     size_bytes: int
 
 
-class Desk:
+class WriteSession:
     """Takes the messages of one client."""
 
     def __init__(  # noqa: PLR0917 - whose it is, and where it leads
-        self, peer: Peer, talk: Talk, way: Way, own: OwnWrites, feed: Feed, writer: SourceWriter
+        self,
+        peer: Peer,
+        conversation: Conversation,
+        subscription: Subscription,
+        own: OwnWrites,
+        feed: Feed,
+        writer: SourceWriter,
     ) -> None:
-        """Nothing is taken yet. `own` is told what is written, `way` knows what the client may do."""
+        """Nothing is taken yet. `own` is told what is written, `subscription` knows what the client may do."""
         self._peer = peer
-        self._talk = talk
-        self._way = way
+        self._conversation = conversation
+        self._subscription = subscription
         self._own = own
         self._feed = feed
         self._writer = writer
@@ -69,11 +75,11 @@ class Desk:
             self._refuse(message_id, refusal.kind, refusal.message)
             return
         try:
-            writes = read(given, self._way.view, self._feed.state.tables, datetime.now(UTC))
+            writes = read(given, self._subscription.view, self._feed.state.tables, datetime.now(UTC))
         except WriteRefused as refused:
             self._refuse(message_id, refused.kind, str(refused), refused.change)
             return
-        self._talk.say("srv_changes_received", changeIds=ids_of(writes), inReplyTo=message_id)
+        self._conversation.say("srv_changes_received", changeIds=ids_of(writes), inReplyTo=message_id)
         self._peer.unanswered.take(len(given))
         self._waiting.append(_Message(message_id, writes, len(given)))
         if not self._busy:
@@ -99,7 +105,7 @@ class Desk:
         try:
             await self._charge(message)
             before_lsn = self._feed.state.head_lsn
-            outcome = await self._writer.write(message.writes, self._way.view, self._expect)
+            outcome = await self._writer.write(message.writes, self._subscription.view, self._expect)
         except WriteRefused as refused:
             if refused.__cause__ is not None and self._peer.worth_a_line("write refused"):
                 _log.warning("what a client may write cannot be determined", reason=str(refused.__cause__))
@@ -151,7 +157,7 @@ class Desk:
             }
             for conflict in outcome.conflicts
         ]
-        self._talk.say(
+        self._conversation.say(
             "srv_changes_applied",
             appliedChanges=ids_of(outcome.applied),
             success=True,
@@ -167,4 +173,4 @@ class Desk:
         told: dict[str, Any] = {"code": str(kind), "error": words, "message": words, "inReplyTo": message_id}
         if change is not None:
             told["change"] = change
-        self._talk.say("srv_changes_applied", appliedChanges=[], success=False, conflicts=[], **told)
+        self._conversation.say("srv_changes_applied", appliedChanges=[], success=False, conflicts=[], **told)

@@ -24,7 +24,7 @@ class _Item:
     waited: bool = False
 
 
-class Agenda:
+class DeliveryQueue:
     """The stores of one webhook that are behind. Used in the Trio thread only."""
 
     def __init__(self, limit: int) -> None:

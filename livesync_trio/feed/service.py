@@ -16,7 +16,7 @@ from livesync_trio.feed.actor import FEED_PROBE_LATE_S, Feed
 from livesync_trio.feed.clients import Clients
 from livesync_trio.feed.filters import BadFilter
 from livesync_trio.feed.history.databases import Database, PostgresDatabase, SqliteDatabase
-from livesync_trio.feed.peer import MakeDesk, Served
+from livesync_trio.feed.peer import MakeWriteSession, Served
 from livesync_trio.feed.source import Names, parameters_of, split_name
 from livesync_trio.feed.storing import Retention
 from livesync_trio.hooks import HookRunner
@@ -44,7 +44,7 @@ def names_of(table: FeedTable) -> Names:
             split_name(name)
     except ValueError as error:
         raise StartupError(Kind.BAD_CONFIG, f"[feed] cannot be used: {error}.") from error
-    return Names(table.source.reveal(), table.publication, table.slot, table.tables)
+    return Names(table.source.reveal(), table.publication, table.slot, table.tables, table.polling)
 
 
 def history_of(database_url: str) -> Database:
@@ -60,33 +60,33 @@ def history_of(database_url: str) -> Database:
 
 
 @attrs.define(eq=False)
-class OpenFeed:
+class FeedService:
     """A feed, and what serves it. A reload of the configuration changes the rules.
 
     Attributes:
         feed: the actor.
         rules: who sees and writes what.
         clients: the registry.
-        surroundings: what all connections share.
+        shared: what all connections share.
         table: the settings in force.
     """
 
     feed: Feed
     rules: FeedAccess
     clients: Clients
-    surroundings: ServerContext
+    shared: ServerContext
     table: FeedTable
     _writer: "SourceWriter | None" = None
 
     @property
     def served(self) -> Served:
         """What clients meet."""
-        return Served(self.feed, self.clients, lambda: self.rules, self._desk)
+        return Served(self.feed, self.clients, lambda: self.rules, self._write_session)
 
     def prepare(self, table: FeedTable | None) -> Callable[[], None]:
         """Look at other rules. Gives what puts them into effect, for clients that are here too. Raises StartupError."""
         table = self.table if table is None else table
-        rules = rules_of(table, self.surroundings)
+        rules = rules_of(table, self.shared)
 
         def put_in_place() -> None:
             self.table, self.rules = table, rules
@@ -95,16 +95,16 @@ class OpenFeed:
 
         return put_in_place
 
-    def _desk(self) -> MakeDesk | None:
-        """Makes the desk of a client; None while nobody may write."""
+    def _write_session(self) -> MakeWriteSession | None:
+        """Makes the write session of a client; None while nobody may write."""
         if not self.table.writes:
             return None
-        from livesync_trio.feed.writes.desk import Desk  # noqa: PLC0415 - only when it is on
+        from livesync_trio.feed.writes.session import WriteSession  # noqa: PLC0415 - only when it is on
         from livesync_trio.feed.writes.source import SourceWriter  # noqa: PLC0415
 
         if self._writer is None:
             self._writer = SourceWriter((self.table.writer or self.table.source).reveal())
-        return partial(Desk, feed=self.feed, writer=self._writer)
+        return partial(WriteSession, feed=self.feed, writer=self._writer)
 
     async def run(self) -> None:
         """Follow the source until cancelled. Raises what crashed."""
@@ -154,12 +154,12 @@ class OpenFeed:
         )
 
 
-def rules_of(table: FeedTable, surroundings: ServerContext | None) -> FeedAccess:
-    """Who sees what; without surroundings only to look at the filters. Raises StartupError."""
+def rules_of(table: FeedTable, shared: ServerContext | None) -> FeedAccess:
+    """Who sees what; without shared only to look at the filters. Raises StartupError."""
 
     def hooks() -> HookRunner:
-        assert surroundings is not None
-        return surroundings.hooks
+        assert shared is not None
+        return shared.hooks
 
     try:
         return FeedAccess(
@@ -174,16 +174,16 @@ def rules_of(table: FeedTable, surroundings: ServerContext | None) -> FeedAccess
         raise StartupError(Kind.BAD_CONFIG, f"[feed.access] or [feed.writes] cannot be used: {error}.") from error
 
 
-def open_feed(table: FeedTable, database_url: str, records: Records, surroundings: ServerContext) -> OpenFeed:
+def open_feed(table: FeedTable, database_url: str, records: Records, shared: ServerContext) -> FeedService:
     """Put a feed together, and open its history. Nothing runs yet.
 
     Raises:
         StartupError: the settings or the database cannot be used.
         StorageUnavailable: the database cannot be reached now.
     """
-    rules = rules_of(table, surroundings)
+    rules = rules_of(table, shared)
     names, database = names_of(table), history_of(database_url)
     database.open()
-    retention = Retention(table.keep_hours * 3600, table.keep_bytes, table.max_lag_bytes)
+    retention = Retention(table.keep_hours * 3600, table.keep_bytes, table.max_lag_bytes, table.compact_hours * 3600)
     clients = Clients(records, table.client_hours * 3600)
-    return OpenFeed(Feed(names, database, retention), rules, clients, surroundings, table)
+    return FeedService(Feed(names, database, retention), rules, clients, shared, table)
