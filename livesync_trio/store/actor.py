@@ -181,8 +181,9 @@ class StoreActor:
         Raises:
             Closed: it takes nothing any more.
         """
-        if type(command) is Push and self.mailbox.waited_for and not self.mailbox.closed and self._may_be_handed_over:
-            self.mailbox.hold()
+        mailbox = self.mailbox
+        if type(command) is Push and mailbox.waited_for and not mailbox.closed and self._may_be_handed_over:
+            mailbox.hold()
             self._carry_out([command])
             return True
         return self.mailbox.post_nowait(command)
@@ -341,8 +342,8 @@ class StoreActor:
     def _decide(self, writes: list[Write]) -> list[Decided]:
         if writes[0].marks is not None:
             mark(writes, "taken")
-        held_bytes = self._durable.held_bytes or 0
-        decided = admit(writes, Basis(self._durable.known, held_bytes, self._quota, self._durable.ids))
+        log = self._durable
+        decided = admit(writes, Basis(log.known, log.held_bytes or 0, self._quota, log.ids))
         if writes[0].marks is not None:
             mark(writes, "admitted")
         return decided

@@ -231,7 +231,8 @@ class ThreadWriter:
             if not jobs:
                 continue
             began_s = time.perf_counter()
-            handle, answers = self._commit(handle, [job.write for job in jobs])
+            writes = [jobs[0].write] if len(jobs) == 1 else [job.write for job in jobs]
+            handle, answers = self._commit(handle, writes)
             call_soon(partial(self._answer, jobs, answers, began_s, time.perf_counter()))
         if handle is not None:
             handle.close()

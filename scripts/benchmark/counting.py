@@ -247,9 +247,9 @@ def _counts(name: str, found: dict[str, Any], units: int) -> Counts:
 
 
 MOST: Final = {
-    "push1": (270.0, 2.5, 10.5),
-    "stores50x1": (146.0, 0.3, 2.7),
-    "fanout50": (35.0, 0.25, 2.6),
+    "push1": (222.0, 2.3, 10.0),
+    "stores50x1": (102.0, 0.3, 2.5),
+    "fanout50": (21.2, 0.25, 2.5),
 }
 """Python calls, turns of Trio's loop, and system calls that Python code makes, that a unit may take.
 

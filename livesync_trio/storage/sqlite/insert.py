@@ -90,6 +90,8 @@ def _one_append(append: Append) -> Statement | None:
             return None
     events = ordinal - expected.event_count
     values[4:_SHARED] = events, append.batches[-1].last_seq_num, text_bytes
+    if events <= SQLITE_ROWS_EXACT:
+        return _insert_append(events), values
     length = _length(events)
     values += (None,) * (_ROW_OF_APPEND * (length - events))
     return _insert_append(length), values

@@ -90,7 +90,11 @@ class SqliteWriter:
     def commit(self, writes: Sequence[Write]) -> list[Outcome | Exception]:
         """Carry out writes of any stores in order; see the contract."""
         outcomes: list[Outcome | Exception] = []
-        appends = [write for write in writes if isinstance(write, Append)]
+        first = writes[0]
+        if len(writes) == 1 and isinstance(first, Append):
+            appends = [first]
+        else:
+            appends = [write for write in writes if isinstance(write, Append)]
         try:
             if not self._in_place:
                 self._check_files()
@@ -192,7 +196,10 @@ class SqliteWriter:
                     return False
             inserts = statements(appends)
             if only_appends and len(inserts) == 1:
-                outcomes += [Appended(state_after(append)) for append in appends]
+                if len(appends) == 1:
+                    outcomes.append(Appended(state_after(appends[0])))
+                else:
+                    outcomes += [Appended(state_after(append)) for append in appends]
                 connection.execute(*inserts[0])
             else:
                 with _transaction(connection):
