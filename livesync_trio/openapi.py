@@ -3,10 +3,11 @@
 import datetime
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar, get_args
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, TypeVar, get_args
 from urllib.parse import parse_qs
 
+import attrs
 import msgspec
 
 from livesync_trio.errors import RULES, Kind
@@ -24,6 +25,31 @@ def camel(name: str) -> str:
     """A name of ours as it is on the wire."""
     first, *rest = name.split("_")
     return first + "".join(map(str.capitalize, rest))
+
+
+@attrs.frozen(slots=False)
+class Operation:
+    """One method at one path.
+
+    Attributes:
+        method: GET, which HEAD comes with, or POST.
+        path: with parameters in braces, percent-encoded.
+        handler: answers. The first line of its docstring is the meaning, its annotations say what may be asked.
+    """
+
+    method: Literal["GET", "POST"]
+    path: str
+    handler: Callable[..., Any]
+
+    @property
+    def name(self) -> str:
+        """`operationId` of the OpenAPI document."""
+        return camel(self.handler.__name__)
+
+    @property
+    def meaning(self) -> str:
+        """One sentence."""
+        return (self.handler.__doc__ or "").partition("\n")[0]
 
 
 _WHOLE: Final = re.compile(r"-?(0|[1-9][0-9]{0,15})", re.ASCII)
@@ -98,14 +124,15 @@ def parameters(schema: dict[str, Any], where: str = "query") -> list[dict[str, A
     ]
 
 
-def refusals(kinds: Iterable[Kind], content_type: str, told: type[Any]) -> dict[str, Any]:
+def refusals(statuses: Iterable[tuple[Kind, int | None]], content_type: str, told: type[Any]) -> dict[str, Any]:
     """Responses for kinds of refusal, one for each status; `told`: the struct of their body."""
+    meanings: dict[int, list[str]] = {}
+    for kind, status in statuses:
+        assert status is not None  # these can be told over HTTP
+        meanings.setdefault(status, []).append(RULES[kind].meaning)
     return {
-        str(RULES[kind].http_status): {
-            "description": RULES[kind].meaning,
-            "content": {content_type: {"schema": ref(told)}},
-        }
-        for kind in kinds
+        str(status): {"description": " ".join(dict.fromkeys(found)), "content": {content_type: {"schema": ref(told)}}}
+        for status, found in meanings.items()
     }
 
 

@@ -8,7 +8,7 @@ import enum
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_type_hints
 
 import attrs
 import msgspec
@@ -18,9 +18,9 @@ from livesync_trio.errors import Kind, Refusal
 from livesync_trio.limits import ADMIN_PAGE, ADMIN_PAGE_MAX, SEQ_NUM_MAX
 from livesync_trio.model import RESERVED_STORES
 from livesync_trio.openapi import Answer as Answer
+from livesync_trio.openapi import Operation, query_values, read_query
 from livesync_trio.openapi import Request as Request
 from livesync_trio.openapi import camel as camel
-from livesync_trio.openapi import query_values, read_query
 from livesync_trio.operators.roles import Operator, Right, Role
 
 if TYPE_CHECKING:
@@ -129,35 +129,20 @@ def _needs_of(route: "Route") -> Right:
 
 
 @attrs.frozen(slots=False)
-class Route:
+class Route(Operation):
     """One endpoint. What it takes and answers is what its handler is annotated with.
 
     Attributes:
-        method: GET or POST.
-        path: below the root of the control plane.
-        handler: answers.
         content_type: of the answer.
         needs: what one must be allowed to: to look for a GET, to change for a POST, unless it says otherwise; None:
             nothing, strangers may ask.
         console: whether it is there with the console only.
     """
 
-    method: Literal["GET", "POST"]
-    path: str
     handler: Handler
     content_type: str = JSON
     needs: Right | None = attrs.field(default=attrs.Factory(_needs_of, takes_self=True))
     console: bool = False
-
-    @property
-    def name(self) -> str:
-        """`operationId` of the OpenAPI document."""
-        return camel(self.handler.__name__)
-
-    @property
-    def meaning(self) -> str:
-        """One sentence."""
-        return (self.handler.__doc__ or "").partition("\n")[0]
 
     @cached_property
     def takes(self) -> type[Request]:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from livesync_trio import openapi as parts
 from livesync_trio.admin.declaring import JSON, Answer, Route
 from livesync_trio.admin.gate import HOST, PLAIN
-from livesync_trio.errors import Kind
+from livesync_trio.errors import RULES, Kind
 from livesync_trio.version import VERSION
 
 _REFUSALS: Final = (
@@ -88,7 +88,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
         "operationId": route.name,
         "summary": route.meaning,
         "responses": {"200": {"description": "As asked.", "content": {route.content_type: {"schema": answer}}}}
-        | parts.refusals(_REFUSALS, JSON, Error),
+        | parts.refusals(((kind, RULES[kind].http_status) for kind in _REFUSALS), JSON, Error),
         "x-needs": None if route.needs is None else str(route.needs),
     }
     if route.needs is None:

@@ -5,16 +5,16 @@ Owns the values that pass between `site`, which speaks HTTP, and the handlers, w
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 import attrs
 
 from livesync_trio.access.client import Client
 from livesync_trio.access.pages import Header
-from livesync_trio.errors import Kind, Refusal
+from livesync_trio.errors import RULES, Kind, Refusal
 from livesync_trio.model import StoreId
+from livesync_trio.openapi import Operation
 from livesync_trio.openapi import Request as Asked
-from livesync_trio.openapi import camel
 from livesync_trio.store.handle import StoreHandle
 from livesync_trio.transport.http import HttpConnection, Request
 
@@ -25,6 +25,9 @@ JSON: Final = "application/json"
 LINES: Final = "application/x-ndjson"
 EVENT_STREAM: Final = "text/event-stream"
 PROBLEM: Final = "application/problem+json"
+
+_CONFLICTS: Final = {Kind.SERVER_AHEAD: 409, Kind.BACKEND_ID_MISMATCH: 409}
+"""Refused for its name, or because the log has gone: an RPC answers these with 200."""
 
 
 @attrs.frozen
@@ -93,13 +96,10 @@ Handler = Callable[["ApiServer", Any, Call], Awaitable[Reply]]
 
 
 @attrs.frozen(slots=False)
-class Route:
+class Route(Operation):
     """One endpoint.
 
     Attributes:
-        method: GET, which HEAD comes with, or POST.
-        path: with `{storeId}` where the store's name stands, percent-encoded.
-        handler: answers. The first line of its docstring is the meaning, its annotations say what the query may ask.
         answers: structs of the JSON by media type; none where it is no JSON.
         bodies: the same for what is sent.
         headers: request headers that mean something here, as a struct.
@@ -107,8 +107,6 @@ class Route:
         refusals: kinds that are its own.
     """
 
-    method: Literal["GET", "POST"]
-    path: str
     handler: Handler
     answers: Mapping[str, Sequence[type[Any]]]
     bodies: Mapping[str, Sequence[type[Any]]] = attrs.field(factory=dict)
@@ -116,19 +114,15 @@ class Route:
     status: int = 200
     refusals: Sequence[Kind] = ()
 
-    @property
-    def name(self) -> str:
-        """`operationId` of the OpenAPI document."""
-        return camel(self.handler.__name__)
-
-    @property
-    def meaning(self) -> str:
-        """One sentence."""
-        return (self.handler.__doc__ or "").partition("\n")[0]
-
     @cached_property
     def takes(self) -> type[Asked]:
         """What the query may ask."""
         hints = get_type_hints(self.handler, localns={"ApiServer": object})
         found: type[Asked] = hints["asked"]
         return found
+
+
+def status_of(kind: Kind) -> int:
+    """HTTP status of a refusal."""
+    status = _CONFLICTS.get(kind) or RULES[kind].http_status or 400
+    return 400 if status == 200 else status

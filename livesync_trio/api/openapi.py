@@ -7,9 +7,9 @@ from typing import Any, Final
 import msgspec
 
 from livesync_trio import openapi as parts
-from livesync_trio.api.declaring import JSON, PROBLEM, Route
+from livesync_trio.api.declaring import JSON, PROBLEM, Route, status_of
 from livesync_trio.api.structs import Problem
-from livesync_trio.errors import RULES, Kind
+from livesync_trio.errors import Kind
 from livesync_trio.version import VERSION
 
 _REFUSALS: Final = (
@@ -79,18 +79,16 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
         responses["200"] = {**answer, "description": "The store had all of it already."}
     elif route.headers is not None:
         responses["304"] = {"description": "There is nothing new since that ETag."}
+    refused = ((kind, status_of(kind)) for kind in (*_REFUSALS, *route.refusals))
     operation: dict[str, Any] = {
         "operationId": route.name,
         "summary": route.meaning,
         "parameters": own,
-        "responses": {**responses, **parts.refusals((*_REFUSALS, *route.refusals), PROBLEM, Problem)},
+        "responses": {
+            **responses,
+            **parts.refusals(refused, PROBLEM, Problem),
+        },
     }
-    # Refused for its name, or because the log has gone: kinds for which an RPC answers 200.
-    if Kind.BACKEND_ID_MISMATCH in route.refusals:
-        operation["responses"]["409"] = {
-            "description": RULES[Kind.BACKEND_ID_MISMATCH].meaning,
-            "content": {PROBLEM: {"schema": parts.ref(Problem)}},
-        }
     if route.bodies:
         operation["requestBody"] = {
             "required": True,

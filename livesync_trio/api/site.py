@@ -15,7 +15,18 @@ import trio
 
 from livesync_trio.access.pages import Header
 from livesync_trio.api import openapi
-from livesync_trio.api.declaring import EVENT_STREAM, JSON, PROBLEM, Call, CutShort, Parts, Reply, Route, Whole
+from livesync_trio.api.declaring import (
+    EVENT_STREAM,
+    JSON,
+    PROBLEM,
+    Call,
+    CutShort,
+    Parts,
+    Reply,
+    Route,
+    Whole,
+    status_of,
+)
 from livesync_trio.api.headers import chosen, takes_gzip
 from livesync_trio.api.routes import ROUTES
 from livesync_trio.api.server import ApiServer, open_dialect
@@ -47,10 +58,7 @@ ROOT: Final = "/v1"
 _STORES: Final = f"{ROOT}/stores/"
 _EVENTS: Final = "/v1/stores/{storeId}/events"
 _BEARER: Final = "bearer "
-_CONFLICTS: Final = {Kind.SERVER_AHEAD: 409, Kind.BACKEND_ID_MISMATCH: 409}
-"""Statuses of kinds for which an RPC answers 200."""
 _OK: Final = 200
-_BAD_REQUEST: Final = 400
 _NOT_HERE: Final = Refusal(Kind.NOT_FOUND, "Nothing is here: see /v1/openapi.json for what there is.")
 _LOG_MOVED: Final = Refusal(Kind.STORAGE_UNAVAILABLE, "The store was replaced while it was read. Try again.")
 
@@ -218,7 +226,7 @@ class ApiSite:
             await trio.aclose_forcefully(http.stream)
 
     async def _refuse(self, http: HttpConnection, request: Request, refusal: Refusal) -> None:
-        status = status_of(refusal)
+        status = status_of(refusal.kind)
         later: list[Header] = []
         if isinstance(refusal, TooFast):
             later = [("retry-after", str(math.ceil(refusal.retry_after_s)))]
@@ -238,12 +246,6 @@ async def _send_parts(
                 if http.broken:
                     return
         await http.send_part(b"", last=True)
-
-
-def status_of(refusal: Refusal) -> int:
-    """HTTP status of a refusal."""
-    status = _CONFLICTS.get(refusal.kind) or refusal.rule.http_status or _BAD_REQUEST
-    return _BAD_REQUEST if status == _OK else status
 
 
 def problem(refusal: Refusal, status: int) -> Problem:

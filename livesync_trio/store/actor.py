@@ -11,17 +11,11 @@ from functools import partial
 
 import trio
 
-from livesync_trio.errors import (
-    BackendIdMismatch,
-    Refusal,
-    ServerAhead,
-    StorageUnavailable,
-)
+from livesync_trio.errors import BackendIdMismatch, Refusal, ServerAhead, StorageUnavailable
 from livesync_trio.limits import STORAGE_BACKOFF_FIRST_S, STORAGE_BACKOFF_MAX_S
 from livesync_trio.model import Batch, LogState, Publication, StoredEvent, StoreId
 from livesync_trio.rules import admission
 from livesync_trio.storage import base
-from livesync_trio.storage.chain import server_time
 from livesync_trio.store.commands import (
     DAMAGED,
     UNAVAILABLE,
@@ -214,7 +208,7 @@ class StoreActor:
                 self._hand_on()
                 return
             self._under_way = decided
-            append = self._append_of(accepted)
+            append = self._durable.append_of(accepted)
             try:
                 self._writer.submit(append, partial(self._written, append, accepted))
             except StorageUnavailable as error:
@@ -357,7 +351,7 @@ class StoreActor:
         Raises:
             DecideAnew: another server was first; the head that it left is known now.
         """
-        append = self._append_of(accepted)
+        append = self._durable.append_of(accepted)
         try:
             result = await self._writer.commit(append)
         except StorageUnavailable:
@@ -368,13 +362,6 @@ class StoreActor:
             raise DecideAnew
         self._advance(accepted, append)
         return True
-
-    def _append_of(self, accepted: list[Decided]) -> base.Append:
-        if len(accepted) == 1 and accepted[0].batch is not None:  # nearly always
-            batches: tuple[Batch, ...] = (accepted[0].batch,)
-        else:
-            batches = tuple([one.batch for one in accepted if one.batch is not None])
-        return base.Append(self.store_id, self._durable.known, batches, server_time())
 
     def _advance(self, accepted: list[Decided], append: base.Append) -> None:
         """The admitted batches are durable: advance the head and publish."""
@@ -423,11 +410,9 @@ class StoreActor:
             if refusal is not None:
                 write.reply.give(refusal)
                 continue
-            if batch is None:
-                pass  # the log has had all of it
-            elif batch.last_seq_num == last.head:  # the usual case: one push
+            if batch is not None and batch.last_seq_num == last.head:  # the usual case: one push
                 state = last
-            else:
+            elif batch is not None:  # else the log has had all of it
                 count = state.event_count + len(batch.events)
                 state = LogState(state.log_id, state.backend_id, batch.last_seq_num, count)
             if isinstance(write, Append):

@@ -16,6 +16,7 @@ from livesync_trio.limits import EVENTS_PER_PUSH_MAX
 from livesync_trio.model import ROOT_SEQ_NUM, Batch, LogState, Publication, StoreId
 from livesync_trio.rules import admission
 from livesync_trio.storage import base
+from livesync_trio.storage.chain import server_time
 from livesync_trio.store.commands import DAMAGED, UNAVAILABLE, Append, Write
 from livesync_trio.store.followers import Followers
 from livesync_trio.store.persistence import Readers, Writer
@@ -70,6 +71,14 @@ class KnownLog:
         """The durable state, which is known whenever a command is carried out."""
         assert self.state is not None
         return self.state
+
+    def append_of(self, accepted: list["Decided"]) -> base.Append:
+        """What makes admitted batches durable behind the known state."""
+        if len(accepted) == 1 and accepted[0].batch is not None:  # nearly always
+            batches: tuple[Batch, ...] = (accepted[0].batch,)
+        else:
+            batches = tuple([one.batch for one in accepted if one.batch is not None])
+        return base.Append(self._store_id, self.known, batches, server_time())
 
     def changed(self) -> None:
         """The log has changed, or may have, durably."""

@@ -31,6 +31,17 @@ async def test_the_document_is_valid_and_is_the_one_that_is_served() -> None:
     assert served == document(ROUTES)
 
 
+def test_no_refusal_is_told_as_an_answer() -> None:
+    for operations in document(ROUTES)["paths"].values():
+        for operation in operations.values():
+            answers = {status: answer["description"] for status, answer in operation["responses"].items()}
+            assert {text for status, text in answers.items() if status < "300"} <= {
+                "As asked.",
+                "The store had all of it already.",
+            }
+            assert answers.get("409", "reset").count("reset")
+
+
 def test_everything_is_explained_in_the_docs() -> None:
     for route in ROUTES:
         for field in route.takes.__struct_encode_fields__:

@@ -16,7 +16,7 @@ import pytest
 from livesync_trio.connection.pulling import Pull
 from livesync_trio.model import Publication
 from livesync_trio.storage import base
-from livesync_trio.store.actor import StoreActor
+from livesync_trio.store.known_log import KnownLog
 from tests.simulation.leader import Violation
 from tests.simulation.run import STORES_EACH_49TH, simulate
 
@@ -101,13 +101,13 @@ def test_invariants_are_looked_at_after_every_step(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_state_that_is_not_durable_is_noticed_before_anybody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    append_of = StoreActor._append_of
+    append_of = KnownLog.append_of
 
-    def too_early(actor: StoreActor, accepted: list[Any]) -> base.Append:
-        append = append_of(actor, accepted)
-        actor._durable.state = attrs.evolve(append.expected, head=append.batches[-1].last_seq_num)
+    def too_early(log: KnownLog, accepted: list[Any]) -> base.Append:
+        append = append_of(log, accepted)
+        log.state = attrs.evolve(append.expected, head=append.batches[-1].last_seq_num)
         return append
 
-    monkeypatch.setattr(StoreActor, "_append_of", too_early)
+    monkeypatch.setattr(KnownLog, "append_of", too_early)
     with pytest.raises(Violation, match=r"after step \d+, of .*: an actor stands at .* never became durable"):
         simulate(0)
