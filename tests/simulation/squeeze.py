@@ -21,7 +21,7 @@ import trio._core._run as trio_run
 from livesync_trio.connection import outbox
 from livesync_trio.model import BackendId
 from livesync_trio.storage import memory
-from livesync_trio.store import actor, mailbox
+from livesync_trio.store import known_log, mailbox
 from livesync_trio.wire import events
 from tests.simulation.disk import SimulatedBugError
 
@@ -49,7 +49,7 @@ def squeezed(seed: int, dice: random.Random) -> Iterator[list[str]]:
         stack.enter_context(_ordered_by(seed))
         make = mock.patch.object(memory, "new_backend_id", new=functools.partial(_identity, identities))
         stack.enter_context(make)
-        stack.enter_context(mock.patch.object(actor, "server_time", new=_moment))
+        stack.enter_context(mock.patch.object(known_log, "server_time", new=_moment))
         for module, name, (least, most) in _TIGHT:
             if tight:
                 stack.enter_context(mock.patch.object(module, name, dice.randint(least, most)))
