@@ -18,7 +18,7 @@ import structlog
 import trio
 import trio._core._run as trio_run
 
-from livesync_trio.connection import outbox
+from livesync_trio.connection import outbox, pulling
 from livesync_trio.model import BackendId
 from livesync_trio.storage import memory
 from livesync_trio.store import known_log, mailbox
@@ -54,7 +54,8 @@ def squeezed(seed: int, dice: random.Random) -> Iterator[list[str]]:
             if tight:
                 stack.enter_context(mock.patch.object(module, name, dice.randint(least, most)))
         if tight:  # below all of these, and without a throw of the dice: seeds that found something stay what they are
-            stack.enter_context(mock.patch.object(outbox, "OUTBOX_SHARE_BYTES", 100))
+            for module in (outbox, pulling):
+                stack.enter_context(mock.patch.object(module, "OUTBOX_SHARE_BYTES", 100))
         yield crashes
 
 
