@@ -116,9 +116,9 @@ class Audit:
         """Record an act. Never waits, never raises.
 
         Args:
-            act: `connect`, `refuse`, `close`, `inspect`, `webhook`; of stores `reset`, `delete`, `rename`, `freeze`,
-                `thaw`, `rewind`, `erase`; of operators `login`, `login-failed`, `throttled`, `logout`, `session`,
-                `operator`, `token`.
+            act: `connect`, `refuse`, `close`, `close-many`, `inspect`, `webhook`; of stores `reset`, `delete`,
+                `rename`, `freeze`, `thaw`, `rewind`, `erase`; of operators `login`, `login-failed`, `throttled`,
+                `logout`, `session`, `operator`, `token`.
             store: the store it is about; empty where it is about none.
             address: from where.
             user: id of the principal, None for strangers and holders of the shared token.

@@ -9,7 +9,7 @@ from livesync_trio.admin.server_view import ServerView, moment
 from livesync_trio.connection.peer import Peer
 from livesync_trio.connection.peers import UNKNOWN
 from livesync_trio.errors import Kind, Refusal
-from livesync_trio.limits import SEQ_NUM_MAX
+from livesync_trio.limits import ADMIN_PAGE_MAX, SEQ_NUM_MAX
 from livesync_trio.openapi import wire_time
 
 
@@ -65,6 +65,19 @@ class Closing(Answer, frozen=True):
     closing: bool = True
 
 
+class CloseConnections(ListConnections, frozen=True):
+    """Which connections to close: at least one of store, user and address must be given."""
+
+    limit: Limit = ADMIN_PAGE_MAX
+
+
+class Closings(Answer, frozen=True):
+    """How many connections are being closed, and what `after` is for those that are left."""
+
+    closing: int
+    next: int | None
+
+
 class ListLostUpgrades(Request, frozen=True):
     """Which of them."""
 
@@ -89,10 +102,7 @@ class LostUpgradePage(Answer, frozen=True):
 
 async def list_connections(server: ServerView, asked: ListConnections, _caller: Caller) -> ConnectionPage:
     """The open WebSockets of this server, oldest first, page by page."""
-    found = [peer for peer in server.peers if peer.number > asked.after and _fits(peer, asked)]
-    found.sort(key=lambda peer: peer.number)
-    shown = found[: asked.limit]
-    more = shown[-1].number if len(found) > asked.limit else None
+    shown, more = _page(server, asked)
     return ConnectionPage(connections=[_told(peer) for peer in shown], next=more)
 
 
@@ -116,6 +126,25 @@ async def close_connection(server: ServerView, asked: CloseConnection, caller: C
     return Closing(connection_id=number, store_id=store_id)
 
 
+async def close_connections(server: ServerView, asked: CloseConnections, caller: Caller) -> Closings | Refusal:
+    """Close the connections of a store, a user or an address in order, oldest first; their clients come back."""
+    if not (asked.store_id or asked.user or asked.address):
+        return refused("Say whose connections to close: `storeId`, `user` or `address`. Nothing was changed.")
+    found, more = _page(server, asked)
+    server.audit.record(
+        "close-many",
+        store=asked.store_id,
+        address=caller.address,
+        user=caller.user,
+        of_user=asked.user,
+        of_address=asked.address,
+        connections=str(len(found)),
+    )
+    for peer in found:
+        peer.close(Kind.CLOSED_BY_OPERATOR)
+    return Closings(closing=len(found), next=more)
+
+
 async def list_lost_upgrades(server: ServerView, asked: ListLostUpgrades, _caller: Caller) -> LostUpgradePage:
     """The last WebSocket requests that came without what makes them one, as through a proxy that drops headers."""
     kept = [each for each in server.lost_upgrades.kept if each.number > asked.after]
@@ -129,6 +158,14 @@ async def list_lost_upgrades(server: ServerView, asked: ListLostUpgrades, _calle
         for each in kept
     ]
     return LostUpgradePage(lost=told, total=server.lost_upgrades.total)
+
+
+def _page(server: ServerView, asked: ListConnections) -> tuple[list[Peer], int | None]:
+    """The connections that fit, oldest first, and where the next page begins."""
+    found = [peer for peer in server.peers if peer.number > asked.after and _fits(peer, asked)]
+    found.sort(key=lambda peer: peer.number)
+    shown = found[: asked.limit]
+    return shown, shown[-1].number if len(found) > asked.limit else None
 
 
 def _fits(peer: Peer, asked: ListConnections) -> bool:

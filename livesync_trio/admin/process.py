@@ -59,9 +59,10 @@ class Setting(Answer, frozen=True):
 
 
 class Settings(Answer, frozen=True):
-    """Every setting."""
+    """Every setting, and what of the environment looks like a mistake, a sentence each."""
 
     settings: list[Setting]
+    remarks: list[str]
 
 
 class Reload(Answer, frozen=True):
@@ -119,7 +120,7 @@ async def show_config(server: ServerView, _asked: Nothing, _caller: Caller) -> S
         }
         for setting, declared in shown
     ]
-    return Settings(settings=msgspec.convert(told, list[Setting]))
+    return Settings(settings=msgspec.convert(told, list[Setting]), remarks=list(server.config().remarks))
 
 
 async def look_at_reload(server: ServerView, _asked: Nothing, _caller: Caller) -> Reload | Refusal:

@@ -105,6 +105,7 @@ ROUTES: Final = (
     Route("GET", "/api/v1/connections", connections.list_connections),
     Route("GET", "/api/v1/connections/lost", connections.list_lost_upgrades),
     Route("POST", "/api/v1/connections/close", connections.close_connection),
+    Route("POST", "/api/v1/connections/close/many", connections.close_connections),
     Route("GET", "/api/v1/webhooks", webhooks.list_webhooks),
     Route("GET", "/api/v1/webhooks/deliveries", webhooks.list_deliveries),
     Route("POST", "/api/v1/webhooks/define", webhooks.define_webhook),

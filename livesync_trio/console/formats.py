@@ -8,8 +8,13 @@ import attrs
 import msgspec
 from markupsafe import Markup, escape
 
+from livesync_trio import wording
+
 ROWS_MAX: Final = 2_000
 """Differences that are shown."""
+
+THIN_SPACE: Final = "\u202f"
+"""Between thousands."""
 
 _MISSING: Final = object()
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
@@ -27,7 +32,13 @@ def size(count: float | None) -> str:
 
 def number(count: float) -> str:
     """A number with thin spaces between thousands."""
-    return f"{count:,}".replace(",", "\u202f")
+    return f"{count:,}".replace(",", THIN_SPACE)
+
+
+def counted(count: int, thing: str, one: str = "", more: str = "") -> str:
+    """A number of things, and what is said of it: of one by `one`, of more by `more`."""
+    said = one if count == 1 else more
+    return wording.count(count, thing).replace(",", THIN_SPACE) + (said and f" {said}")
 
 
 def duration(seconds: float) -> str:
@@ -67,6 +78,7 @@ def shortened(text: str, most: int = 200) -> Markup:
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "size": size,
     "number": number,
+    "counted": counted,
     "duration": duration,
     "time": time,
     "value": value,

@@ -76,6 +76,28 @@ async def test_one_is_closed_in_order_and_recorded(tmp_path: Path) -> None:
     assert (act["store"], act["connection"]) == ("a", str(number))
 
 
+async def test_all_that_fit_are_closed_page_by_page_and_recorded_once(tmp_path: Path) -> None:
+    record = tmp_path / "audit.jsonl"
+    async with running(audit_log=str(record)) as stage:
+        going = [await stage.client("a") for _ in range(3)]
+        stays = await stage.client("b")
+        for client in (*going, stays):
+            await client.check_ping()
+        numbers = [told["connectionId"] for told in await connections(stage, storeId="a")]
+        for nobody in ({}, {"storeId": "", "user": "", "address": ""}):
+            refusal(await stage.post("/api/v1/connections/close/many", **nobody), 400, "bad-parameter")
+        some = (await stage.post("/api/v1/connections/close/many", storeId="a", limit=2)).json()
+        assert some == {"closing": 2, "next": numbers[1]}
+        rest = await stage.post("/api/v1/connections/close/many", storeId="a", address="127.", after=some["next"])
+        assert rest.json() == {"closing": 1, "next": None}
+        assert [await client.closed() for client in going] == [1012] * 3
+        await stays.check_ping()
+        nobody = (await stage.post("/api/v1/connections/close/many", user="ada")).json()
+        assert nobody == {"closing": 0, "next": None}
+    acts = [act for act in map(json.loads, record.read_text().splitlines()) if act["act"] == "close-many"]
+    assert [(act["store"], act["connections"]) for act in acts] == [("a", "2"), ("a", "1"), ("", "0")]
+
+
 @pytest.mark.parametrize("body", [{"storeId": "b"}, {"storeId": "a", "connectionId": "1"}, {"storeId": "a"}])
 async def test_the_store_must_be_repeated(stage: Stage, body: dict[str, Any]) -> None:
     client = await stage.client("a")

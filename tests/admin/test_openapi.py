@@ -104,6 +104,8 @@ async def _real_answers(stage: Stage) -> None:
     number = (await stage.get("/api/v1/connections"))["connections"][0]["connectionId"]
     closed = await stage.post("/api/v1/connections/close", connectionId=number, storeId=STORE)
     check(closed.json(), schema_of("/api/v1/connections/close", "post"))
+    closed = await stage.post("/api/v1/connections/close/many", storeId="another")
+    check(closed.json(), schema_of("/api/v1/connections/close/many", "post"))
     verbs: dict[str, dict[str, object]] = {
         "erase": {"events": [1], "args": None},
         "rewind": {"to": 0},

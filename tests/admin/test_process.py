@@ -60,6 +60,13 @@ def _names() -> list[str]:
     return [setting.name for setting in SETTINGS]
 
 
+async def test_a_variable_that_no_setting_has_is_told() -> None:
+    config = load({}, {"LIVESYNC_CORS_ORIGIN": "https://app.example"})
+    async with running(remarks=config.remarks) as stage:
+        (remark,) = (await stage.get("/api/v1/config"))["remarks"]
+    assert remark.startswith("LIVESYNC_CORS_ORIGIN is set, but there is no such setting")
+
+
 async def test_a_password_in_a_url_is_not_told() -> None:
     urls = {
         "postgresql://ann:hunter2@db.example/x?password=hunter2": "postgresql://ann:***@db.example/x?***",

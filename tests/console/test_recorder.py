@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from livesync_trio.admin.process import COLUMNS
-from livesync_trio.console.formats import ROWS_MAX, Difference, differences
+from livesync_trio.console.formats import ROWS_MAX, Difference, counted, differences
 from livesync_trio.console.recorder import ROWS, Recorder, quantile_ms
 from livesync_trio.telemetry import Counters
 
@@ -113,6 +113,12 @@ async def test_nothing_is_encoded_while_nobody_listens_and_once_for_all_who_do(m
 )
 def test_quantiles_lie_within_their_bucket(counts: list[int], wanted: float, found: float | None) -> None:
     assert quantile_ms((0.001, 0.002, 0.004), counts, wanted) == found
+
+
+def test_one_is_said_otherwise_than_many() -> None:
+    assert counted(1, "store", "is fenced", "are fenced") == "1 store is fenced"
+    assert counted(0, "client", "is", "are") == "0 clients are"
+    assert counted(2_000, "event") == "2\u202f000 events"
 
 
 def test_members_that_differ_are_told_with_their_path() -> None:

@@ -147,6 +147,8 @@ const Console = (() => {
 
   const plain = (value) => (value >= 100 || Number.isInteger(value) ? Math.round(value).toLocaleString('en').replaceAll(',', '\u202f') : value.toFixed(value < 1 ? 2 : 1))
 
+  const counted = (count, thing) => `${plain(count)} ${thing}${count === 1 ? '' : 's'}`
+
   // A colour as the canvas of a plot takes it: variables know the theme, the canvas does not.
   const colour = (name) => {
     const probe = make('i')
@@ -171,5 +173,5 @@ const Console = (() => {
   })
   document.addEventListener('htmx:sendError', () => say('The server does not answer.'))
 
-  return { root, one, all, make, kept, say, ask, refresh, doneWith, onShow, showTimes, size, plain, colour, written }
+  return { root, one, all, make, kept, say, ask, refresh, doneWith, onShow, showTimes, size, plain, counted, colour, written }
 })()

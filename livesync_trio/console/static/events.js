@@ -118,7 +118,7 @@
       times = times.filter((at) => at > now - 10_000)
       const rate = (times.length / 10).toFixed(1)
       const held = waiting.length ? `, ${waiting.length}${waiting.length === ROWS_MAX ? ' or more' : ''} waiting` : ''
-      state.textContent = `${seen} events, ${rate}/s${held}${paused() ? ', paused' : ''}`
+      state.textContent = `${Console.counted(seen, 'event')}, ${rate}/s${held}${paused() ? ', paused' : ''}`
     }
     const flush = () => {
       const wanted = filter.value.toLowerCase()

@@ -17,7 +17,7 @@
     const utc = kept('zone') === 'utc'
     const axis = { stroke: colour('--soft'), grid: { stroke: colour('--line'), width: 1 }, ticks: { show: false }, font: '11px system-ui' }
     const days = points.at(-1)[0] - points[0][0] > 86_400
-    const rest = `${plain(points.at(-1)[1])} events`
+    const rest = `${Console.counted(points.at(-1)[1], 'event')}`
     told.textContent = rest
     plot = new uPlot({
       width: figure.clientWidth, height: 240, padding: [8, 2, 0, 0], legend: { show: false },
@@ -28,7 +28,7 @@
         { ...axis, size: 62, space: 34, incrs: WHOLE, values: (_plot, ticks) => ticks.map(plain) },
       ],
       series: [{}, { stroke: colour('--plot-1'), width: 1.4, points: { show: points.length < 3 }, paths: uPlot.paths.stepped({ align: 1 }) }],
-      hooks: { setCursor: [(shown) => { const at = shown.cursor.idx; told.textContent = at == null ? rest : `${plain(points[at][1])} events on ${written(new Date(points[at][0] * 1000), utc)}` }] },
+      hooks: { setCursor: [(shown) => { const at = shown.cursor.idx; told.textContent = at == null ? rest : `${Console.counted(points[at][1], 'event')} on ${written(new Date(points[at][0] * 1000), utc)}` }] },
     }, [points.map(([at]) => at), points.map(([, events]) => events)], canvas)
   }
   onShow(draw)

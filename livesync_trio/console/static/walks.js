@@ -22,7 +22,7 @@
         const told = JSON.parse(message.slice(message.indexOf('data: ') + 6))
         if (!message.startsWith('event: verdict')) progress(told.done)
         else if (told.problem) throw new Error(told.problem)
-        else return `The log is whole: ${plain(told.events)} events up to e${told.head}.`
+        else return `The log is whole: ${Console.counted(told.events, 'event')} up to e${told.head}.`
       }
     }
     throw new Error('The server stopped before it had looked at everything.')
@@ -45,7 +45,7 @@
     link.download = `${name}.jsonl`
     link.click()
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000)
-    return `Saved: ${plain(lines - 3)} events, ${size(bytes)}.`
+    return `Saved: ${Console.counted(lines - 3, 'event')}, ${size(bytes)}.`
   }
 
   document.addEventListener('submit', async (event) => {
@@ -62,7 +62,7 @@
     output.className = ''
     for (const [element, hidden] of [[bar, false], [stop, false], [begin, true]]) element.hidden = hidden
     stop.focus()
-    const progress = (done) => { bar.value = done; output.textContent = `${plain(Math.min(done, Number(total)))} of ${plain(Number(total))} events` }
+    const progress = (done) => { bar.value = done; output.textContent = `${plain(Math.min(done, Number(total)))} of ${Console.counted(Number(total), 'event')}` }
     progress(0)
     try {
       const path = `/api/v1/store/${walk}?${new URLSearchParams({ storeId: store })}`
