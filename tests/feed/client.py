@@ -68,7 +68,7 @@ class FeedClient:
             json.dumps({"messageId": f"clt_{now}", "timestamp": now, "clientId": self.client_id, **message})
         )
 
-    def wait(self, condition: Callable[[], object], explain: Callable[[], object] = lambda: "") -> None:
+    def wait(self, condition: Any, explain: Callable[[], object] = lambda: "") -> None:
         """Wait for a condition while anything comes. Who stands still is told how it is, and what `explain` says."""
         deadline, count = time.monotonic() + DEADLINE_S, len(self.seen)
         with self._changed:

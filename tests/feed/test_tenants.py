@@ -47,7 +47,7 @@ BAD_TOKENS: dict[str, Callable[[], str | None]] = {
     "empty": lambda: "",
     "expired": lambda: token("acme", exp=int(time.time()) - 3600),
     "wrong secret": lambda: token("acme", "another-secret-that-is-long-enough-as-well"),
-    "unsigned": lambda: jwt.encode({"sub": "x", "org": "acme", "exp": int(time.time()) + 3600}, None, algorithm="none"),
+    "unsigned": lambda: jwt.encode({"sub": "x", "org": "acme", "exp": int(time.time()) + 3600}, "", algorithm="none"),
     "the admin secret": lambda: ADMIN,
 }
 
