@@ -6,6 +6,7 @@ import contextlib
 import json
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,7 +15,8 @@ from websockets.sync.client import connect
 
 from livesync_trio.feed.position import Position, parse_token
 
-DEADLINE_S = 25.0
+DEADLINE_S = 60.0
+"""How long nothing at all may arrive while something is waited for: a slow machine is no fault, a standstill is."""
 
 
 def position_of(text: str) -> Position:
@@ -66,13 +68,22 @@ class FeedClient:
             json.dumps({"messageId": f"clt_{now}", "timestamp": now, "clientId": self.client_id, **message})
         )
 
-    def wait(self, condition: Any) -> None:
-        deadline = time.monotonic() + DEADLINE_S
+    def wait(self, condition: Any, explain: Callable[[], object] = lambda: "") -> None:
+        """Wait for a condition while anything comes. Who stands still is told how it is, and what `explain` says."""
+        deadline, count = time.monotonic() + DEADLINE_S, len(self.seen)
         with self._changed:
             while not condition():
                 assert self.fault is None, self.fault
-                assert time.monotonic() < deadline, (self.state, self.lsn, self.closed, self.seen[-3:])
+                if count != len(self.seen):
+                    deadline, count = time.monotonic() + DEADLINE_S, len(self.seen)
+                assert time.monotonic() < deadline, self.described(explain())
                 self._changed.wait(0.2)
+
+    def described(self, *more: object) -> str:
+        """How it is, for whoever reads of a failure."""
+        errors = [message for message in self.seen if message["type"] == "srv_error"]
+        last = [str(message)[:400] for message in self.seen[-3:]]
+        return f"{self.client_id}: {self.state} at {self.lsn}, closed {self.closed}, {errors=}, {last=}, {more}"
 
     def wait_for(self, kind: str, count: int = 1) -> dict[str, Any]:
         self.wait(lambda: sum(message["type"] == kind for message in self.seen) >= count)

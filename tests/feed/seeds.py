@@ -8,6 +8,11 @@ import random
 VARIABLE = "LIVESYNC_FEED_SEEDS"
 """`first:count`; every statement is tried then, too."""
 
+ROWS_VARIABLE = "LIVESYNC_FEED_ROWS"
+"""Rows of the large transaction."""
+
+ROWS = int(os.environ.get(ROWS_VARIABLE, "200000"))
+
 _first, _, _count = os.environ.get(VARIABLE, "").partition(":")
 
 

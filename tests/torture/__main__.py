@@ -44,6 +44,7 @@ class Run:
     minutes: float
     ci: bool
     stores: bool
+    rows: int | None = None
 
     @property
     def dice(self) -> random.Random:
@@ -154,7 +155,13 @@ def clients_attack(run: Run) -> None:
 
 
 def feed_attack(run: Run) -> None:
-    """The change feed: each statement fails or dies, PostgreSQL and servers are killed; `--seeds` of random work."""
+    """The feed: statements fail or die, PostgreSQL and servers are killed; `--seeds` of it, or `--rows` at once."""
+    if run.rows is not None:
+        environment = {**os.environ, feed_seeds.ROWS_VARIABLE: str(run.rows)}
+        command = [sys.executable, "-m", "pytest", "-q", "-s", "-n", "0", "tests/feed/test_large.py"]
+        if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:
+            raise Violation(f"a transaction of {run.rows} rows broke the feed's promise")
+        return
     environment = {**os.environ, feed_seeds.VARIABLE: f"{run.seed}:{run.seeds or run.size(20, 1)}"}
     command = [
         sys.executable,
@@ -226,12 +233,17 @@ def _needs(missing: list[str]) -> None:
 @click.argument("attack", type=click.Choice([*ATTACKS, "all"]))
 @click.option("--seed", type=int, help="What decides everything that is left to chance; printed at the start.")
 @click.option("--seeds", type=int, help="How many seeds of the simulation, or of the feed.")
+@click.option(
+    "--rows", type=int, help="Of one transaction that the feed stores in bounded memory, instead of its seeds."
+)
 @click.option("--stores", is_flag=True, help="Python stores among the clients of every seed of the simulation.")
 @click.option("--minutes", type=float, default=60.0, show_default=True, help="Length of the soak.")
 @click.option("--ci", is_flag=True, help="Small: minutes in all.")
-def main(attack: str, seed: int | None, seeds: int | None, minutes: float, *, stores: bool, ci: bool) -> None:
+def main(
+    attack: str, seed: int | None, seeds: int | None, rows: int | None, minutes: float, *, stores: bool, ci: bool
+) -> None:
     """Run one attack, or all of them."""
-    run = Run(random.randrange(10**6) if seed is None else seed, seeds, minutes, ci, stores)
+    run = Run(random.randrange(10**6) if seed is None else seed, seeds, minutes, ci, stores, rows)
     for name in ATTACKS if attack == "all" else [attack]:
         say(f"--- {name}, seed {run.seed}")
         ATTACKS[name](run)
