@@ -44,6 +44,14 @@ def serving(
         process.wait()
 
 
+def told_where(directory: Path, text: str, count: int = 1) -> None:
+    """Wait for the banner, which a thread of its own writes."""
+    deadline = time.monotonic() + LIMIT_S
+    while (directory / "log").read_text().count(text) < count:
+        assert time.monotonic() < deadline, (directory / "log").read_text()
+        time.sleep(0.05)
+
+
 def connected(address: str | tuple[str, int]) -> socket.socket:
     """A connection, as soon as somebody listens."""
     deadline = time.monotonic() + LIMIT_S
@@ -84,7 +92,7 @@ def test_it_listens_at_a_unix_socket(tmp_path: Path) -> None:
     with serving(tmp_path, "--host", f"unix:{path}") as process:
         assert answered(connected(path))[0] == 200
         assert stat.S_IMODE(Path(path).stat().st_mode) == 0o660
-        assert f"listening on unix:{path}" in (tmp_path / "log").read_text()
+        told_where(tmp_path, f"listening on unix:{path}")
         asked = subprocess.run(
             command("health", "--host", f"unix:{path}"), env=environment(), capture_output=True, check=True
         )
@@ -97,9 +105,7 @@ def test_it_listens_at_a_unix_socket(tmp_path: Path) -> None:
         process.wait()
         assert Path(path).is_socket(), "what a killed server leaves behind"
     with serving(tmp_path, "--host", f"unix:{path}") as process:
-        deadline = time.monotonic() + LIMIT_S
-        while (tmp_path / "log").read_text().count("listening on") < 2 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        told_where(tmp_path, "listening on", count=2)
         assert answered(connected(path))[0] == 200
         assert ended(process) == 0
 
