@@ -138,7 +138,10 @@ def test_a_backup_that_is_being_made_is_given_up(site: Site) -> None:
     before = {each for each in backups.iterdir() if each.suffix != ".part"}
     expect(page.locator("main")).to_contain_text("A backup is being made")
     page.get_by_role("button", name="Cancel").click()
-    expect(page.locator("main")).to_contain_text("The latest backup came to nothing. It was cancelled.")
+    expect(page.locator("main")).to_contain_text(
+        "The latest backup came to nothing. It was cancelled.",
+        timeout=60_000,  # a process that stands still must be killed, after five seconds
+    )
     site.until(lambda: site.http.get("/api/v1/backups").json()["making"] is None)
     assert set(backups.iterdir()) == before
     acts = site.http.get("/api/v1/audit", params={"act": "backup"}).json()["acts"]
