@@ -23,8 +23,8 @@ FEED_POLL_S: Final = 0.2
 FEED_POLL_CHANGES: Final = 10_000
 """Messages after which a look ends with the transaction that it is in."""
 
-FEED_POLL_FETCH: Final = 1_000
-"""Messages that are held in memory here; the source keeps the others of a look."""
+FEED_POLL_FETCH: Final = 100
+"""Messages that are held in memory here, of whatever size; the source keeps the others of a look."""
 
 FEED_SNAPSHOT_TRIES: Final = 100
 """How often a moment is looked for that lies between two commits."""

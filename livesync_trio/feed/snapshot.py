@@ -5,6 +5,8 @@ table is made anew, and reads that table from its beginning: rows come twice the
 that holds the snapshot is gone, nobody can go on, and everything begins anew with another snapshot.
 """
 
+import os
+import socket
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -17,16 +19,17 @@ import psycopg
 from psycopg import sql
 
 from livesync_trio.feed.history.state import TableState
-from livesync_trio.feed.limits import FEED_BATCH_ROWS, FEED_LOOK_UP_S
+from livesync_trio.feed.limits import FEED_BATCH_ROWS, FEED_LOOK_UP_S, FEED_PAGE_BYTES
 from livesync_trio.feed.source import Names, connect, identifier
 from livesync_trio.feed.tables import Row
+from livesync_trio.storage.postgresql.connection import Connection
 from livesync_trio.telemetry import get_logger
 
 FEED_COPY_CONNECTIONS: Final = 4
 """Tables that are read at the same time."""
 
 FEED_COPY_AHEAD: Final = 4
-"""Batches that are read before they are stored."""
+"""Batches that are read before they are stored. None has more than `FEED_PAGE_BYTES` before its last row."""
 
 FEED_COPY_TRIES: Final = 5
 FEED_COPY_PAUSE_S: Final = 1.0
@@ -79,6 +82,8 @@ class _Reading:
         self._waiting = deque(tables.items())
         self._read: Queue[Batch | Exception] = Queue(FEED_COPY_AHEAD)
         self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._open: set[Connection] = set()  # what `stop` cuts; changed while the lock is held
         self._threads: list[threading.Thread] = []
 
     def start(self, count: int) -> None:
@@ -88,7 +93,12 @@ class _Reading:
             thread.start()
 
     def stop(self) -> None:
-        self._over.set()
+        """Cut the connections, since a table may be locked or the source silent, and wait for the threads."""
+        with self._lock:
+            self._over.set()
+            for connection in self._open:
+                with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as opened:
+                    opened.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join()
 
@@ -103,6 +113,19 @@ class _Reading:
                 raise read
             tables -= read.is_last
             yield read
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        with connect(self._url) as connection:
+            with self._lock:
+                if self._over.is_set():
+                    raise _Over
+                self._open.add(connection)
+            try:
+                yield connection
+            finally:
+                with self._lock:
+                    self._open.discard(connection)
 
     def _put(self, read: Batch | Exception) -> None:
         while not self._over.is_set():
@@ -132,7 +155,7 @@ class _Reading:
         while True:
             count = 0
             try:
-                with connect(self._url) as connection:
+                with self._connected() as connection:
                     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                     connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self._snapshot)))
                     for rows in _batches(connection, table, state.column_names):
@@ -148,15 +171,17 @@ class _Reading:
                     raise _Over from None
 
 
-def _batches(connection: psycopg.Connection[tuple[object, ...]], table: str, columns: list[str]) -> Iterator[list[Row]]:
+def _batches(connection: Connection, table: str, columns: list[str]) -> Iterator[list[Row]]:
     """All rows, as texts that the same functions of PostgreSQL have written as those in the log."""
     wanted = sql.SQL(", ").join(map(sql.Identifier, columns))
     statement = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT").format(wanted, identifier(table))
     rows: list[Row] = []
+    size_bytes = 0
     with connection.cursor().copy(statement) as copy:
         for row in copy.rows():
             rows.append(row)
-            if len(rows) >= FEED_BATCH_ROWS:
+            size_bytes += sum([len(value) for value in row if value is not None])
+            if len(rows) >= FEED_BATCH_ROWS or size_bytes >= FEED_PAGE_BYTES:
                 yield rows
-                rows = []
+                rows, size_bytes = [], 0
     yield rows

@@ -90,3 +90,31 @@ def test_who_stops_waits_for_nobody(
         assert next(coming) is not None
         assert any(thread.name.startswith("livesync feed copying") for thread in threading.enumerate())
     assert not any(thread.name.startswith("livesync feed copying") for thread in threading.enumerate())
+
+
+def test_a_locked_table_holds_up_nobody_who_stops(
+    source: SourceDatabase, tables: dict[str, TableState], moment: tuple[Connection, str]
+) -> None:
+    with source.connect() as holder:
+        holder.execute("BEGIN")
+        holder.execute("LOCK TABLE none IN ACCESS EXCLUSIVE MODE")
+        with reading(source.names(*TABLES), moment[1], {"public.none": tables["public.none"]}, 1) as coming:
+            while not source.run("SELECT 1 FROM pg_locks WHERE NOT granted"):
+                assert next(coming) is None
+        assert not any(thread.name.startswith("livesync feed copying") for thread in threading.enumerate())
+
+
+def test_wide_rows_are_read_in_small_batches(source: SourceDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("livesync_trio.feed.snapshot.FEED_PAGE_BYTES", 10_000)
+    source.run(
+        "CREATE TABLE wide (id int PRIMARY KEY, v text)",
+        "INSERT INTO wide SELECT g, repeat('x', 4000) FROM generate_series(1, 100) g",
+    )
+    with connect(source.url) as connection, source.connect() as holder:
+        tables = inspect(connection, ["public.wide"])
+        holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        [(snapshot,)] = holder.execute("SELECT pg_export_snapshot()").fetchall()
+        with reading(source.names("public.wide"), str(snapshot), tables, 1) as coming:
+            counts = [len(batch.rows) for batch in coming if batch is not None]
+    assert sum(counts) == 100
+    assert max(counts) == 3
